@@ -1,0 +1,1 @@
+"""How good results are: average precision, and what their scores are worth."""

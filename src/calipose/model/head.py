@@ -1,0 +1,208 @@
+"""Keypoint Query Encoding and Pose Query Encoding, in the exact cheap form (design: docs/paper.md).
+
+The paper writes both encodings densely: sample features, then apply linear layers. Sampling and linear layers commute,
+so here every linear layer comes first and few channels are sampled; the 1x1 convolutions on the concatenated branches
+commute with the upsampling in the same way; and displacements beyond the query are computed only at chosen cells.
+tests/model/dense_reference.py holds the paper's literal form; both agree, gradients included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from calipose.method import Method
+from calipose.model.sampling import all_cells, read_cells, sample_bilinear
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What the head computes for every cell; displacements in cells, from the cell to the target.
+
+    Attributes:
+        score: (b, h, w), the predicted Consistent Instance Representation (or the label that replaces it).
+        quality: (b, h, w), the quality branch, or None.
+        displacement: (b, k, 2, h, w), D_cq; without KQE, D_ck.
+        semantic: (b, k, 2N, h, w), D_qq' (to be read at the query), or None.
+        keypoint: (b, k, 2, h, w), the part of D_qk that one semantic point contributes, or None.
+    """
+
+    score: Tensor
+    quality: Tensor | None
+    displacement: Tensor
+    semantic: Tensor | None
+    keypoint: Tensor | None
+
+
+class Head(nn.Module):
+    """KQE (Eq. 4), PQE (Eq. 7) and the score read-out for `keypoints` joints on a backbone's four branches."""
+
+    def __init__(self, channels: Sequence[int], keypoints: int, method: Method) -> None:
+        super().__init__()
+        self.method, self.keypoints = method, keypoints
+        k, n = keypoints, method.semantic_points
+        width_k, width_i = k * method.keypoint_width, method.instance_width
+        self.keypoint_features = nn.Conv2d(sum(channels), width_k, 1, bias=False)
+        self.keypoint_norm = nn.BatchNorm2d(width_k)
+        self.instance_features = nn.Conv2d(sum(channels), width_i, 1, bias=False)
+        self.instance_norm = nn.BatchNorm2d(width_i)
+        if method.kqe:
+            self.center_to_query = nn.Conv2d(width_k, 2 * k, 1, groups=k)
+            if n:
+                self.query_to_semantic = nn.Conv2d(width_k, 2 * n * k, 1, groups=k)
+            self.query_to_keypoint = nn.Conv2d(width_k, 2 * k, 1, groups=k)
+        else:
+            self.center_to_keypoint = nn.Conv2d(width_k, 2 * k, 1, groups=k)
+        if method.pose_query == "auto":
+            self.center_to_auto = nn.Conv2d(width_i, 2 * k, 1)
+        points = method.query_points(k)
+        self.score = nn.Conv2d(points * width_i, 1, 1)
+        if method.quality_branch:
+            self.quality = nn.Conv2d(points * width_i, 1, 1)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for name, module in self.named_children():
+            if name.endswith("_features"):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")  # type: ignore[arg-type]
+            elif name.startswith(("center_to", "query_to")):
+                # Training starts with every query (almost) at the centre.
+                nn.init.normal_(module.weight, std=1e-3)  # type: ignore[arg-type]
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+            elif name in {"score", "quality"}:
+                nn.init.normal_(module.weight, std=1e-3)  # type: ignore[arg-type]
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+    def forward(self, branches: Sequence[Tensor]) -> Maps:
+        """Maps of a batch from the branches at strides 4, 8, 16, 32, each (b, c, h_s, w_s)."""
+        keypoint, instance = self._features(branches)  # R_k (b, k C_k, h, w), R_I (b, C_I, h, w)
+        # Positions, displacements and score stay in full precision whatever the features are in.
+        with torch.autocast(keypoint.device.type, enabled=False):
+            if keypoint.dtype in {torch.float16, torch.bfloat16}:
+                keypoint, instance = keypoint.float(), instance.float()
+            return self._maps(keypoint, instance)
+
+    def _features(self, branches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """R_k and R_I: ReLU(BN(1x1 convolution of R_g)), R_g being the upsampled, concatenated branches."""
+        size = branches[0].shape[-2:]
+        layers = ((self.keypoint_features, self.keypoint_norm), (self.instance_features, self.instance_norm))
+        # The coarsest branch is projected at its own resolution; upsampling the projection is the same and cheaper.
+        fine = torch.cat([branches[0], *(_upsample(b, size) for b in branches[1:-1])], 1)
+        features = []
+        for convolution, norm in layers:
+            weight, bias = convolution.weight, None
+            if not norm.training:
+                weight, bias = _fold(weight, norm)
+            projected = F.conv2d(fine, weight[:, : fine.shape[1]], bias)
+            projected = projected + _upsample(F.conv2d(branches[-1], weight[:, fine.shape[1] :]), size)
+            features.append(F.relu(norm(projected) if norm.training else projected))
+        return features[0], features[1]
+
+    def _maps(self, keypoint: Tensor, instance: Tensor) -> Maps:
+        method = self.method
+        to_target = self.center_to_query if method.kqe else self.center_to_keypoint
+        displacement = self._per_keypoint(to_target(keypoint))
+        semantic = part = None
+        if method.kqe:
+            weight = self.query_to_keypoint.weight  # its bias comes once, after the sum over semantic points
+            part = self._per_keypoint(F.conv2d(keypoint, weight, groups=self.keypoints))
+            if method.semantic_points:
+                semantic = self._per_keypoint(self.query_to_semantic(keypoint))
+        maps = Maps(torch.empty(0), None, displacement, semantic, part)
+        positions = self._pose_query_positions(maps, instance)
+        score = self._pose_query(instance, positions, self.score)
+        quality = self._pose_query(instance, positions, self.quality) if method.quality_branch else None
+        return Maps(score, quality, displacement, semantic, part)
+
+    def _per_keypoint(self, maps: Tensor) -> Tensor:
+        """(b, k c, h, w) -> (b, k, c, h, w), contiguous so that a keypoint's maps can be sampled on their own."""
+        return maps.contiguous().unflatten(1, (self.keypoints, -1))
+
+    def _pose_query_positions(self, maps: Maps, instance: Tensor) -> Tensor | None:
+        """Positions (b, points, h w, 2) at which PQE reads the instance features of every cell; None: the cell."""
+        query = self.method.pose_query
+        if query == "none":
+            return None
+        b, _, h, w = instance.shape
+        cells = all_cells(h, w, b, instance.device)
+        center = cells.to(instance.dtype).unsqueeze(1)
+        if query == "auto":
+            return center + self.center_to_auto(instance).unflatten(1, (-1, 2)).flatten(-2).transpose(-1, -2)
+        if query == "query":
+            return center + maps.displacement.flatten(-2).transpose(-1, -2)
+        if query == "keypoint":
+            return center + self.displacements(maps, cells)
+        _, points = self._query_points(maps, cells)
+        return points.transpose(2, 3).flatten(1, 2)
+
+    def _pose_query(self, instance: Tensor, positions: Tensor | None, readout: nn.Conv2d) -> Tensor:
+        """PQE (Eq. 7) with a linear read-out: score(c) = b + sum_i w_i . R_I(position_i), (b, h, w).
+
+        `w_i . R_I` is a map of one channel, so projecting before sampling reads one number a point instead of C_I.
+        """
+        b, width, h, w = instance.shape
+        projected = F.conv2d(instance, readout.weight.view(-1, width, 1, 1))  # (b, points, h, w)
+        if positions is not None:
+            points = projected.shape[1]
+            read = sample_bilinear(projected.reshape(b * points, 1, h, w), positions.reshape(b * points, h * w, 2))
+            projected = read.view(b, points, h, w)
+        summed = projected.sum(1)
+        return summed if readout.bias is None else summed + readout.bias
+
+    def _query_points(self, maps: Maps, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """Keypoint queries (b, k, m, 2) of cells (b, m, 2), and the points (b, k, m, max(N, 1), 2) read for them."""
+        center = cells.to(maps.displacement.dtype).unsqueeze(1)
+        query = center + read_cells(maps.displacement, cells).transpose(-1, -2)
+        if maps.semantic is None:
+            return query, query.unsqueeze(-2)
+        if self.method.semantic_at == "query":
+            to_semantic = _sample_per_keypoint(maps.semantic, query)
+        else:
+            to_semantic = read_cells(maps.semantic, cells).transpose(-1, -2)
+        return query, query.unsqueeze(-2) + to_semantic.unflatten(-1, (-1, 2))
+
+    def displacements(self, maps: Maps, cells: Tensor) -> Tensor:
+        """KQE (Eq. 4): D_ck = D_cq + D_qk at chosen cells.
+
+        Args: `cells` (b, m, 2) int64, x and y.
+
+        Returns: (b, k, m, 2) displacements from the cell to its pose's keypoints, in cells.
+        """
+        if not self.method.kqe:
+            return read_cells(maps.displacement, cells).transpose(-1, -2)
+        assert maps.keypoint is not None
+        query, points = self._query_points(maps, cells)
+        n = points.shape[-2]
+        parts = _sample_per_keypoint(maps.keypoint, points.flatten(2, 3)).unflatten(2, (-1, n))
+        to_keypoint = parts.sum(3)  # W_qk R'_k, R'_k being the sum over the semantic points
+        if self.query_to_keypoint.bias is not None:
+            to_keypoint = to_keypoint + self.query_to_keypoint.bias.view(1, self.keypoints, 1, 2)
+        return query - cells.to(query.dtype).unsqueeze(1) + to_keypoint
+
+    def queries(self, maps: Maps, cells: Tensor) -> Tensor:
+        """Keypoint queries of chosen cells: (b, k, m, 2) positions in cells (the yellow circles of Figure 2)."""
+        return self._query_points(maps, cells)[0]
+
+
+def _sample_per_keypoint(maps: Tensor, positions: Tensor) -> Tensor:
+    """Read (b, k, c, h, w) at (b, k, l, 2): (b, k, l, c). The keypoints are the batch of one sampling call, since
+    the CPU's sampler is parallel over its batch only."""
+    b, k = maps.shape[:2]
+    read = sample_bilinear(maps.flatten(0, 1), positions.flatten(0, 1))
+    return read.view(b, k, *read.shape[1:]).transpose(-1, -2)
+
+
+def _upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(maps, size=list(size), mode="bilinear", align_corners=False)
+
+
+def _fold(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the convolution that equals `norm` (evaluation mode) after a convolution with `weight`."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    gain = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return weight * gain.view(-1, 1, 1, 1), norm.bias - norm.running_mean * gain

@@ -1,0 +1,1 @@
+"""Targets, losses, recipes and the training loop (needs torch, apart from `recipe`)."""

@@ -1,0 +1,236 @@
+"""Recipes: everything that defines a training, typed, read strictly from TOML (no torch here)."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from calipose.data.augment import AugmentSettings
+from calipose.errors import InputError
+from calipose.method import Method
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base: immutable, unknown fields are errors."""
+
+
+class BackboneSettings(_Strict):
+    """Which backbone, its first weights, and what of it learns.
+
+    Attributes:
+        name: as `calipose.model.backbone.build_backbone` knows it.
+        weights: file or hub name of pretrained weights, or empty. A relative path that does not exist is looked for
+            beside the project, too.
+        freeze: nothing; the batch norms (statistics and gains as loaded); or the whole backbone.
+        lr_factor: the backbone's learning rate as a multiple of the head's.
+    """
+
+    name: str = "hrnet-w32"
+    weights: str = ""
+    freeze: Literal["none", "norm", "all"] = "none"
+    lr_factor: PositiveFloat = 1.0
+
+
+class LossSettings(_Strict):
+    """Targets and losses (design section 5); the defaults are the paper's, or the readings of docs/decisions.md.
+
+    Attributes:
+        radius: gamma, in cells; Omega is the open disc of that radius.
+        center: the person's centre is the mean of the labelled joints or the middle of their box.
+        background_weight: weight of background cells in Eq. 3; Omega's cells weigh 1.
+        score_divisor: Eq. 3's sum is divided by the sum of weights, the number of people, or of cells.
+        offset_unit: Eq. 6's errors in cells, or in units of the person's sqrt(area).
+        offset_beta: where smooth L1 turns from squares to absolute values, in that unit.
+        score_weight, offset_weight: factors of the two losses.
+    """
+
+    radius: PositiveFloat = 4.0
+    center: Literal["keypoints", "box"] = "keypoints"
+    background_weight: NotNegative = 0.1
+    score_divisor: Literal["weights", "people", "cells"] = "weights"
+    offset_unit: Literal["cells", "sqrt_area"] = "cells"
+    offset_beta: PositiveFloat = 1.0
+    score_weight: NotNegative = 1.0
+    offset_weight: NotNegative = 1.0
+
+
+class OptimSettings(_Strict):
+    """Optimiser and schedule.
+
+    Attributes:
+        name: Adam, or AdamW (decoupled weight decay).
+        lr, weight_decay: of the head; the backbone's rate is `backbone.lr_factor` times that.
+        schedule: `steps` multiplies the rate by 0.1 at the given `milestones` (epochs); `cosine` falls to 0.
+        warmup_steps: optimiser steps in which the rate rises linearly to its value.
+        clip_norm: largest norm of the gradient; 0 clips nothing.
+        accumulate: batches per optimiser step.
+        ema: decay of the moving average of the weights that is evaluated and exported; 0 for none.
+    """
+
+    name: Literal["adam", "adamw"] = "adam"
+    lr: PositiveFloat = 5e-4
+    weight_decay: NotNegative = 0.0
+    schedule: Literal["steps", "cosine"] = "steps"
+    milestones: tuple[int, ...] = ()
+    warmup_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
+    clip_norm: NotNegative = 0.0
+    accumulate: Positive = 1
+    ema: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+
+
+class DataSettings(_Strict):
+    """How pictures come.
+
+    Attributes:
+        in_memory: decode all pictures once and keep them (small data sets).
+        workers: loading processes; 0 loads in threads of the training process.
+    """
+
+    in_memory: bool = False
+    workers: Annotated[int, msgspec.Meta(ge=0)] = 4
+
+
+class PredictSettings(_Strict):
+    """Decoding (design section 6).
+
+    Attributes:
+        short_side: input pixels of the picture's short side.
+        max_aspect: a longer picture is reduced further.
+        score_threshold: cells below are no candidates.
+        max_poses: candidates per picture.
+        nms_threshold: OKS above which the lesser of two poses is dropped.
+        flip: average with the mirrored picture.
+    """
+
+    short_side: Positive = 512
+    max_aspect: PositiveFloat = 2.5
+    score_threshold: float = 0.05
+    max_poses: Positive = 30
+    nms_threshold: float = 0.7
+    flip: bool = False
+
+
+class Recipe(_Strict):
+    """A whole training; `recipes/*.toml` in the package holds the named ones.
+
+    Attributes:
+        size: side of the square training crop in input pixels, a multiple of 32.
+        batch_size: pictures per batch and process.
+        epochs: passes over the data (scheduled by epochs).
+        evaluate_every: epochs between evaluations.
+        precision: `fp32`, or `bf16` for automatic mixed precision.
+    """
+
+    name: str
+    description: str = ""
+    size: Positive = 512
+    batch_size: Positive = 16
+    epochs: Positive = 180
+    evaluate_every: Positive = 10
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = 0
+    backbone: BackboneSettings = BackboneSettings()
+    method: Method = Method()
+    loss: LossSettings = LossSettings()
+    optim: OptimSettings = OptimSettings()
+    augment: AugmentSettings = AugmentSettings()
+    data: DataSettings = DataSettings()
+    predict: PredictSettings = PredictSettings()
+
+    def __post_init__(self) -> None:
+        if self.size % 32:
+            raise InputError(f"recipe '{self.name}': size {self.size} is not a multiple of 32")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain tables, as a recipe file holds them."""
+        return dict(msgspec.to_builtins(self))
+
+    @classmethod
+    def from_dict(cls, entries: object, source: str = "recipe") -> Recipe:
+        """Recipe from plain tables; `source` is named in errors.
+
+        Raises:
+            InputError: a wrong value, or an unknown key (with the nearest right one).
+        """
+        try:
+            return msgspec.convert(entries, cls)
+        except msgspec.ValidationError as error:
+            raise InputError(f"{source}: {_explain(str(error))}") from None
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that the package holds."""
+    files = resources.files("calipose").joinpath("recipes").iterdir()
+    return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
+
+
+def load_recipe(source: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """Recipe by name or from a TOML file, with `key.key=value` overrides (values as TOML writes them).
+
+    Raises:
+        InputError: no such recipe or file, not TOML, unknown key, wrong value.
+    """
+    path = Path(source)
+    if path.suffix == ".toml":
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"recipe {path}: {error.strerror}") from None
+    elif str(source) in recipe_names():
+        text = resources.files("calipose").joinpath("recipes", f"{source}.toml").read_text(encoding="utf-8")
+    else:
+        raise InputError(f"no recipe '{source}'{_nearest(str(source), recipe_names())}; a file's name ends in .toml")
+    try:
+        entries = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"recipe {source}: {error}") from None
+    for override in overrides:
+        _override(entries, override)
+    return Recipe.from_dict(entries, f"recipe {source}")
+
+
+def _override(entries: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise InputError(f"'{override}': write key=value, for example optim.lr=1e-3")
+    try:
+        parsed = tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()  # a bare word is a string
+    *tables, last = key.strip().split(".")
+    for table in tables:
+        entries = entries.setdefault(table, {})
+        if not isinstance(entries, dict):
+            raise InputError(f"'{override}': '{table}' is no table")
+    entries[last] = parsed
+
+
+def _explain(message: str) -> str:
+    """msgspec's message, with the nearest right name added where a field is unknown."""
+    unknown = re.search(r"unknown field `([^`]+)`", message)
+    if not unknown:
+        return message
+    return f"unknown key '{unknown[1]}'{_nearest(unknown[1], list(_keys(Recipe)))}"
+
+
+def _keys(struct: type[msgspec.Struct]) -> Iterator[str]:
+    for field in msgspec.structs.fields(struct):
+        yield field.name
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from _keys(field.type)
+
+
+def _nearest(name: str, choices: list[str]) -> str:
+    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    return f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(sorted(set(choices)))}"
