@@ -2,18 +2,20 @@
 
     python benchmarks/make_layouts.py ../shared/data/coco-layouts.npz src/calipose/data/layouts.npz
 
-No annotation is copied: the table holds the parameters of mixtures of Gaussians fitted to COCO train2017's keypoint
-annotations (CC BY 4.0, the COCO Consortium). Used are people whose 12 body joints are all labelled, whose pose is at
-least 48 px in diagonal, and whose head shows a face or is seen from behind. What the table keeps:
+No annotation is copied: the table holds the parameters of mixtures of Gaussians fitted to COCO train2017's
+keypoint annotations (CC BY 4.0, the COCO Consortium). Used are people whose 12 body joints are all labelled,
+whose pose is at least 48 px in diagonal, and whose head shows a face or is seen from behind. What the table
+keeps:
 
-    pose_weight (c,), pose_mean (c, 34), pose_factor (c, 34 * 35 / 2)  joints about the middle of shoulders and hips,
-        in units of the diagonal of the body joints' box; the factor is the lower Cholesky triangle, row by row
+    pose_weight (c,), pose_mean (c, 34), pose_factor (c, 34 * 35 / 2)  joints about the middle of shoulders
+        and hips, in units of the diagonal of the body joints' box; the factor is the lower Cholesky
+        triangle, row by row
     pose_back (c,)         1 where the component is of people without a visible face (seen from behind)
-    pose_labelled (c, 17)  how often the joint is labelled;  pose_seen (c, 17): how often it is visible if labelled
+    pose_seen (c, 17)      how often the joint is visible where it is labelled
     people (6,)            how often a picture has 1 .. 6 people
-    first_* (log size, x, y) of a picture's largest person, other_* (log size ratio, dx, dy) of the rest relative to
-        it: size is the box's longer side by the picture's height, x and y fractions of the picture, dx and dy in the
-        largest person's size
+    first_* (log size, x, y) of a picture's largest person, other_* (log size ratio, dx, dy) of the rest
+        relative to it: size is the box's longer side by the picture's height, x and y fractions of the
+        picture, dx and dy in the largest person's size
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ def fit_mixture(x: Floats, components: int, rng: np.random.Generator, rounds: in
     means = x[rng.choice(n, components, replace=False)]
     for _ in range(10):  # k-means for a start
         nearest = ((means**2).sum(1) - 2 * x @ means.T).argmin(1)
-        means = np.stack([x[nearest == c].mean(0) if (nearest == c).any() else means[c] for c in range(components)])
+        means = np.stack(
+            [x[nearest == c].mean(0) if (nearest == c).any() else means[c] for c in range(components)]
+        )
     r = np.eye(components)[nearest]
     pooled = np.cov((x - means[nearest]).T)
     for _ in range(rounds):
@@ -93,8 +97,8 @@ def pose_table(xy: Floats, v: NDArray[np.uint8], rng: np.random.Generator) -> di
     xy, labelled, v, behind, diagonal = xy[used], labelled[used], v[used], behind[used], diagonal[used]
     x = (xy - xy[:, [5, 6, 11, 12]].mean(1)[:, None]) / diagonal[:, None, None]
 
-    # Seen from behind, a body is the body seen from the front with left and right exchanged: the face, which nobody
-    # labels from behind, is completed by what is known of faces.
+    # Seen from behind, a body is the body seen from the front with left and right exchanged: the face, which
+    # nobody labels from behind, is completed by what is known of faces.
     flip = COCO_17.flip_index
     x[behind], swapped = x[behind][:, flip], labelled.copy()
     swapped[behind] = labelled[behind][:, flip]
@@ -110,7 +114,6 @@ def pose_table(xy: Floats, v: NDArray[np.uint8], rng: np.random.Generator) -> di
             "pose_mean": means.astype(np.float16),
             "pose_factor": factors[:, *np.tril_indices(34)].astype(np.float16),
             "pose_back": np.full(components, not rows[~behind].any(), np.uint8),
-            "pose_labelled": (mass / r.sum(0)[:, None]).astype(np.float16),
             "pose_seen": ((r.T @ (v[rows] == 2) + 1) / (mass + 1)).astype(np.float16),
         }
         for name, column in columns.items():
@@ -138,7 +141,9 @@ def place_table(
         "first": np.column_stack([np.log(longer[first]), box[first, :2]]),
         "other": np.column_stack([np.log(longer[other] / longer[owner]), step]),
     }
-    out: dict[str, NDArray[np.generic]] = {"people": (np.bincount(count, minlength=7)[1:] / len(count)).astype("f4")}
+    out: dict[str, NDArray[np.generic]] = {
+        "people": (np.bincount(count, minlength=7)[1:] / len(count)).astype("f4")
+    }
     for name, x in tables.items():
         weights, means, factors, _ = fit_mixture(x, PLACE_COMPONENTS, rng, rounds=40)
         out |= {f"{name}_weight": weights.astype("f4"), f"{name}_mean": means.astype("f4")}

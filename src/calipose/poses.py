@@ -85,7 +85,8 @@ class Poses:
         """Entries of a COCO keypoint results file, numbers not rounded. The third number of a keypoint is its score
         (1 where the model gives none)."""
         joint = np.ones(self.keypoints_img.shape[:2]) if self.keypoint_scores is None else self.keypoint_scores
-        triples = np.concatenate([self.keypoints_img, joint[..., None]], axis=-1).reshape(len(self), -1)
+        triples = np.concatenate([self.keypoints_img, joint[..., None]], axis=-1)
+        triples = triples.reshape(len(self), 3 * len(self.skeleton))  # -1 has no meaning with nobody
         return [
             {"image_id": image_id, "category_id": category_id, "keypoints": triple.tolist(), "score": float(score)}
             for triple, score in zip(triples, self.scores, strict=True)

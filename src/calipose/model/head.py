@@ -98,29 +98,36 @@ class Head(nn.Module):
             if not norm.training:
                 weight, bias = _fold(weight, norm)
             projected = F.conv2d(fine, weight[:, : fine.shape[1]], bias)
-            projected = projected + _upsample(F.conv2d(branches[-1], weight[:, fine.shape[1] :]), size)
-            features.append(F.relu(norm(projected) if norm.training else projected))
+            projected.add_(_upsample(F.conv2d(branches[-1], weight[:, fine.shape[1] :]), size))
+            features.append(F.relu_(norm(projected) if norm.training else projected))
         return features[0], features[1]
 
     def _maps(self, keypoint: Tensor, instance: Tensor) -> Maps:
         method = self.method
-        to_target = self.center_to_query if method.kqe else self.center_to_keypoint
-        displacement = self._per_keypoint(to_target(keypoint))
-        semantic = part = None
-        if method.kqe:
-            weight = self.query_to_keypoint.weight  # its bias comes once, after the sum over semantic points
-            part = self._per_keypoint(F.conv2d(keypoint, weight, groups=self.keypoints))
-            if method.semantic_points:
-                semantic = self._per_keypoint(self.query_to_semantic(keypoint))
+        displacement, semantic, part = self._keypoint_maps(keypoint)
         maps = Maps(torch.empty(0), None, displacement, semantic, part)
         positions = self._pose_query_positions(maps, instance)
         score = self._pose_query(instance, positions, self.score)
         quality = self._pose_query(instance, positions, self.quality) if method.quality_branch else None
         return Maps(score, quality, displacement, semantic, part)
 
-    def _per_keypoint(self, maps: Tensor) -> Tensor:
-        """(b, k c, h, w) -> (b, k, c, h, w), contiguous so that a keypoint's maps can be sampled on their own."""
-        return maps.contiguous().unflatten(1, (self.keypoints, -1))
+    def _keypoint_maps(self, keypoint: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """D_cq (or D_ck), D_qq' and W_qk R_k of every cell, in one convolution over R_k (each (b, k, c, h, w))."""
+        layers = [self.center_to_query if self.method.kqe else self.center_to_keypoint]
+        if self.method.kqe and self.method.semantic_points:
+            layers.append(self.query_to_semantic)
+        weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+        if self.method.kqe:  # the bias of W_qk comes once, after the sum over semantic points
+            weights.append(self.query_to_keypoint.weight)
+            biases.append(torch.zeros_like(self.query_to_keypoint.bias))  # type: ignore[arg-type]
+        grouped = [w.unflatten(0, (self.keypoints, -1)) for w in weights]
+        bias = torch.cat([b.unflatten(0, (self.keypoints, -1)) for b in biases], 1)  # type: ignore[union-attr]
+        maps = F.conv2d(keypoint, torch.cat(grouped, 1).flatten(0, 1), bias.flatten(), groups=self.keypoints)
+        # Contiguous, so that a keypoint's maps can be sampled on their own.
+        parts = maps.contiguous().unflatten(1, (self.keypoints, -1)).split([g.shape[1] for g in grouped], 2)
+        if not self.method.kqe:
+            return parts[0], None, None
+        return parts[0], (parts[1] if self.method.semantic_points else None), parts[-1]
 
     def _pose_query_positions(self, maps: Maps, instance: Tensor) -> Tensor | None:
         """Positions (b, points, h w, 2) at which PQE reads the instance features of every cell; None: the cell."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from calipose.method import Method
 from calipose.model.network import Output
-from calipose.training.recipe import LossSettings
+from calipose.recipe import LossSettings
 from calipose.training.targets import Targets, oks_of_cells, scatter_cells, score_label
 
 

@@ -95,10 +95,12 @@ class DataSettings(_Strict):
     Attributes:
         in_memory: decode all pictures once and keep them (small data sets).
         workers: loading processes; 0 loads in threads of the training process.
+        repeat: how often an epoch draws the pictures of each data set, in the order they are named; empty for once.
     """
 
     in_memory: bool = False
     workers: Annotated[int, msgspec.Meta(ge=0)] = 4
+    repeat: tuple[NotNegative, ...] = ()
 
 
 class PredictSettings(_Strict):

@@ -1,0 +1,5 @@
+"""`python -m calipose`."""
+
+from calipose.cli import main
+
+main()

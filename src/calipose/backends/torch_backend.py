@@ -1,0 +1,40 @@
+"""The backend that runs a network in PyTorch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from calipose.model.decode import find_candidates
+from calipose.model.network import Network
+from calipose.skeleton import Skeleton
+
+
+class TorchBackend:
+    """A `Network` on one device; `precision` as in recipes."""
+
+    def __init__(
+        self, network: Network, skeleton: Skeleton, device: str | torch.device = "cpu", precision: str = "fp32"
+    ) -> None:
+        self.network = network.to(device=device, memory_format=torch.channels_last)
+        self.skeleton = skeleton
+        r, g, b = (round(float(m)) for m in network.mean.flatten())
+        self.pad_colour = (r, g, b)
+        self.device = torch.device(device)
+        self.precision = precision
+
+    def candidates(
+        self, images: NDArray[np.uint8], most: int, flip: bool
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """See `Backend.candidates`."""
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            batch = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+            index = self.skeleton.flip_index.tolist() if flip else None
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                found = find_candidates(self.network, batch, most, index)
+        finally:
+            self.network.train(was_training)
+        return found.keypoints_inp.double().cpu().numpy(), found.scores.double().cpu().numpy()

@@ -1,0 +1,308 @@
+"""COCO person keypoints, read strictly into the compact store (numpy and OpenCV, no torch)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from calipose.data.store import KeypointData, Labels, Ragged, concatenate
+from calipose.errors import InputError
+from calipose.skeleton import COCO_17, Skeleton
+
+__all__ = ["KeypointData", "Labels", "concatenate", "read_coco"]
+
+Outline = NDArray[np.float32]
+
+LISTED_PROBLEMS = 20
+OUTLINE_TOLERANCE_IMG = 1.0  # pixels by which a run-length mask's outline may be simplified; a cell is four
+
+
+def read_coco(
+    annotations: str | Path,
+    pictures: str | Path,
+    skeleton: Skeleton | None = None,
+    check_pictures: bool = True,
+) -> KeypointData:
+    """Read a COCO keypoint file.
+
+    Crowds, people without labelled keypoints and people with `num_keypoints` 0 become ignore regions.
+    Boxes and polygons, which COCO counts from the picture's corner, are moved by half a pixel to pixel
+    centres. Annotations of categories without keypoints are skipped. A picture's own field
+    `people_complete` (default true) is kept.
+
+    Args:
+        annotations: the JSON file.
+        pictures: the folder that `file_name` starts from.
+        skeleton: needed unless the file has COCO's own 17 keypoints.
+        check_pictures: look (once a folder) whether all picture files are there.
+
+    Raises:
+        InputError: the file is missing or no such JSON; the keypoints' names are not the skeleton's; or
+            entries are broken: all of them are counted and the first 20 listed, with image and annotation.
+    """
+    annotations, pictures = Path(annotations), Path(pictures)
+    content = _read_json(annotations)
+    category_id, other_ids, names = _categories(content["categories"], annotations)
+    skeleton = _matching(skeleton, names, annotations)
+    problems: list[str] = []
+    images: dict[int, _Image] = {}
+    for place, entry in enumerate(content["images"]):
+        try:
+            image = _image(entry)
+            if image.id in images:
+                raise ValueError("its id appears twice")
+            images[image.id] = image
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            problems.append(f"image {_named(entry, 'id', place)}: {_words(error)}")
+    seen: set[int] = set()
+    for place, entry in enumerate(content["annotations"]):
+        try:
+            if entry["category_id"] in other_ids:
+                continue
+            if entry["category_id"] != category_id:
+                raise ValueError(f"unknown category {entry['category_id']}")
+            number = _integer(entry, "id")
+            if number in seen:
+                raise ValueError("its id appears twice")
+            seen.add(number)
+            if entry["image_id"] not in images:
+                raise ValueError("the file has no sound image with this id")
+            image = images[entry["image_id"]]
+            outline = _outline(entry, image.size)
+            person = _person(entry, len(skeleton), outline)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            where = f"image {_named(entry, 'image_id', '?')}, annotation {_named(entry, 'id', place)}"
+            problems.append(f"{where}: {_words(error)}")
+        else:
+            image.regions.append(outline) if person is None else image.people.append(person)
+    if check_pictures:
+        problems += _missing_pictures(pictures, images.values())
+    if problems:
+        lines = problems[:LISTED_PROBLEMS]
+        if len(problems) > LISTED_PROBLEMS:
+            lines.append(f"and {len(problems) - LISTED_PROBLEMS} more")
+        raise InputError("\n  ".join([f"{annotations}: {len(problems)} broken entries", *lines]))
+    return _store(skeleton, pictures, list(images.values()))
+
+
+@dataclass(frozen=True, eq=False)
+class _Person:
+    id: int
+    keypoints: NDArray[np.float64]  # (k, 3)
+    area: float
+    outline: Outline
+
+
+@dataclass(frozen=True, eq=False)
+class _Image:
+    id: int
+    name: str
+    size: tuple[int, int]  # width, height
+    people_complete: bool
+    people: list[_Person]
+    regions: list[Outline]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"annotation file {path} cannot be read: {error.strerror or error}") from None
+    if not data.strip():
+        raise InputError(f"annotation file {path} is empty")
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"annotation file {path} is no valid JSON: {error}") from None
+    parts = ("images", "annotations", "categories")
+    missing = [p for p in parts if not isinstance(content, dict) or not isinstance(content.get(p), list)]
+    if missing:
+        raise InputError(f"annotation file {path} is no COCO keypoint file: no list '{missing[0]}'")
+    return dict(content)
+
+
+def _categories(entries: list[Any], path: Path) -> tuple[int, set[int], tuple[str, ...]]:
+    """Id of the category with keypoints, ids of the others, names of the keypoints."""
+    try:
+        having = [entry for entry in entries if entry.get("keypoints")]
+        if len(having) != 1:
+            raise InputError(f"{path}: {len(having)} categories have 'keypoints'; exactly one is needed")
+        others = {_integer(entry, "id") for entry in entries if entry is not having[0]}
+        return _integer(having[0], "id"), others, tuple(str(name) for name in having[0]["keypoints"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: broken entry in 'categories': {_words(error)}") from None
+
+
+def _matching(skeleton: Skeleton | None, names: tuple[str, ...], path: Path) -> Skeleton:
+    """The skeleton, COCO's where none is given, if its keypoints are those of the file."""
+    wanted = skeleton or COCO_17
+    if names == wanted.keypoints:
+        return wanted
+    fix = "" if skeleton else "; give the skeleton that belongs to the file"
+    if len(names) != len(wanted):
+        raise InputError(f"{path}: {len(names)} keypoints, skeleton '{wanted.name}' has {len(wanted)}{fix}")
+    pairs = enumerate(zip(names, wanted.keypoints, strict=True))
+    differ = ", ".join(f"{i} is '{a}', not '{b}'" for i, (a, b) in pairs if a != b)
+    raise InputError(f"{path}: keypoints differ from skeleton '{wanted.name}': {differ}{fix}")
+
+
+def _image(entry: dict[str, Any]) -> _Image:
+    size = _integer(entry, "width"), _integer(entry, "height")
+    if min(size) <= 0:
+        raise ValueError(f"width {size[0]} and height {size[1]} must be positive")
+    if not isinstance(entry["file_name"], str) or not entry["file_name"]:
+        raise ValueError("file_name must be a name")
+    return _Image(
+        _integer(entry, "id"), entry["file_name"], size, bool(entry.get("people_complete", True)), [], []
+    )
+
+
+def _person(entry: dict[str, Any], k: int, outline: Outline) -> _Person | None:
+    """The annotated person, or None for a crowd and for a person without labelled keypoints.
+
+    Raises:
+        KeyError, TypeError, ValueError: the annotation is broken.
+    """
+    unlabelled = bool(entry.get("iscrowd", 0)) or entry.get("num_keypoints") == 0
+    if unlabelled and not entry.get("keypoints"):
+        return None
+    numbers = np.array(entry["keypoints"], np.float64)
+    if numbers.shape != (3 * k,):
+        raise ValueError(f"{numbers.size} numbers in keypoints; {3 * k} (3 x {k}) are needed")
+    if not (np.abs(numbers) <= np.finfo(np.float32).max).all():
+        raise ValueError("keypoints hold numbers that are not finite")
+    if not np.isin(numbers[2::3], (0, 1, 2)).all():
+        raise ValueError("a keypoint's visibility is not 0, 1 or 2")
+    if unlabelled or not numbers[2::3].any():
+        return None
+    area = float(entry["area"])
+    if not 0 < area <= np.finfo(np.float32).max:
+        raise ValueError(f"area {area} must be positive")
+    return _Person(entry["id"], numbers.reshape(k, 3), area, outline)
+
+
+def _outline(entry: dict[str, Any], size: tuple[int, int]) -> Outline:
+    """The segmentation as closed rings (see `KeypointData.outlines_img`), the box where there is none."""
+    box = np.array(entry.get("bbox") or [], np.float64)
+    if box.size and (box.shape != (4,) or not np.isfinite(box).all() or (box[2:] < 0).any()):
+        raise ValueError(f"bbox {entry['bbox']} must be x, y, and a width and height that are not negative")
+    segmentation = entry.get("segmentation")
+    if isinstance(segmentation, dict):
+        rings = _mask_rings(_run_length_mask(segmentation, size))
+    elif segmentation:
+        rings = [np.array(ring, np.float64).reshape(-1, 2) - 0.5 for ring in segmentation]
+        if not all(np.isfinite(ring).all() for ring in rings):
+            raise ValueError("segmentation holds numbers that are not finite")
+    elif box.size:
+        corners = box[:2] + box[2:] * np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
+        rings = [corners - 0.5]
+    else:
+        raise ValueError("neither segmentation nor bbox")
+    gap = np.full((1, 2), np.nan)
+    rows = [part for ring in rings for part in (gap, ring, ring[:1])][1:]
+    return np.concatenate([np.zeros((0, 2)), *rows]).astype(np.float32)
+
+
+def _run_length_mask(segmentation: dict[str, Any], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """`(h, w)` mask from runs of 0 and 1 in turn, down the columns; plain or compressed."""
+    counts = segmentation["counts"]
+    if isinstance(counts, str):
+        counts = _expand(counts)
+    runs = np.array(counts, np.int64)
+    if (
+        list(segmentation["size"]) != [size[1], size[0]]
+        or runs.sum() != size[0] * size[1]
+        or (runs < 0).any()
+    ):
+        raise ValueError(f"run-length segmentation does not fit the image's {size[0]} x {size[1]} pixels")
+    bits = (np.arange(len(runs)) % 2).astype(np.uint8)
+    return np.ascontiguousarray(np.repeat(bits, runs).reshape(size).T)
+
+
+def _expand(text: str) -> list[int]:
+    """Run lengths from pycocotools' compressed string.
+
+    Five bits a character (offset 48; bit 6: more follow), lowest first, signed; from the fourth number on
+    they are differences to the number two before. Source: its maskApi.c.
+    """
+    counts: list[int] = []
+    value = shift = 0
+    for character in text.encode():
+        chunk = character - 48
+        value |= (chunk & 31) << shift
+        shift += 5
+        if not chunk & 32:
+            value -= (1 << shift) if chunk & 16 else 0
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value = shift = 0
+    return counts
+
+
+def _mask_rings(mask: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
+    """Rings around a mask and around its holes, through the centres of its outermost pixels."""
+    contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    rings = [cv2.approxPolyDP(contour, OUTLINE_TOLERANCE_IMG, True)[:, 0] for contour in contours]
+    return [ring.astype(np.float64) for ring in rings if len(ring) > 2]
+
+
+def _missing_pictures(folder: Path, images: Iterable[_Image]) -> list[str]:
+    """Problems of picture files that are not there; each folder is listed once."""
+    wanted: dict[Path, list[_Image]] = defaultdict(list)
+    for image in images:
+        wanted[(folder / image.name).parent].append(image)
+    problems = []
+    for parent, inside in wanted.items():
+        present = set(os.listdir(parent)) if parent.is_dir() else set()
+        absent = [image for image in inside if Path(image.name).name not in present]
+        problems += [f"image {image.id}: no picture {folder / image.name}" for image in absent]
+    return problems
+
+
+def _integer(entry: dict[str, Any], field: str) -> int:
+    value = entry[field]
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 2**63:
+        raise ValueError(f"{field} is {value!r}; a whole number is needed")
+    return value
+
+
+def _named(entry: object, field: str, otherwise: object) -> object:
+    """What to call a broken entry: its id, or its place in the list."""
+    return entry.get(field, f"number {otherwise}") if isinstance(entry, dict) else f"number {otherwise}"
+
+
+def _words(error: Exception) -> str:
+    return f"no field {error}" if isinstance(error, KeyError) else str(error)
+
+
+def _store(skeleton: Skeleton, folder: Path, images: list[_Image]) -> KeypointData:
+    people = [person for image in images for person in image.people]
+    regions = [region for image in images for region in image.regions]
+    keypoints = np.array([person.keypoints for person in people]).reshape(-1, len(skeleton), 3)
+    no_points = np.zeros((0, 2), np.float32)
+    names = [np.frombuffer(image.name.encode(), np.uint8) for image in images]
+    return KeypointData(
+        skeleton=skeleton,
+        folders=(folder,),
+        folder=np.zeros(len(images), np.uint16),
+        names=Ragged.of(names, np.zeros(0, np.uint8)),
+        image_ids=np.array([image.id for image in images], np.int64),
+        sizes=np.array([image.size for image in images], np.int32).reshape(-1, 2),
+        people_complete=np.array([image.people_complete for image in images], bool),
+        person_start=np.cumsum([0] + [len(image.people) for image in images], dtype=np.int64),
+        keypoints_img=keypoints[..., :2].astype(np.float32),
+        visibility=keypoints[..., 2].astype(np.uint8),
+        area_img=np.array([person.area for person in people], np.float32),
+        annotation_ids=np.array([person.id for person in people], np.int64),
+        outlines_img=Ragged.of([person.outline for person in people], no_points),
+        region_start=np.cumsum([0] + [len(image.regions) for image in images], dtype=np.int64),
+        regions_img=Ragged.of(regions, no_points),
+    )

@@ -1,0 +1,110 @@
+"""What drawn pictures are painted with: a canvas that remembers whose pixel each pixel is, and cloths.
+
+All coordinates are pixels of the picture, integer = pixel centre.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Rng = np.random.Generator
+
+CIRCLE = np.stack([np.cos(np.arange(20) * np.pi / 10), np.sin(np.arange(20) * np.pi / 10)], axis=1)
+
+
+@dataclass(frozen=True)
+class Cloth:
+    """What a surface looks like: RGB 0 to 255; pattern 0 plain, 1 stripes along, 2 across, 3 checks, 4
+    blotches.
+    """
+
+    colour: Floats
+    accent: Floats
+    pattern: int = 0
+    period: float = 0.15  # in trunk lengths
+
+    @classmethod
+    def draw(cls, rng: Rng, colour: Floats, patterned: float) -> Cloth:
+        """A cloth of about this colour."""
+        colour = np.clip(colour + rng.normal(0, 8, 3), 0, 255)
+        pattern = int(rng.integers(1, 5)) if rng.random() < patterned else 0
+        return cls(colour, rng.uniform(10, 245, 3), pattern, float(rng.uniform(0.1, 0.3)))
+
+
+class Canvas:
+    """A picture being painted: `pixels` (h, w, 3) float32 RGB and `owner` (h, w) int16, whose pixel it is
+    (0: nobody's).
+    """
+
+    def __init__(self, pixels: NDArray[np.float32], blotches: NDArray[np.float32]) -> None:
+        """`blotches` (h, w) 0 to 1 is the pattern number 4."""
+        self.pixels, self.blotches = pixels, blotches
+        self.owner: NDArray[np.int16] = np.zeros(pixels.shape[:2], np.int16)
+        self.painter = 0
+
+    def window(self, outline: Floats) -> tuple[slice, slice] | None:
+        """Rows and columns around an outline, None where it lies outside the picture."""
+        h, w = self.owner.shape
+        (x0, y0), (x1, y1) = np.floor(outline.min(0)).astype(int) - 1, np.ceil(outline.max(0)).astype(int) + 2
+        x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, w), min(y1, h)
+        return (slice(y0, y1), slice(x0, x1)) if x0 < x1 and y0 < y1 else None
+
+    def fill(
+        self, outline: Floats, cloth: Cloth, frame: tuple[Floats, Floats, float, float] | None = None
+    ) -> None:
+        """Fill a polygon (n, 2). `frame`: origin, unit vector along the part, trunk length, half width;
+        without it the colour is flat.
+        """
+        window = self.window(outline)
+        if window is None:
+            return
+        rows, columns = window
+        shape = (rows.stop - rows.start, columns.stop - columns.start)
+        colour: NDArray[Any] = cloth.colour.astype(np.float32)
+        if frame is not None and shape[0] * shape[1] > 60:
+            origin, (ax, ay), trunk, half = frame
+            x = (np.arange(columns.start, columns.stop, dtype=np.float32) - np.float32(origin[0]))[None]
+            y = (np.arange(rows.start, rows.stop, dtype=np.float32) - np.float32(origin[1]))[:, None]
+            across = np.float32(ax) * y - np.float32(ay) * x
+            if cloth.pattern and cloth.period * trunk > 3:
+                turns = np.float32(1 / (cloth.period * trunk))
+                along = (np.float32(ax) * x + np.float32(ay) * y) * turns % 1 < 0.5
+                mix: NDArray[Any] = self.blotches[window]
+                if cloth.pattern < 4:
+                    sideways = across * turns % 1 < 0.5
+                    mix = (sideways, along, along ^ sideways)[cloth.pattern - 1]
+                colour = colour + mix[..., None] * (cloth.accent - cloth.colour).astype(np.float32)
+            t = across * np.float32(1 / half)
+            colour = colour * (1 - np.float32(0.1) * t - np.float32(0.15) * np.minimum(t * t, 1))[..., None]
+        self.blend(window, outline, colour)
+
+    def blend(self, window: tuple[slice, slice], outline: Floats, colour: NDArray[Any]) -> None:
+        """Put `colour`, (3,) or as large as the window, where the polygon is; its pixels become the
+        painter's.
+        """
+        rows, columns = window
+        mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
+        corners = np.rint((outline - (columns.start, rows.start)) * 16).astype(np.int32)
+        cv2.fillPoly(mask, [corners], 255, cv2.LINE_AA, 4)
+        under = self.pixels[window]
+        under += (mask * np.float32(1 / 255))[..., None] * (colour - under)
+        self.owner[window][mask > 127] = self.painter
+
+    def trace(self, outline: Floats) -> None:
+        """A thin dark line around a polygon; it belongs to nobody else than before."""
+        cv2.polylines(
+            self.pixels, [np.rint(outline * 16).astype(np.int32)], True, (20, 20, 20), 1, cv2.LINE_AA, 4
+        )
+
+
+def hull(*circles: tuple[Floats, float]) -> Floats:
+    """Outline around circles (centre, radius)."""
+    points = np.concatenate([centre + max(radius, 1.2) * CIRCLE for centre, radius in circles])
+    outline: Floats = cv2.convexHull(points.astype(np.float32))[:, 0].astype(np.float64)
+    return outline

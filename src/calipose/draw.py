@@ -1,0 +1,297 @@
+"""Drawing: poses over a picture, pictures on a sheet, a score map over the network's input (numpy, OpenCV).
+
+Pictures are `(h, w, 3)` uint8, RGB. Drawing never changes its arguments.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from calipose.errors import InputError
+from calipose.geometry import STRIDE
+from calipose.poses import Poses
+from calipose.skeleton import Skeleton
+
+Picture = NDArray[np.uint8]
+Colour = tuple[int, int, int]
+Box = tuple[int, int, int, int]  # left, top, right, bottom
+
+LEFT: Colour = (255, 142, 38)  # warm
+RIGHT: Colour = (48, 160, 255)  # cool
+MIDDLE: Colour = (226, 226, 214)
+CASING: Colour = (22, 22, 26)  # dark edge that keeps lines apart from a picture of their colour
+OUTLINE: Colour = (255, 255, 255)
+QUERY: Colour = (255, 221, 20)  # the paper's Figure 2 draws keypoint queries as yellow circles
+PAPER: Colour = (30, 30, 34)  # behind thumbnails and captions
+INK: Colour = (245, 245, 245)
+
+SHIFT = 4  # OpenCV draws at 1/16 pixel
+FARTHEST = 100_000  # pixels; joints beyond are drawn there, so that OpenCV's integers hold them
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+FONT_HEIGHT = 21.0  # pixels of a digit at scale 1
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+
+def draw_poses(
+    picture: Picture,
+    poses: Poses,
+    *,
+    min_score: float = 0.0,
+    min_keypoint_score: float = 0.0,
+    queries_img: ArrayLike | None = None,
+    show_scores: bool = True,
+) -> Picture:
+    """A copy of the picture with its poses: left side warm, right side cool, middle neutral.
+
+    Poses below `min_score` are left out, as are joints below `min_keypoint_score` where the poses carry
+    scores of joints. `queries_img` `(p, k, 2)` are drawn as yellow rings. The best pose lies on top.
+
+    Raises:
+        InputError: not an RGB picture, or queries whose shape is not that of the keypoints.
+    """
+    drawn = _checked(picture).copy()
+    queries = None if queries_img is None else np.asarray(queries_img, np.float64)
+    if queries is not None and queries.shape != poses.keypoints_img.shape:
+        raise InputError(f"queries_img has shape {queries.shape}; the poses have {poses.keypoints_img.shape}")
+    sides = _sides(poses.skeleton)
+    labels = []
+    for p in np.argsort(poses.scores, kind="stable"):
+        if poses.scores[p] < min_score:
+            continue
+        shown = np.ones(len(poses.skeleton), bool)
+        if poses.keypoint_scores is not None:
+            shown = poses.keypoint_scores[p] >= min_keypoint_score
+        if not shown.any():
+            continue
+        points = poses.keypoints_img[p].clip(-FARTHEST, FARTHEST)
+        low, high = points[shown].min(0), points[shown].max(0)
+        width = _line_width(float(np.hypot(*(high - low))), drawn)
+        _draw_person(drawn, points, shown, poses.skeleton, sides, width)
+        if queries is not None:
+            for query in queries[p, shown].clip(-FARTHEST, FARTHEST):
+                _ring(drawn, query, 1.3 * width + 1.5, QUERY, max(1.0, 0.4 * width))
+        labels.append((poses.scores[p], low, high, width))
+    if show_scores:
+        placed: list[Box] = []
+        for score, low, high, width in reversed(labels):
+            _draw_label(drawn, f"{score:.2f}", low, high, width, placed)
+    return drawn
+
+
+def contact_sheet(
+    pictures: Sequence[Picture],
+    columns: int,
+    cell_size: tuple[int, int],
+    labels: Sequence[str] | None = None,
+) -> Picture:
+    """Pictures in rows, each fitted into `cell_size` (width, height) with its aspect kept, and captions.
+
+    Raises:
+        InputError: no pictures, not RGB pictures, a size below 1, or a number of labels that is not theirs.
+    """
+    width, height = cell_size
+    if not pictures or min(columns, width, height) < 1:
+        raise InputError("contact_sheet: needs a picture, and columns and cell_size of at least 1")
+    if labels is not None and len(labels) != len(pictures):
+        raise InputError(f"contact_sheet: {len(labels)} labels for {len(pictures)} pictures")
+    gap, text = max(2, width // 60), min(13.0, max(7.0, width / 18))
+    pitch_x, pitch_y = width + gap, height + gap + (0 if labels is None else round(2.2 * text))
+    rows = -(-len(pictures) // columns)
+    sheet = np.full((rows * pitch_y + gap, columns * pitch_x + gap, 3), PAPER, np.uint8)
+    for i, picture in enumerate(pictures):
+        x, y = gap + i % columns * pitch_x, gap + i // columns * pitch_y
+        small = _fit(_checked(picture), width, height)
+        dx, dy = (width - small.shape[1]) // 2, (height - small.shape[0]) // 2
+        sheet[y + dy : y + dy + small.shape[0], x + dx : x + dx + small.shape[1]] = small
+        if labels is not None:
+            caption = labels[i]
+            while caption and _text_width(caption, text) > width:
+                caption = caption[:-3] + ".." if len(caption) > 3 else ""
+            _text(sheet, caption, x, y + height + round(1.6 * text), text)
+    return sheet
+
+
+def heat_overlay(
+    picture: Picture, score_map: ArrayLike, low: float, high: float, stride: int = STRIDE
+) -> Picture:
+    """A map `(h, w)` in cells over the network's input: cell i covers exactly its pixels `stride i` onwards.
+
+    Values from `low` (dark) to `high` (light) follow OpenCV's Inferno, which is even to the eye; the higher
+    the value, the more it covers.
+
+    Raises:
+        InputError: not an RGB picture, a map that does not cover it, numbers not finite, or low >= high.
+    """
+    picture = _checked(picture)
+    values = np.asarray(score_map, np.float64)
+    height, width = picture.shape[:2]
+    if values.ndim != 2 or values.shape != (-(-height // stride), -(-width // stride)):
+        raise InputError(
+            f"heat_overlay: map {values.shape} does not cover picture {height} x {width} at {stride}"
+        )
+    if not (np.isfinite(values).all() and low < high):
+        raise InputError("heat_overlay: needs finite values and low < high")
+    level = ((values - low) / (high - low)).clip(0, 1)
+    colours = cv2.applyColorMap((level * 255).round().astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    cover = 0.3 + 0.5 * level[..., None]
+
+    def spread(cells: Any) -> Any:
+        return cells.repeat(stride, 0).repeat(stride, 1)[:height, :width]
+
+    mixed = spread(cover) * spread(colours) + (1 - spread(cover)) * picture
+    return np.asarray(mixed.round(), np.uint8)
+
+
+def save_picture(path: str | Path, picture: Picture) -> None:
+    """Write an RGB picture; the suffix tells the format. The file appears whole or not at all.
+
+    Raises:
+        InputError: not an RGB picture, an unknown suffix, or a place that cannot be written to.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path}: unknown suffix '{path.suffix}'; use one of {' '.join(SUFFIXES)}")
+    done, data = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(_checked(picture)[..., ::-1]))
+    if not done:
+        raise InputError(f"{path}: OpenCV cannot write '{path.suffix}'; use .png")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data.tobytes())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(
+            f"{path}: {error.strerror}; does the folder exist, and may you write there?"
+        ) from None
+
+
+def _checked(picture: Any) -> Picture:
+    if (
+        getattr(picture, "dtype", None) != np.uint8
+        or picture.ndim != 3
+        or picture.shape[2] != 3
+        or not picture.size
+    ):
+        raise InputError("a picture must be a uint8 array of shape (h, w, 3), RGB")
+    return np.ascontiguousarray(picture)
+
+
+def _sides(skeleton: Skeleton) -> list[Colour]:
+    """A colour a joint. Of a flip pair, the name says which is left; where it does not, the first is."""
+    colours = [MIDDLE] * len(skeleton)
+    for first, second in skeleton.flip_pairs:
+        if "right" in skeleton.keypoints[first].lower() or "left" in skeleton.keypoints[second].lower():
+            first, second = second, first  # noqa: PLW2901
+        colours[first], colours[second] = LEFT, RIGHT
+    return colours
+
+
+def _line_width(extent: float, picture: Picture) -> float:
+    """Pixels: 1/75 of the person, but never hair-thin nor thicker than a big picture bears."""
+    side = np.sqrt(picture.shape[0] * picture.shape[1])
+    return float(np.clip(extent / 75, max(1.0, side / 550), max(2.0, side / 80)))
+
+
+def _fixed(point: Any) -> tuple[int, int]:
+    x, y = np.rint(np.asarray(point) * (1 << SHIFT)).astype(int)
+    return int(x), int(y)
+
+
+def _line(picture: Picture, a: Any, b: Any, colour: Colour, width: float) -> None:
+    cv2.line(picture, _fixed(a), _fixed(b), colour, max(1, round(width)), cv2.LINE_AA, SHIFT)
+
+
+def _disc(picture: Picture, centre: Any, radius: float, colour: Colour) -> None:
+    cv2.circle(picture, _fixed(centre), max(1, round(radius * (1 << SHIFT))), colour, -1, cv2.LINE_AA, SHIFT)
+
+
+def _ring(picture: Picture, centre: Any, radius: float, colour: Colour, width: float) -> None:
+    for edge, thickness in ((CASING, width + 1.5), (colour, width)):
+        cv2.circle(
+            picture,
+            _fixed(centre),
+            round(radius * (1 << SHIFT)),
+            edge,
+            max(1, round(thickness)),
+            cv2.LINE_AA,
+            SHIFT,
+        )
+
+
+def _draw_person(
+    picture: Picture, points: Any, shown: Any, skeleton: Skeleton, sides: list[Colour], width: float
+) -> None:
+    limbs = [(a, b) for a, b in skeleton.limbs if shown[a] and shown[b]]
+    casing = width + max(1.0, 0.5 * width)
+    for a, b in limbs:
+        _line(picture, points[a], points[b], CASING, casing)
+    for a, b in limbs:
+        # A limb from side to side is of the middle; one from the middle to a side is of that side.
+        found = {sides[a], sides[b]} - {MIDDLE}
+        _line(picture, points[a], points[b], found.pop() if len(found) == 1 else MIDDLE, width)
+    radius = 0.85 * width + 0.6
+    for i in np.flatnonzero(shown):
+        if width >= 1.5:
+            _disc(picture, points[i], radius + max(0.7, 0.25 * width), OUTLINE)
+        _disc(picture, points[i], radius, sides[i])
+
+
+def _text_width(text: str, height: float) -> int:
+    return int(cv2.getTextSize(text, FONT, height / FONT_HEIGHT, 1)[0][0])
+
+
+def _text(picture: Picture, text: str, left: int, baseline: int, height: float) -> None:
+    thickness = max(1, round(height / 12))
+    cv2.putText(picture, text, (left, baseline), FONT, height / FONT_HEIGHT, INK, thickness, cv2.LINE_AA)
+
+
+def _draw_label(picture: Picture, text: str, low: Any, high: Any, width: float, placed: list[Box]) -> None:
+    """The score in a dark rounded box above the person, moved into the picture and off other labels.
+
+    Where all thirteen places near the person are taken, it is left out: half-hidden figures help nobody.
+    """
+    rows, columns = picture.shape[:2]
+    height = float(np.clip(4.5 * width, 8.0, max(8.0, np.sqrt(rows * columns) / 40)))
+    pad = max(2, round(0.4 * height))
+    box_width, box_height = _text_width(text, height) + 2 * pad, round(height) + 2 * pad
+    if high[0] < 0 or high[1] < 0 or low[0] > columns or low[1] > rows:
+        return  # nobody to be seen
+    x = float((low[0] + high[0]) / 2 - box_width / 2)
+    above = float(low[1] - 2 * width - 0.06 * np.hypot(*(high - low)) - box_height)  # hair is above eyes
+    places = [(dx * step, dy * step) for step in (1, 2, 3) for dx, dy in ((0, -1), (1, 0), (-1, 0), (0, 1))]
+    for dx, dy in [(0, 0), *places]:
+        left = round(min(max(x + 0.6 * dx * box_width, 0), max(columns - box_width, 0)))
+        top = round(min(max(above + 1.05 * dy * box_height, 0), max(rows - box_height, 0)))
+        right, bottom = left + box_width, top + box_height
+        if not any(left < r and right > a and top < b and bottom > t for a, t, r, b in placed):
+            break
+    else:
+        return
+    placed.append((left, top, right, bottom))
+    radius = min(box_height // 4, 8)
+    corners = [(left + radius, top + radius), (right - radius, bottom - radius)]
+    for x0, x1, y0, y1 in (
+        (left, right, corners[0][1], corners[1][1]),
+        (corners[0][0], corners[1][0], top, bottom),
+    ):
+        cv2.rectangle(picture, (x0, y0), (x1, y1), PAPER, -1)
+    for cx in (corners[0][0], corners[1][0]):
+        for cy in (corners[0][1], corners[1][1]):
+            cv2.circle(picture, (cx, cy), radius, PAPER, -1, cv2.LINE_AA)
+    _text(picture, text, left + pad, bottom - pad, height)
+
+
+def _fit(picture: Picture, width: int, height: int) -> Picture:
+    factor = min(width / picture.shape[1], height / picture.shape[0])
+    size = (max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor)))
+    resized: Picture = cv2.resize(
+        picture, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    )
+    return resized

@@ -1,0 +1,66 @@
+"""Predicting a whole data set: COCO results of a predictor, and their figures."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from calipose.evaluation.ap import AveragePrecision, evaluate_results
+from calipose.evaluation.quality import ScoreQuality, match_poses, score_quality
+from calipose.images import read_picture
+from calipose.predictor import Predictor
+from calipose.recipe import PredictSettings
+
+Results = list[dict[str, Any]]
+
+
+def predict_data(
+    predictor: Predictor,
+    annotations: Path,
+    pictures: Path,
+    track: Callable[[list[Any]], Iterable[Any]] = iter,
+) -> Results:
+    """COCO results (numbers not rounded) for every picture of an annotation file.
+
+    Pictures are read as stored, since annotations count in stored pixels. `track` wraps the list of pictures, for a
+    progress bar.
+
+    Raises:
+        PictureError: a picture cannot be read.
+    """
+    images = json.loads(annotations.read_text(encoding="utf-8"))["images"]
+    results: Results = []
+    for image in track(images):
+        picture = read_picture(pictures / image["file_name"], ignore_orientation=True)
+        results += predictor.predict(picture).to_coco(image["id"])
+    return results
+
+
+def setting_of(settings: PredictSettings) -> dict[str, Any]:
+    """What figures hold for: every table says it."""
+    return {"flip": "yes" if settings.flip else "no", "scales": 1, "short side": f"{settings.short_side} px"}
+
+
+def evaluate_predictor(
+    predictor: Predictor,
+    annotations: Path,
+    pictures: Path,
+    bootstrap: int = 0,
+    track: Callable[[list[Any]], Iterable[Any]] = iter,
+) -> tuple[AveragePrecision, dict[str, ScoreQuality], Results]:
+    """AP, quality of the scores, and results of a predictor on a data set."""
+    results = predict_data(predictor, annotations, pictures, track)
+    figures = evaluate_results(
+        annotations, results, predictor.skeleton, bootstrap, setting=setting_of(predictor.settings)
+    )
+    return figures, score_quality(match_poses(annotations, results, predictor.skeleton)), results
+
+
+def save_results(path: Path, results: Results) -> None:
+    """Write a COCO results file to a temporary name and rename it."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(results), encoding="utf-8")
+    os.replace(temporary, path)

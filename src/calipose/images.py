@@ -1,0 +1,208 @@
+"""Reading pictures as a person sees them, and fitting them to the network's input (OpenCV, no torch)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from calipose.errors import PictureError
+from calipose.geometry import Floats, compose_affines, invert_affine, resize_affine
+
+Picture = NDArray[np.uint8]
+
+INPUT_MULTIPLE = 32  # the backbones' coarsest stride
+
+# What an EXIF orientation asks for: (transpose rows and columns, then flip left-right, then flip up-down).
+_ORIENTATIONS = {
+    1: (False, False, False),
+    2: (False, True, False),
+    3: (False, True, True),
+    4: (False, False, True),
+    5: (True, False, False),
+    6: (True, True, False),
+    7: (True, True, True),
+    8: (True, False, True),
+}
+
+
+def read_picture(path: str | Path, ignore_orientation: bool = False) -> Picture:
+    """The picture in a file, as a person sees it.
+
+    The EXIF orientation is applied (JPEG, PNG, WebP; a TIFF's always, by its decoder), grey becomes three
+    equal channels, transparency is composed onto white, and 16-bit values v become round(v / 257).
+
+    Args:
+        path: any format that OpenCV decodes.
+        ignore_orientation: leave the pixels as stored, as COCO's annotations count them.
+
+    Returns: `(h, w, 3)` uint8, RGB.
+
+    Raises:
+        PictureError: the file is missing, empty, cut off, or cannot be decoded; the message names it.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise PictureError(f"picture {path} cannot be read: {error.strerror or error}") from None
+    if not data:
+        raise PictureError(f"picture {path} is empty (0 bytes)")
+    if not _is_complete(data):
+        raise PictureError(f"picture {path} is cut off: its end is missing; copy or download it again")
+    try:
+        # IMREAD_UNCHANGED alone keeps alpha and 16 bits together; it ignores the orientation, applied below.
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise PictureError(f"picture {path} cannot be decoded: it is damaged or no picture")
+    if pixels.dtype == np.uint16:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if pixels.dtype != np.uint8 or (pixels.ndim == 3 and pixels.shape[2] not in {1, 3, 4}):
+        kind = f"{pixels.dtype} values, shape {pixels.shape}"
+        raise PictureError(f"picture {path} has {kind}; convert it to 8 or 16 bits, grey, RGB or RGBA")
+    rgb = _rgb(pixels)
+    return rgb if ignore_orientation else _upright(rgb, exif_orientation(data))
+
+
+def network_input(
+    picture: Picture, short_side: int, pad_colour: ArrayLike, max_aspect: float = 2.5
+) -> tuple[Picture, Floats]:
+    """Fit a picture to the network: aspect kept, short side to `short_side`, padded right and bottom.
+
+    A picture longer than `max_aspect` x its short side is reduced further, so that its long side is
+    `max_aspect * short_side`.
+
+    Args:
+        picture: `(h, w, 3)` uint8 RGB.
+        short_side: input pixels.
+        pad_colour: `(3,)` RGB, 0 to 255.
+        max_aspect: long side / short side beyond which the picture is reduced further.
+
+    Returns: `(H, W, 3)` uint8 with H and W multiples of 32, and the `(2, 3)` affine `inp_from_img`, which is
+    exactly inp + 0.5 = s (img + 0.5) with one s for both axes.
+    """
+    height, width = picture.shape[:2]
+    inp_per_img = min(short_side / min(height, width), max_aspect * short_side / max(height, width))
+    affine = resize_affine(inp_per_img)
+    # Rounded before the multiple is taken: 512.0000001 must not become 544.
+    content = [max(1, round(side * inp_per_img)) for side in (width, height)]
+    padded = [-(-side // INPUT_MULTIPLE) * INPUT_MULTIPLE for side in content]
+    return warp(picture, affine, (padded[0], padded[1]), pad_colour), affine
+
+
+def warp(picture: Picture, out_from_img: Floats, size: tuple[int, int], pad_colour: ArrayLike) -> Picture:
+    """Carry a picture through an affine, bilinearly; what lies outside of the picture gets `pad_colour`.
+
+    A reduction by 2 or more is first done by area averaging of whole pixels, exactly in the frame, since
+    bilinear reading alone would skip pixels.
+
+    Args:
+        picture: `(h, w, 3)` uint8.
+        out_from_img: `(2, 3)`.
+        size: width and height of the result.
+        pad_colour: `(3,)` RGB, 0 to 255.
+
+    Returns: `(height, width, 3)` uint8.
+    """
+    out_per_img = float(
+        np.linalg.norm(out_from_img[:, :2], 2)
+    )  # spectral norm: the larger scale of the two axes
+    factor = int(1 / max(out_per_img, 1e-9) + 1e-9)
+    if factor >= 2:
+        picture, small_from_img = shrink(picture, factor)
+        out_from_img = compose_affines(out_from_img, invert_affine(small_from_img))
+    colour = tuple(float(c) for c in np.asarray(pad_colour, np.float64))
+    warped: Picture = cv2.warpAffine(picture, out_from_img, size, flags=cv2.INTER_LINEAR, borderValue=colour)
+    return warped
+
+
+def shrink(picture: Picture, factor: int) -> tuple[Picture, Floats]:
+    """Average `factor` x `factor` pixels to one; the last column and row are repeated to fill the last block.
+
+    Returns: the small picture and the `(2, 3)` affine to its frame, exactly that of a resize by 1 / factor.
+    """
+    height, width = picture.shape[:2]
+    down, right = -height % factor, -width % factor
+    if down or right:
+        picture = cv2.copyMakeBorder(picture, 0, down, 0, right, cv2.BORDER_REPLICATE)
+    size = (picture.shape[1] // factor, picture.shape[0] // factor)
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA), resize_affine(1 / factor)
+
+
+def exif_orientation(data: bytes) -> int:
+    """EXIF orientation (1 to 8) in the bytes of a JPEG, PNG or WebP file; 1 where there is none.
+
+    Source: EXIF 2.3, tag 0x0112 of the first directory, a TIFF structure.
+    """
+    tiff = _exif_block(data)
+    if tiff[:4] not in {b"II*\0", b"MM\0*"}:
+        return 1
+
+    def number(at: int, length: int) -> int:
+        return int.from_bytes(tiff[at : at + length], "little" if tiff[:1] == b"I" else "big")
+
+    directory = number(4, 4)
+    for entry in range(min(number(directory, 2), len(tiff) // 12)):
+        at = directory + 2 + 12 * entry
+        if number(at, 2) == 0x0112:
+            value = number(at + 8, 2)
+            return value if value in _ORIENTATIONS else 1
+    return 1
+
+
+def _exif_block(data: bytes) -> bytes:
+    """The TIFF structure that holds a file's EXIF entries, or nothing."""
+    if data.startswith(b"\xff\xd8"):
+        head = data[: _jpeg_scan(data)]
+        at, skip = head.find(b"Exif\0\0"), 6
+    elif data.startswith(b"\x89PNG"):
+        at, skip = data.find(b"eXIf"), 4
+    elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        at, skip = data.rfind(b"EXIF"), 8
+        if data[at + skip :].startswith(b"Exif\0\0"):  # some writers keep JPEG's prefix
+            skip += 6
+    else:
+        return b""
+    return data[at + skip :] if at >= 0 else b""
+
+
+def _jpeg_scan(data: bytes) -> int:
+    """Position at which a JPEG's first scan starts (its length where it has none)."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
+        # 0xFF is also a fill byte; every other marker before the scan has a length.
+        at += 1 if data[at + 1] == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return min(at, len(data))
+
+
+def _is_complete(data: bytes) -> bool:
+    """False where the format's end marker is missing: decoders fill a cut-off JPEG or PNG silently."""
+    if data.startswith(b"\xff\xd8"):
+        # After the scan's start only: an EXIF thumbnail has an end marker of its own.
+        return data.find(b"\xff\xd9", _jpeg_scan(data)) >= 0
+    if data.startswith(b"\x89PNG"):
+        return data.rfind(b"IEND") >= 0
+    return True
+
+
+def _rgb(pixels: Picture) -> Picture:
+    """Grey, BGR or BGRA -> RGB, alpha composed onto white."""
+    if pixels.ndim == 2 or pixels.shape[2] < 4:
+        grey = pixels.ndim == 2 or pixels.shape[2] == 1
+        rgb: Picture = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB if grey else cv2.COLOR_BGR2RGB)
+        return rgb
+    alpha = pixels[..., 3:].astype(np.uint16)
+    colour = pixels[..., 2::-1]
+    composed = (colour * alpha + 255 * (255 - alpha).astype(np.uint32) + 127) // 255
+    return composed.astype(np.uint8)
+
+
+def _upright(picture: Picture, orientation: int) -> Picture:
+    transpose, mirror, upend = _ORIENTATIONS[orientation]
+    if transpose:
+        picture = picture.transpose(1, 0, 2)
+    picture = picture[:: -1 if upend else 1, :: -1 if mirror else 1]
+    return np.ascontiguousarray(picture)

@@ -1,0 +1,104 @@
+"""Checkpoints: one safetensors file with weights and, in its header, everything needed to use them."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+import calipose
+from calipose.errors import InputError
+from calipose.model.network import Network
+from calipose.skeleton import Skeleton
+from calipose.recipe import Recipe
+
+FORMAT = 1
+HEADER = "calipose"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network with what it takes to use it.
+
+    Attributes:
+        weights: the network's state by name.
+        notes: what training says of itself (epoch, metrics); free-form, JSON.
+    """
+
+    recipe: Recipe
+    skeleton: Skeleton
+    weights: dict[str, Tensor]
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def network(self) -> Network:
+        """The network with these weights, in evaluation mode."""
+        network = Network(self.recipe.backbone.name, len(self.skeleton), self.recipe.method)
+        network.load_state_dict(self.weights)
+        return network.eval()
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    """Write tensors and a JSON header to a temporary name, then rename: a reader never sees half a file."""
+    temporary = path.with_name(path.name + ".part")
+    metadata = {HEADER: json.dumps({"format": FORMAT, "version": calipose.__version__, **header})}
+    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
+    os.replace(temporary, path)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and header of a file that `save_tensors` wrote.
+
+    Raises:
+        InputError: the file is missing, damaged, or not Calipose's.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except SafetensorError as error:
+        raise InputError(f"{path}: not a readable safetensors file ({error})") from None
+    if HEADER not in metadata:
+        raise InputError(f"{path}: holds weights, but is no Calipose checkpoint")
+    header = json.loads(metadata[HEADER])
+    if header["format"] > FORMAT:
+        raise InputError(f"{path}: written by Calipose {header['version']}; this is {calipose.__version__}: upgrade")
+    return tensors, header
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint (atomically)."""
+    header = {
+        "recipe": checkpoint.recipe.to_dict(),
+        "skeleton": checkpoint.skeleton.to_dict(),
+        "notes": checkpoint.notes,
+        "torch": torch.__version__,
+    }
+    save_tensors(path, checkpoint.weights, header)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint; a run folder means its `best.safetensors`, or `last.safetensors`.
+
+    Raises:
+        InputError: missing, damaged, or not Calipose's.
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = [path / name for name in ("best.safetensors", "last.safetensors") if (path / name).is_file()]
+        if not found:
+            raise InputError(f"{path}: holds neither best.safetensors nor last.safetensors")
+        path = found[0]
+    weights, header = load_tensors(path)
+    if "recipe" not in header:
+        raise InputError(f"{path}: is a training state, not a checkpoint")
+    recipe = Recipe.from_dict(header["recipe"], str(path))
+    return Checkpoint(recipe, Skeleton.from_dict(header["skeleton"], str(path)), weights, header["notes"])

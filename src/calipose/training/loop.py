@@ -1,0 +1,333 @@
+"""The training loop: explicit, resumable bit for bit, stopped before a step on a loss that is not finite."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from calipose.backends.torch_backend import TorchBackend
+from calipose.data.loader import (
+    Batch,
+    EpochBatches,
+    PictureCache,
+    TrainingPictures,
+    read_stored,
+    training_batches,
+)
+from calipose.data.store import KeypointData
+from calipose.errors import InputError, NonFiniteLossError
+from calipose.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from calipose.model.network import Network
+from calipose.model.weights import load_weights
+from calipose.predictor import Predictor
+from calipose.recipe import Recipe
+from calipose.training.losses import Losses, all_losses
+from calipose.training.state import (
+    MovingAverage,
+    freeze_backbone,
+    learning_rate_factor,
+    load_state,
+    make_optimizer,
+    save_state,
+    training_mode,
+)
+from calipose.training.targets import make_targets
+
+SAVE_SECONDS = 300.0  # a training that is stopped hard loses at most this much
+LOG_STEPS = 20
+
+Evaluate = Callable[[Predictor, int], dict[str, float]]
+Progress = Callable[[int, int, dict[str, float]], None]
+Scalars = Callable[[str, float, int], None]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training came to: the last and the best checkpoint, and every line of its history."""
+
+    last: Path
+    best: Path | None
+    history: list[dict[str, Any]]
+    minutes: float
+
+
+class Stopped(Exception):  # noqa: N818 (no error: the state is saved)
+    """The training was asked to stop; its state is saved and can be resumed."""
+
+
+class Trainer:
+    """One training of one recipe.
+
+    Args:
+        data: what is learnt.
+        out: run folder: `best.safetensors`, `last.safetensors`, `state.safetensors`, `history.jsonl`, TensorBoard
+            scalars.
+        evaluate: gives metrics of a predictor after an epoch; the best `ap` makes the best checkpoint.
+        initial: a checkpoint whose weights the training starts from.
+
+    Raises:
+        InputError: `out` holds another training, or `resume` finds none.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: KeypointData,
+        out: Path,
+        *,
+        evaluate: Evaluate | None = None,
+        resume: bool = False,
+        initial: Path | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.recipe, self.data, self.out = recipe, data, out
+        self.evaluate, self.progress = evaluate, progress
+        self.accelerator = Accelerator()
+        torch.manual_seed(recipe.seed)
+        network = Network(recipe.backbone.name, len(data.skeleton), recipe.method)
+        self.notes: list[str] = []
+        self._first_weights(network, initial)
+        freeze_backbone(network.backbone, recipe.backbone.freeze)
+        network = network.to(self.accelerator.device, memory_format=torch.channels_last)
+        optimizer = make_optimizer(network, recipe)
+        self.model, self.optimizer = self.accelerator.prepare(network, optimizer)
+        self.network: Network = self.accelerator.unwrap_model(self.model)
+        self.average = MovingAverage(self.network, recipe.optim.ema) if recipe.optim.ema else None
+        self.sigmas = torch.tensor(data.skeleton.sigmas, device=self.accelerator.device)
+        self.repeats = _repeats(recipe, data)
+        self.steps_per_epoch = len(self._batches(0, 0)) // recipe.optim.accumulate
+        if not self.steps_per_epoch:
+            raise InputError(f"{len(data)} pictures do not fill {recipe.optim.accumulate} batches: lower optim.accumulate")
+        self.step = 0
+        self.best: float | None = None
+        self.seconds = 0.0
+        self.history: list[dict[str, Any]] = []
+        self._prepare_folder(resume)
+
+    def _first_weights(self, network: Network, initial: Path | None) -> None:
+        if initial is not None:
+            checkpoint = load_checkpoint(initial)
+            if checkpoint.skeleton.keypoints != self.data.skeleton.keypoints:
+                raise InputError(
+                    f"{initial}: trained for skeleton '{checkpoint.skeleton.name}' with {len(checkpoint.skeleton)} "
+                    f"keypoints; the data has '{self.data.skeleton.name}' with {len(self.data.skeleton)}"
+                )
+            network.load_state_dict(checkpoint.weights)
+        elif self.recipe.backbone.weights:
+            self.notes.append(str(load_weights(network.backbone, self.recipe.backbone.weights)))
+
+    def _prepare_folder(self, resume: bool) -> None:
+        state, history = self.out / "state.safetensors", self.out / "history.jsonl"
+        if resume:
+            progress = load_state(state, self.network, self.optimizer, self.average)
+            self.step, self.best, self.seconds = progress["step"], progress["best"], progress["seconds"]
+            if history.exists():
+                lines = [json.loads(line) for line in history.read_text().splitlines()]
+                self.history = [line for line in lines if line["step"] <= self.step]
+        elif state.exists():
+            raise InputError(f"{self.out} holds a training already: resume it with --resume, or name another folder")
+        if self.accelerator.is_main_process:
+            self.out.mkdir(parents=True, exist_ok=True)
+            history.write_text("".join(json.dumps(line) + "\n" for line in self.history))
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole training."""
+        return self.recipe.epochs * self.steps_per_epoch
+
+    def run(self) -> TrainingResult:
+        """Train to the end.
+
+        Raises:
+            NonFiniteLossError: the loss became infinite or NaN; the last saved state is untouched.
+            Stopped: SIGTERM or Ctrl-C; the state is saved.
+        """
+        start, before = time.monotonic(), self.seconds
+        saved = start
+        recipe = self.recipe
+        pictures = TrainingPictures(
+            self.data,
+            recipe.size,
+            recipe.augment,
+            self.network.backbone.mean,
+            recipe.seed,
+            PictureCache(self.data) if recipe.data.in_memory else read_stored,
+        )
+        running: list[dict[str, float]] = []
+        with _stop_requests() as stop_asked, self._scalars() as scalars:
+            while self.step < self.total_steps:
+                epoch, done = divmod(self.step, self.steps_per_epoch)
+                for batches in self._steps_of_epoch(pictures, epoch, done):
+                    running.append(self._train_step(batches))
+                    self.seconds = before + time.monotonic() - start
+                    if self.progress is not None:
+                        self.progress(self.step, self.total_steps, running[-1])
+                    if self.step % LOG_STEPS == 0 or self.step == self.total_steps:
+                        mean = {k: math.fsum(line[k] for line in running) / len(running) for k in running[0]}
+                        self._record({"epoch": round(self.step / self.steps_per_epoch, 3), **mean}, scalars)
+                        running.clear()
+                    if stop_asked():
+                        self._save()
+                        raise Stopped(f"stopped after step {self.step}; go on with --resume")
+                    if time.monotonic() - saved > SAVE_SECONDS:
+                        self._save()
+                        saved = time.monotonic()
+                self._end_epoch(epoch + 1, scalars)
+                self._save()
+                saved = time.monotonic()
+        best = self.out / "best.safetensors"
+        return TrainingResult(
+            self.out / "last.safetensors", best if best.exists() else None, self.history, self.seconds / 60
+        )
+
+    def _steps_of_epoch(self, pictures: TrainingPictures, epoch: int, done: int) -> Iterator[list[Batch]]:
+        """The batches of each remaining optimiser step of an epoch."""
+        accumulate = self.recipe.optim.accumulate
+        batches = self._batches(epoch, done * accumulate)
+        stream = training_batches(pictures, batches, self.recipe.data.workers)
+        for _ in range(done, self.steps_per_epoch):
+            yield [next(stream) for _ in range(accumulate)]
+
+    def _batches(self, epoch: int, start: int) -> EpochBatches:
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        return EpochBatches(self.repeats, self.recipe.batch_size, self.recipe.seed, epoch, rank, world, start)
+
+    def _train_step(self, batches: list[Batch]) -> dict[str, float]:
+        """One optimiser step over one or several batches; returns the mean of each loss."""
+        training_mode(self.model, self.network.backbone, self.recipe.backbone.freeze)
+        factor = learning_rate_factor(self.step, self.steps_per_epoch, self.recipe)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        sums: dict[str, float] = {}
+        for i, batch in enumerate(batches):
+            last = i == len(batches) - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
+                losses = self._losses(batch.to(self.accelerator.device))
+                self._check_finite(losses.total, batch)
+                self.accelerator.backward(losses.total / len(batches))
+            for name, value in losses.to_dict().items():
+                sums[name] = sums.get(name, 0.0) + value / len(batches)
+        if self.recipe.optim.clip_norm:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.optim.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        if self.average is not None:
+            self.average.update(self.network, self.step)
+        return sums
+
+    def _losses(self, batch: Batch) -> Losses:
+        settings = self.recipe.loss
+        targets = make_targets(batch.keypoints_inp, batch.labelled, batch.area_inp, batch.ignore_cell, settings)
+        with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+            output = self.model(batch.images, targets.cells)
+        return all_losses(output, targets, self.recipe.method, settings, self.sigmas)
+
+    def _check_finite(self, loss: Tensor, batch: Batch) -> None:
+        if torch.isfinite(loss):
+            return
+        names = [str(self.data.picture_path(int(i))) for i in batch.index]
+        raise NonFiniteLossError(
+            f"step {self.step + 1}: the loss is {float(loss)}; nothing was learnt from this step. Its pictures: "
+            + ", ".join(names)
+            + ". Look at their annotations, or lower optim.lr or set optim.clip_norm"
+        )
+
+    def _weights(self) -> dict[str, Tensor]:
+        return self.average.values if self.average is not None else self.network.state_dict()
+
+    def _predictor(self) -> Predictor:
+        """Predictor of the weights that will be saved (the moving average, if there is one)."""
+        network = Network(self.recipe.backbone.name, len(self.data.skeleton), self.recipe.method)
+        network.load_state_dict(self._weights())
+        backend = TorchBackend(network, self.data.skeleton, self.accelerator.device, self.recipe.precision)
+        return Predictor(backend, self.recipe.predict)
+
+    def _end_epoch(self, epoch: int, scalars: Scalars) -> None:
+        due = epoch % self.recipe.evaluate_every == 0 or epoch == self.recipe.epochs
+        if self.evaluate is not None and due and self.accelerator.is_main_process:
+            metrics = self.evaluate(self._predictor(), epoch)
+            self._record({"epoch": epoch, **{f"val_{k}": v for k, v in metrics.items()}}, scalars)
+            if self.best is None or metrics["ap"] > self.best:
+                self.best = metrics["ap"]
+                self._save_checkpoint("best.safetensors")
+        self.accelerator.wait_for_everyone()
+
+    def _record(self, line: dict[str, Any], scalars: Scalars) -> None:
+        line = {"step": self.step, **line}
+        self.history.append(line)
+        if self.accelerator.is_main_process:
+            with (self.out / "history.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            for name, value in line.items():
+                if name not in {"step", "epoch"}:
+                    scalars(name, value, self.step)
+
+    def _save_checkpoint(self, name: str) -> None:
+        notes = {"step": self.step, "minutes": self.seconds / 60, "best_ap": self.best, "pictures": len(self.data)}
+        checkpoint = Checkpoint(self.recipe, self.data.skeleton, self._weights(), notes)
+        save_checkpoint(self.out / name, checkpoint)
+
+    def _save(self) -> None:
+        if self.accelerator.is_main_process:
+            self._save_checkpoint("last.safetensors")
+            progress = {"step": self.step, "best": self.best, "seconds": self.seconds}
+            save_state(self.out / "state.safetensors", self.network, self.optimizer, self.average, progress)
+
+    @contextlib.contextmanager
+    def _scalars(self) -> Iterator[Scalars]:
+        """TensorBoard's scalars, where it is installed."""
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            yield lambda *_: None
+            return
+        if not self.accelerator.is_main_process:
+            yield lambda *_: None
+            return
+        with SummaryWriter(str(self.out / "tensorboard")) as writer:  # type: ignore[no-untyped-call]
+            yield writer.add_scalar
+
+
+def _repeats(recipe: Recipe, data: KeypointData) -> NDArray[np.float64]:
+    """(n,) how often an epoch draws each picture."""
+    repeat = recipe.data.repeat or (1.0,) * len(data.folders)
+    if len(repeat) != len(data.folders):
+        raise InputError(f"data.repeat has {len(repeat)} numbers, but there are {len(data.folders)} data sets")
+    return np.array(repeat)[data.folder]
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Turns SIGTERM and the first Ctrl-C into a request that is answered after the step; a second Ctrl-C is hard."""
+    asked: list[int] = []
+
+    def ask(number: int, _: FrameType | None) -> None:
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    try:
+        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: nobody sends signals there
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,121 @@
+"""The state of a training: moving average, schedule, and what it takes to go on bit for bit."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from calipose.errors import InputError
+from calipose.model.checkpoint import load_tensors, save_tensors
+from calipose.recipe import Recipe
+
+
+class MovingAverage:
+    """Exponential moving average of a network's state; the early steps average over fewer (warm-up of the decay)."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.values = {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        """Take in the weights after optimiser step number `step` (from 1)."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        state = network.state_dict()
+        floating = [name for name, value in self.values.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.values[n] for n in floating], [state[n] for n in floating], 1 - decay)
+        for name in self.values.keys() - set(floating):
+            self.values[name].copy_(state[name])
+
+
+def learning_rate_factor(step: int, steps_per_epoch: int, recipe: Recipe) -> float:
+    """Factor of the learning rate for optimiser step `step` (from 0)."""
+    optim = recipe.optim
+    if optim.schedule == "steps":
+        passed = sum(step >= milestone * steps_per_epoch for milestone in optim.milestones)
+        factor = float(0.1**passed)
+    else:
+        factor = 0.5 * (1 + math.cos(math.pi * step / max(1, recipe.epochs * steps_per_epoch)))
+    return factor * min(1.0, (step + 1) / (optim.warmup_steps + 1))
+
+
+def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Adam or AdamW over what learns; the backbone has its own rate; norms and biases have no weight decay."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            factor = recipe.backbone.lr_factor if name.startswith("backbone.") else 1.0
+            decay = recipe.optim.weight_decay if parameter.dim() > 1 else 0.0
+            groups.setdefault((factor, decay), []).append(parameter)
+    table = [
+        {"params": parameters, "lr": recipe.optim.lr * factor, "initial_lr": recipe.optim.lr * factor, "weight_decay": d}
+        for (factor, d), parameters in groups.items()
+    ]
+    kind = torch.optim.AdamW if recipe.optim.name == "adamw" else torch.optim.Adam
+    return kind(table, lr=recipe.optim.lr)
+
+
+def freeze_backbone(backbone: nn.Module, how: str) -> None:
+    """Keep the whole backbone (`all`), or its batch norms (`norm`), as they were loaded."""
+    for module in backbone.modules():
+        norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if how == "all" or (how == "norm" and norm):
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(False)
+
+
+def training_mode(network: nn.Module, backbone: nn.Module, how: str) -> None:
+    """Training mode, but frozen batch norms keep their statistics."""
+    network.train()
+    for module in backbone.modules():
+        if how in {"all", "norm"} and isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+
+
+def save_state(
+    path: Path,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: MovingAverage | None,
+    progress: dict[str, Any],
+) -> None:
+    """Write everything a training needs to go on, atomically; no pickle."""
+    tensors: dict[str, Tensor] = {f"network.{n}": v for n, v in network.state_dict().items()}
+    for index, entries in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in entries.items()}
+    if average is not None:
+        tensors |= {f"average.{n}": v for n, v in average.values.items()}
+    save_tensors(path, tensors, {"progress": progress})
+
+
+def load_state(
+    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage | None
+) -> dict[str, Any]:
+    """Restore what `save_state` wrote; returns its `progress`.
+
+    Raises:
+        InputError: the file is missing, damaged, or of another network.
+    """
+    tensors, header = load_tensors(path)
+    parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}, "average": {}}
+    for name, value in tensors.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = value
+    try:
+        network.load_state_dict(parts["network"])
+    except RuntimeError as error:
+        raise InputError(f"{path}: state of another network: {error}") from None
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in parts["optimizer"].items():
+        index, _, entry = name.partition(".")
+        state.setdefault(int(index), {})[entry] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    if average is not None:
+        for name, value in parts["average"].items():
+            average.values[name].copy_(value)
+    progress: dict[str, Any] = header["progress"]
+    return progress

@@ -1,0 +1,168 @@
+"""Matching of poses with people, and correlations."""
+
+import numpy as np
+import pytest
+
+from calipose.evaluation.ap import OKS_THRESHOLDS, evaluate_results
+from calipose.evaluation.quality import (
+    greedy_match,
+    match_poses,
+    pearson,
+    rank_correlation,
+    ranks,
+    score_quality,
+)
+from calipose.geometry import oks
+from calipose.skeleton import Skeleton
+
+FOUR = Skeleton("four", tuple("abcd"), (), (), (0.1,) * 4)
+SQUARE = np.array([[0.0, 0.0], [40.0, 0.0], [40.0, 40.0], [0.0, 40.0]])
+
+
+def person(x, image_id=1, v=2, crowd=0):
+    points = SQUARE + np.array([x, 0])
+    return {
+        "id": 1,
+        "image_id": image_id,
+        "category_id": 1,
+        "area": 1600.0,
+        "bbox": [x, 0.0, 40.0, 40.0],
+        "iscrowd": crowd,
+        "keypoints": np.column_stack([points, np.full(4, v)]).ravel().tolist(),
+    }
+
+
+def pose(x, score, image_id=1):
+    points = np.column_stack([SQUARE + np.array([x, 0]), np.ones(4)])
+    return {"image_id": image_id, "category_id": 1, "keypoints": points.ravel().tolist(), "score": score}
+
+
+def truth_of(*people, images=(1, 2)):
+    return {"images": [{"id": i} for i in images], "annotations": list(people), "categories": [{"id": 1}]}
+
+
+def similarity(dx):
+    return float(oks(SQUARE + np.array([dx, 0]), SQUARE, np.ones(4, bool), 1600.0, FOUR.sigmas_array))
+
+
+@pytest.mark.parametrize(
+    ("people", "poses", "expected"),
+    [
+        ([person(0)], [pose(0, 0.9)], {0: 1.0}),
+        ([person(0)], [pose(3, 0.9), pose(0, 0.5)], {0: similarity(3), 1: 0.0}),  # each person once
+        ([person(0)], [pose(0, 0.5), pose(3, 0.9)], {0: 0.0, 1: similarity(3)}),  # whatever their order
+        ([person(0)], [pose(12, 0.9)], {0: similarity(12)}),  # below 0.5, yet of that person
+        ([person(0)], [pose(300, 0.9)], {0: 0.0}),
+        ([], [pose(0, 0.9)], {0: 0.0}),
+        # The first pose lies badly on person 0; it must not take the person whom the second has right.
+        ([person(0)], [pose(12, 0.9), pose(1, 0.5)], {0: 0.0, 1: similarity(1)}),
+        # Two bad poses, one person: the better score takes it.
+        ([person(0)], [pose(14, 0.5), pose(12, 0.9)], {0: 0.0, 1: similarity(12)}),
+        ([person(0, crowd=1)], [pose(0, 0.9), pose(1, 0.8), pose(300, 0.7)], {2: 0.0}),
+        ([person(0, v=0)], [pose(0, 0.9), pose(300, 0.7)], {1: 0.0}),  # an unlabelled person is no judge
+        ([person(0, v=0), person(5)], [pose(4, 0.9)], {0: similarity(1)}),  # but a labelled one goes before
+        ([person(0, image_id=2)], [pose(0, 0.9)], {0: 0.0}),
+    ],
+)
+def test_match(people, poses, expected):
+    assert similarity(12) < 0.5 < similarity(5)
+    assert similarity(14) > 0.1
+    matches = match_poses(truth_of(*people), poses, FOUR)
+    assert dict(zip(matches.entry.tolist(), matches.oks.tolist(), strict=True)) == pytest.approx(expected)
+
+
+def test_what_stands_beside_the_oks():
+    small = person(0, image_id=2)
+    small["keypoints"][2] = 0
+    poses = [pose(0, 0.2, 2), pose(500, 0.9, 2), pose(0, 0.4, 1)]
+    matches = match_poses(truth_of(small), poses, FOUR)
+    assert matches.entry.tolist() == [2, 1, 0]
+    assert matches.picture.tolist() == [0, 1, 1]
+    assert matches.rank.tolist() == [0, 0, 1]
+    assert matches.score.tolist() == [0.4, 0.9, 0.2]
+    assert matches.labelled.tolist() == [0, 0, 3]
+    np.testing.assert_array_equal(matches.area, [np.nan, np.nan, 1600])
+
+
+def test_half_means_right_in_ap50():
+    """With poses of oks >= 0.5 alone, AP50 has no false pose left and its recall does not fall."""
+    rng = np.random.default_rng(0)
+    people = [person(float(x), image_id=i) for i in (1, 2) for x in rng.uniform(0, 200, 6)]
+    poses = [pose(float(x), float(rng.uniform()), i) for i in (1, 2) for x in rng.uniform(-20, 260, 18)]
+    truth = truth_of(*people)
+    matches = match_poses(truth, poses, FOUR)
+    right = matches.entry[matches.oks >= 0.5]
+    found = len(right) / len(people)
+    assert 0.3 < found < 1
+    only_right = evaluate_results(truth, [poses[i] for i in right], FOUR)
+    assert only_right.ap50 == pytest.approx((np.linspace(0, 1, 101) <= found).mean())
+
+
+def test_greedy_match_against_the_loops_it_replaces():
+    """COCO's rules, written as they read: pose by pose, person by person."""
+    rng = np.random.default_rng(1)
+    for _ in range(100):
+        p, g = rng.integers(0, 6, 2)
+        values = rng.integers(0, 21, (p, g)) / 20  # ties are common
+        crowd = rng.uniform(size=g) < 0.2
+        ignored = crowd | (rng.uniform(size=g) < 0.2)
+        for t, row in zip(OKS_THRESHOLDS, greedy_match(values, ignored, crowd, OKS_THRESHOLDS), strict=True):
+            taken = set()
+            for i in range(p):
+                best = -1
+                for some in (False, True):
+                    bar = t
+                    for j in range(g):
+                        if ignored[j] == some and j not in taken and values[i, j] >= bar:
+                            bar, best = values[i, j], j
+                    if best >= 0:
+                        break
+                assert row[i] == best
+                if best >= 0 and not crowd[best]:
+                    taken.add(best)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ([1, 2, 3], [10, 20, 1000], 1.0),
+        ([1, 2, 3], [3, 2, 1], -1.0),
+        ([1, 2, 2, 3], [1, 2, 3, 4], 0.9486832980505138),  # ranks 1, 2.5, 2.5, 4: sqrt(0.9)
+        ([1, 2, 3, 4, 5], [5, 6, 7, 8, 7], 0.8207826816681233),  # scipy.stats.spearmanr's documentation
+        ([1, 1, 1], [1, 2, 3], np.nan),
+        ([], [], np.nan),
+    ],
+)
+def test_rank_correlation(a, b, expected):
+    assert rank_correlation(a, b) == pytest.approx(expected, nan_ok=True)
+
+
+def test_rank_correlation_equals_scipy():
+    stats = pytest.importorskip("scipy.stats")
+    a, b = np.random.default_rng(0).integers(0, 9, (2, 200))
+    assert rank_correlation(a, b) == pytest.approx(stats.spearmanr(a, b).statistic)
+
+
+def test_ranks_share_their_mean():
+    assert ranks([3, 1, 3, 3, 0]).tolist() == [4, 2, 4, 4, 1]
+
+
+def test_pearson():
+    assert pearson([0, 1, 2], [1, 3, 5]) == pytest.approx(1)
+    assert pearson([0, 1, 2], [1, 0, 1]) == pytest.approx(0)
+
+
+def test_both_populations():
+    poses = [pose(0, 0.9), *(pose(300 + i, 0.01 + i / 1000) for i in range(24)), pose(0.5, 0.06, 2)]
+    quality = score_quality(match_poses(truth_of(person(0), person(0, image_id=2)), poses, FOUR))
+    assert {name: q.poses for name, q in quality.items()} == {"score": 2, "best": 21}
+    assert quality["score"].mean_score == pytest.approx(0.48)
+    assert quality["score"].mean_oks == pytest.approx((1 + similarity(0.5)) / 2)
+    assert quality["score"].spearman == pytest.approx(1)
+    assert quality["best"].spearman > 0
+
+
+def test_nothing_found_has_no_correlation():
+    quality = score_quality(match_poses(truth_of(person(0)), [], FOUR))
+    assert quality["best"].poses == 0
+    assert np.isnan(quality["best"].spearman)
