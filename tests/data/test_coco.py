@@ -10,7 +10,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from calipose.data.augment import cells_inside
-from calipose.data.coco import concatenate, read_coco
+from calipose.data.coco import _run_length_mask, concatenate, read_coco
 from calipose.errors import InputError
 from calipose.skeleton import COCO_17, Skeleton
 
@@ -70,10 +70,11 @@ def test_what_is_read(tmp_path: Path) -> None:
     assert data.picture_path(2) == tmp_path / "bild ü 3.jpg"
     known = data.labels(0)
     assert known.labelled.all()
+    first = [[9.5, 9.5], [19.5, 9.5], [19.5, 29.5], [9.5, 9.5]]
+    second = [[0.5, 0.5], [2.5, 0.5], [2.5, 2.5], [0.5, 0.5]]
     assert np.array_equal(
         known.outlines_img[0],
-        [[9.5, 9.5], [19.5, 9.5], [19.5, 29.5], [9.5, 9.5], [np.nan] * 2]
-        + [[0.5, 0.5], [2.5, 0.5], [2.5, 2.5], [0.5, 0.5]],
+        [*first, [np.nan] * 2, *second],
         equal_nan=True,
     )
     box = [[3.5, 4.5], [23.5, 4.5], [23.5, 34.5], [3.5, 34.5], [3.5, 4.5]]
@@ -113,8 +114,6 @@ def test_run_length_masks(tmp_path: Path, compressed: bool) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_compressed_runs_equal_pycocotools(tmp_path: Path, seed: int) -> None:
     """Noise has short and long runs and differences of both signs."""
-    from calipose.data.coco import _run_length_mask
-
     rng = np.random.default_rng(seed)
     mask = (rng.random((120, 200)) < rng.random((1, 200)) ** 4).astype(np.uint8)
     packed = coco_mask.encode(np.asfortranarray(mask))

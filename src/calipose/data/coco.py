@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
 from collections import defaultdict
@@ -91,7 +93,16 @@ def read_coco(
         if len(problems) > LISTED_PROBLEMS:
             lines.append(f"and {len(problems) - LISTED_PROBLEMS} more")
         raise InputError("\n  ".join([f"{annotations}: {len(problems)} broken entries", *lines]))
-    return _store(skeleton, pictures, list(images.values()))
+    data = _store(skeleton, pictures, list(images.values()))
+    del content, images
+    _trim_heap()
+    return data
+
+
+def _trim_heap() -> None:
+    """Give freed memory back, where the C library can: a file of COCO's size leaves 170 MB behind."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,8 +58,9 @@ class Canvas:
     def fill(
         self, outline: Floats, cloth: Cloth, frame: tuple[Floats, Floats, float, float] | None = None
     ) -> None:
-        """Fill a polygon (n, 2). `frame`: origin, unit vector along the part, trunk length, half width;
-        without it the colour is flat.
+        """Fill a convex polygon (n, 2). `frame`: origin, unit vector along it, trunk length, half width.
+
+        Without a frame the colour is flat.
         """
         window = self.window(outline)
         if window is None:
@@ -91,7 +92,7 @@ class Canvas:
         rows, columns = window
         mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
         corners = np.rint((outline - (columns.start, rows.start)) * 16).astype(np.int32)
-        cv2.fillPoly(mask, [corners], 255, cv2.LINE_AA, 4)
+        cv2.fillConvexPoly(mask, corners, 255, cv2.LINE_AA, 4)  # fillPoly is off by up to 0.2 px
         under = self.pixels[window]
         under += (mask * np.float32(1 / 255))[..., None] * (colour - under)
         self.owner[window][mask > 127] = self.painter

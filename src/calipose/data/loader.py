@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -77,7 +78,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def read_stored(data: KeypointData, index: int) -> Picture:
-    """Picture `index` of a data set, `(h, w, 3)` uint8, in the stored orientation, which annotations count in.
+    """Picture `index` of a data set, `(h, w, 3)` uint8, in the stored orientation as its annotations.
 
     Raises:
         PictureError: the file cannot be read, or its size is not the annotation file's.
@@ -115,8 +116,8 @@ class PictureCache:
 class TrainingPictures(Dataset[Sample]):
     """Augmented pictures.
 
-    What (epoch, draw) gives depends on the seed and on nothing else: not on the number of workers, the process,
-    or what was drawn before. So a resumed training sees what it would have seen.
+    What (epoch, draw) gives depends on the seed and on nothing else: not on the number of workers, the
+    process, or what was drawn before. So a resumed training sees what it would have seen.
 
     Args:
         data: pictures and people.
@@ -168,12 +169,12 @@ class TrainingPictures(Dataset[Sample]):
 class EpochBatches(Sampler[list[Key]]):
     """Which pictures each batch of one epoch holds, in one of `world_size` processes.
 
-    The order is a permutation that depends on (seed, epoch) only. All processes take equally many batches; what
-    does not fill a batch of every process is left out of this epoch.
+    The order is a permutation that depends on (seed, epoch) only. All processes take equally many batches;
+    what does not fill a batch of every process is left out of this epoch.
 
     Args:
-        pictures: how many there are (n), or (n,) how often each is drawn an epoch. A fraction is the probability
-            of one draw more; the epoch's length, the sum rounded down, is always the same.
+        pictures: how many there are (n), or (n,) how often each is drawn an epoch. A fraction is the
+            probability of one draw more; the epoch's length, the sum rounded down, is always the same.
         batch_size: pictures a batch and process.
         seed: 0 or more.
         epoch: 0 or more.
@@ -247,30 +248,56 @@ def training_batches(pictures: TrainingPictures, batches: EpochBatches, workers:
     Raises:
         PictureError: a picture cannot be read; the message names its file.
     """
-    if workers == 0:
-        return _threaded(pictures, batches)
+    return _threaded(pictures, batches) if workers == 0 else _forked(pictures, batches, workers)
+
+
+def _forked(pictures: TrainingPictures, batches: EpochBatches, workers: int) -> Iterator[Batch]:
     # Forked workers share the store's arrays; the other ways to start a process copy them.
     fork = "fork" in multiprocessing.get_all_start_methods()
-    return iter(
-        DataLoader(
-            pictures,
-            batch_sampler=batches,
-            num_workers=workers,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_start_worker,
-            multiprocessing_context="fork" if fork else None,
-        )
+    loader: DataLoader[Sample | PictureError] = DataLoader(
+        _Guarded(pictures),
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_guarded_collate,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_start_worker,
+        multiprocessing_context="fork" if fork else None,
     )
+    for batch in loader:
+        if isinstance(batch, PictureError):
+            raise batch
+        yield batch
+
+
+class _Guarded(Dataset["Sample | PictureError"]):
+    """Hands a picture's error on as a value.
+
+    Raised in a worker, its message would come wrapped in a traceback, and that traceback would keep the
+    workers alive until the next garbage collection.
+    """
+
+    def __init__(self, pictures: TrainingPictures) -> None:
+        self.pictures = pictures
+
+    def __getitem__(self, key: Key) -> Sample | PictureError:
+        try:
+            return self.pictures[key]
+        except PictureError as error:
+            return error
+
+
+def _guarded_collate(samples: Sequence[Sample | PictureError]) -> Batch | PictureError:
+    errors = [sample for sample in samples if isinstance(sample, PictureError)]
+    return errors[0] if errors else collate([s for s in samples if isinstance(s, Sample)])
 
 
 def _start_worker(_: int) -> None:
+    gc.freeze()  # garbage collection writes to every object it looks at, and would copy the parent's memory
     cv2.setNumThreads(0)  # OpenCV's threads do not survive a fork, and the workers are the parallelism
 
 
-def _threaded(
-    pictures: TrainingPictures, batches: EpochBatches, threads: int = 2, ahead: int = 2
-) -> Iterator[Batch]:
+def _threaded(pictures: TrainingPictures, batches: EpochBatches) -> Iterator[Batch]:
+    threads, ahead = 2, 2  # ahead: batches in preparation while one is trained on
     pool = ThreadPoolExecutor(threads, thread_name_prefix="pictures")
     waiting: deque[list[Future[Sample]]] = deque()
     try:
@@ -281,4 +308,4 @@ def _threaded(
         while waiting:
             yield collate([future.result() for future in waiting.popleft()])
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)

@@ -1,8 +1,9 @@
 """Keypoint Query Encoding and Pose Query Encoding, in the exact cheap form (design: docs/paper.md).
 
 The paper writes both encodings densely: sample features, then apply linear layers. Sampling and linear layers commute,
-so here every linear layer comes first and few channels are sampled; the 1x1 convolutions on the concatenated branches
-commute with the upsampling in the same way; and displacements beyond the query are computed only at chosen cells.
+so here the linear layers of score and D_qk come first and few channels are sampled; the 1x1 convolutions on the
+concatenated branches commute with the upsampling in the same way; displacements beyond the query are computed only at
+chosen cells.
 tests/model/dense_reference.py holds the paper's literal form; both agree, gradients included.
 """
 
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from calipose.method import Method
-from calipose.model.sampling import all_cells, read_cells, sample_bilinear
+from calipose.model.sampling import all_cells, read_cells, sample_bilinear, sample_rows
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,15 @@ class Maps:
         score: (b, h, w), the predicted Consistent Instance Representation (or the label that replaces it).
         quality: (b, h, w), the quality branch, or None.
         displacement: (b, k, 2, h, w), D_cq; without KQE, D_ck.
-        semantic: (b, k, 2N, h, w), D_qq' (to be read at the query), or None.
-        keypoint: (b, k, 2, h, w), the part of D_qk that one semantic point contributes, or None.
+        keypoint: (b, k, 2, h, w), W_qk R_k: what one semantic point contributes to D_qk; None without KQE.
+        features: (b, k C_k, h, w), R_k, from which D_qq' is computed where it is needed.
     """
 
     score: Tensor
     quality: Tensor | None
     displacement: Tensor
-    semantic: Tensor | None
     keypoint: Tensor | None
+    features: Tensor
 
 
 class Head(nn.Module):
@@ -104,30 +105,26 @@ class Head(nn.Module):
 
     def _maps(self, keypoint: Tensor, instance: Tensor) -> Maps:
         method = self.method
-        displacement, semantic, part = self._keypoint_maps(keypoint)
-        maps = Maps(torch.empty(0), None, displacement, semantic, part)
+        displacement, part = self._keypoint_maps(keypoint)
+        maps = Maps(torch.empty(0), None, displacement, part, keypoint)
         positions = self._pose_query_positions(maps, instance)
         score = self._pose_query(instance, positions, self.score)
         quality = self._pose_query(instance, positions, self.quality) if method.quality_branch else None
-        return Maps(score, quality, displacement, semantic, part)
+        return Maps(score, quality, displacement, part, keypoint)
 
-    def _keypoint_maps(self, keypoint: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """D_cq (or D_ck), D_qq' and W_qk R_k of every cell, in one convolution over R_k (each (b, k, c, h, w))."""
-        layers = [self.center_to_query if self.method.kqe else self.center_to_keypoint]
-        if self.method.kqe and self.method.semantic_points:
-            layers.append(self.query_to_semantic)
-        weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
-        if self.method.kqe:  # the bias of W_qk comes once, after the sum over semantic points
-            weights.append(self.query_to_keypoint.weight)
-            biases.append(torch.zeros_like(self.query_to_keypoint.bias))  # type: ignore[arg-type]
-        grouped = [w.unflatten(0, (self.keypoints, -1)) for w in weights]
-        bias = torch.cat([b.unflatten(0, (self.keypoints, -1)) for b in biases], 1)  # type: ignore[union-attr]
-        maps = F.conv2d(keypoint, torch.cat(grouped, 1).flatten(0, 1), bias.flatten(), groups=self.keypoints)
-        # Contiguous, so that a keypoint's maps can be sampled on their own.
-        parts = maps.contiguous().unflatten(1, (self.keypoints, -1)).split([g.shape[1] for g in grouped], 2)
+    def _keypoint_maps(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """D_cq (or D_ck) and W_qk R_k of every cell, (b, k, 2, h, w) each, in one convolution over R_k."""
         if not self.method.kqe:
-            return parts[0], None, None
-        return parts[0], (parts[1] if self.method.semantic_points else None), parts[-1]
+            return self.center_to_keypoint(features).contiguous().unflatten(1, (-1, 2)), None
+        first, last = self.center_to_query, self.query_to_keypoint
+        assert first.bias is not None
+        weight = torch.stack([w.unflatten(0, (-1, 2)) for w in (first.weight, last.weight)], 1)
+        # The bias of W_qk comes once, after the sum over the semantic points.
+        bias = torch.stack([first.bias.view(-1, 2), torch.zeros_like(first.bias).view(-1, 2)], 1)
+        maps = F.conv2d(features, weight.flatten(0, 2), bias.flatten(), groups=self.keypoints)
+        # Contiguous, so that a keypoint's maps can be sampled on their own.
+        displacement, part = maps.contiguous().unflatten(1, (-1, 2, 2)).unbind(2)
+        return displacement, part
 
     def _pose_query_positions(self, maps: Maps, instance: Tensor) -> Tensor | None:
         """Positions (b, points, h w, 2) at which PQE reads the instance features of every cell; None: the cell."""
@@ -164,12 +161,13 @@ class Head(nn.Module):
         """Keypoint queries (b, k, m, 2) of cells (b, m, 2), and the points (b, k, m, max(N, 1), 2) read for them."""
         center = cells.to(maps.displacement.dtype).unsqueeze(1)
         query = center + read_cells(maps.displacement, cells).transpose(-1, -2)
-        if maps.semantic is None:
+        if not self.method.semantic_points:
             return query, query.unsqueeze(-2)
-        if self.method.semantic_at == "query":
-            to_semantic = _sample_per_keypoint(maps.semantic, query)
-        else:
-            to_semantic = read_cells(maps.semantic, cells).transpose(-1, -2)
+        at = query if self.method.semantic_at == "query" else center.expand_as(query)
+        layer = self.query_to_semantic
+        assert layer.bias is not None
+        weight = layer.weight.view(self.keypoints, -1, self.method.keypoint_width).transpose(1, 2)
+        to_semantic = sample_rows(maps.features, at) @ weight + layer.bias.view(self.keypoints, 1, -1)
         return query, query.unsqueeze(-2) + to_semantic.unflatten(-1, (-1, 2))
 
     def displacements(self, maps: Maps, cells: Tensor) -> Tensor:

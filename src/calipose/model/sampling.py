@@ -23,6 +23,32 @@ def sample_bilinear(maps: Tensor, positions_cell: Tensor) -> Tensor:
     return read.squeeze(2)
 
 
+def sample_rows(features: Tensor, positions_cell: Tensor) -> Tensor:
+    """Read each keypoint's features bilinearly at a few positions, clamped to the map.
+
+    Args: `features` (b, k c, h, w), channels-last in memory, so that a cell's features of one keypoint are a row that
+    is gathered in one piece; `positions_cell` (b, k, m, 2).
+
+    Returns: (b, k, m, c); the same as `sample_bilinear` on every keypoint's own maps, without touching the cells in
+    between.
+    """
+    b, k = positions_cell.shape[:2]
+    height, width = features.shape[-2:]
+    rows = features.permute(0, 2, 3, 1).reshape(b * height * width * k, -1)
+    size = positions_cell.new_tensor([width, height])
+    clamped = torch.minimum(positions_cell.clamp(min=0), size - 1)
+    corner = torch.minimum(clamped.detach().floor(), size - 2)
+    x, y = (clamped - corner).unbind(-1)
+    column, line = corner.long().unbind(-1)
+    picture = torch.arange(b, device=features.device).view(b, 1, 1)
+    keypoint = torch.arange(k, device=features.device).view(1, k, 1)
+    first = ((picture * height + line) * width + column) * k + keypoint
+    index = torch.stack([first, first + k, first + width * k, first + (width + 1) * k], -1)
+    weight = torch.stack([(1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y], -1)
+    # embedding: its gradient on a CPU runs in parallel, that of plain indexing does not.
+    return (F.embedding(index, rows) * weight.unsqueeze(-1)).sum(-2)
+
+
 def read_cells(maps: Tensor, cells: Tensor) -> Tensor:
     """Read maps at whole cells.
 

@@ -91,7 +91,7 @@ def marked_cells(mask: Tensor) -> tuple[Tensor, Tensor]:
     counts = mask.flatten(1).sum(1)
     most = max(int(counts.max()), 1)
     # Stable, so that the real cells come first and in the picture's order.
-    order = mask.flatten(1).to(torch.int8).argsort(1, descending=True, stable=True)[:, :most]
+    order = mask.flatten(1).to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
     cells = torch.stack([order % mask.shape[-1], order // mask.shape[-1]], -1)
     inside = torch.arange(most, device=mask.device) < counts.unsqueeze(1)
     return cells, inside
