@@ -41,9 +41,7 @@ def fit_mixture(x: Floats, components: int, rng: np.random.Generator, rounds: in
     means = x[rng.choice(n, components, replace=False)]
     for _ in range(10):  # k-means for a start
         nearest = ((means**2).sum(1) - 2 * x @ means.T).argmin(1)
-        means = np.stack(
-            [x[nearest == c].mean(0) if (nearest == c).any() else means[c] for c in range(components)]
-        )
+        means = np.stack([x[nearest == c].mean(0) if (nearest == c).any() else means[c] for c in range(components)])
     r = np.eye(components)[nearest]
     pooled = np.cov((x - means[nearest]).T)
     for _ in range(rounds):
@@ -141,9 +139,7 @@ def place_table(
         "first": np.column_stack([np.log(longer[first]), box[first, :2]]),
         "other": np.column_stack([np.log(longer[other] / longer[owner]), step]),
     }
-    out: dict[str, NDArray[np.generic]] = {
-        "people": (np.bincount(count, minlength=7)[1:] / len(count)).astype("f4")
-    }
+    out: dict[str, NDArray[np.generic]] = {"people": (np.bincount(count, minlength=7)[1:] / len(count)).astype("f4")}
     for name, x in tables.items():
         weights, means, factors, _ = fit_mixture(x, PLACE_COMPONENTS, rng, rounds=40)
         out |= {f"{name}_weight": weights.astype("f4"), f"{name}_mean": means.astype("f4")}

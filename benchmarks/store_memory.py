@@ -129,9 +129,7 @@ def loader_workers(data: KeypointData) -> tuple[float, float]:
 
 def main() -> None:
     """Print the figures with the machine they come from."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("layouts", type=Path)
     data = store(parser.parse_args().layouts)
     print(f"machine: {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")

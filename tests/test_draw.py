@@ -10,9 +10,7 @@ from calipose.poses import Poses
 from calipose.skeleton import Skeleton
 
 GREY = 120
-CROSS = Skeleton(
-    "cross", ("right_hand", "left_hand", "head"), ((0, 1),), ((0, 2), (1, 2), (0, 1)), (0.1, 0.1, 0.1)
-)
+CROSS = Skeleton("cross", ("right_hand", "left_hand", "head"), ((0, 1),), ((0, 2), (1, 2), (0, 1)), (0.1, 0.1, 0.1))
 
 
 def grey(height=120, width=160):
@@ -54,9 +52,7 @@ def test_nothing_is_drawn(poses, options):
 
 
 def test_a_hidden_joint_takes_its_limbs_along():
-    drawn = draw_poses(
-        grey(), cross(joints=np.array([[1.0, 1.0, 0.1]])), min_keypoint_score=0.5, show_scores=False
-    )
+    drawn = draw_poses(grey(), cross(joints=np.array([[1.0, 1.0, 0.1]])), min_keypoint_score=0.5, show_scores=False)
     assert (drawn[:90] == GREY).all()
     assert tuple(drawn[100, 80]) == MIDDLE
 
@@ -78,9 +74,7 @@ def test_queries_are_yellow():
         draw_poses(grey(), cross(), queries_img=query[:, :2])
 
 
-@pytest.mark.parametrize(
-    "points", [((20, 100), (140, 100), (80, 40)), ((2, 3), (150, 20), (80, 1)), ((150, 3),) * 3]
-)
+@pytest.mark.parametrize("points", [((20, 100), (140, 100), (80, 40)), ((2, 3), (150, 20), (80, 1)), ((150, 3),) * 3])
 def test_the_score_is_inside_the_picture_and_readable(points):
     plain = draw_poses(grey(), cross(points), show_scores=False)
     drawn = draw_poses(grey(), cross(points))
@@ -124,16 +118,13 @@ def test_only_rgb_pictures(picture, tmp_path):
 def test_contact_sheet():
     colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200)]
     pictures = [
-        np.full((h, w, 3), c, np.uint8)
-        for (h, w), c in zip([(50, 400), (300, 30), (1, 1)], colours, strict=True)
+        np.full((h, w, 3), c, np.uint8) for (h, w), c in zip([(50, 400), (300, 30), (1, 1)], colours, strict=True)
     ]
     sheet = contact_sheet(pictures, 2, (100, 80))
     for colour, (width, height) in zip(colours, [(100, 12), (8, 80), (80, 80)], strict=True):
         rows, columns = np.nonzero((sheet == colour).all(-1))
         assert (np.ptp(columns) + 1, np.ptp(rows) + 1) == (width, height)
-    captioned = contact_sheet(
-        pictures, 2, (100, 80), ["a", "a very long caption that does not fit its cell", ""]
-    )
+    captioned = contact_sheet(pictures, 2, (100, 80), ["a", "a very long caption that does not fit its cell", ""])
     assert captioned.shape[0] > sheet.shape[0]
     assert captioned.shape[1] == sheet.shape[1]
 
@@ -204,9 +195,7 @@ def test_a_photograph_with_its_people(shared):
     content = json.loads((shared / "data/coco-val/annotations.json").read_text())
     annotation = max(content["annotations"], key=lambda a: a["num_keypoints"])
     name = next(i["file_name"] for i in content["images"] if i["id"] == annotation["image_id"])
-    picture = cv2.imread(str(shared / "data/coco-val/images" / name), cv2.IMREAD_IGNORE_ORIENTATION | 1)[
-        ..., ::-1
-    ]
+    picture = cv2.imread(str(shared / "data/coco-val/images" / name), cv2.IMREAD_IGNORE_ORIENTATION | 1)[..., ::-1]
     joints = np.reshape(annotation["keypoints"], (1, 17, 3))
     poses = Poses(joints[..., :2], [0.5], picture.shape[1::-1], joints[..., 2] > 0)
     drawn = draw_poses(picture, poses, min_keypoint_score=0.5)

@@ -50,9 +50,7 @@ def test_oks_equals_pycocotools():
                 "area": area[i],
                 "bbox": [0, 0, 1, 1],
                 "num_keypoints": int(labelled[i].sum()),
-                "keypoints": np.column_stack([truth[i], labelled[i] * rng.integers(1, 3, 17)])
-                .ravel()
-                .tolist(),
+                "keypoints": np.column_stack([truth[i], labelled[i] * rng.integers(1, 3, 17)]).ravel().tolist(),
             }
             for i in range(people)
         ],
@@ -164,9 +162,7 @@ def brute_force_nms(keypoints, scores, threshold):
 def test_pose_nms(seed, threshold):
     rng = np.random.default_rng(seed)
     people = rng.uniform(0, 300, (4, 1, 2)) + rng.uniform(0, 120, (4, 17, 2))
-    keypoints = people[rng.integers(0, 4, 30)] + rng.normal(0, 1, (30, 17, 2)) * rng.uniform(
-        0, 12, (30, 1, 1)
-    )
+    keypoints = people[rng.integers(0, 4, 30)] + rng.normal(0, 1, (30, 17, 2)) * rng.uniform(0, 12, (30, 1, 1))
     scores = rng.integers(0, 10, 30) / 10  # ties
     kept = pose_nms(keypoints, scores, SIGMAS, threshold)
     assert kept.tolist() == brute_force_nms(keypoints, scores, threshold)

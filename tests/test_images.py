@@ -113,9 +113,7 @@ def test_a_folder_is_no_picture(tmp_path: Path) -> None:
         read_picture(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe1\0\x12Exif\0\0II*\0\xff\xff\xff\xff", b"RIFF"]
-)
+@pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe1\0\x12Exif\0\0II*\0\xff\xff\xff\xff", b"RIFF"])
 def test_orientation_of_nonsense_is_upright(data: bytes) -> None:
     assert exif_orientation(data) == 1
 

@@ -84,9 +84,7 @@ def test_a_wrong_skeleton_is_named(change, word, tmp_path):
         Skeleton.from_file(path)
 
 
-@pytest.mark.parametrize(
-    ("name", "text"), [("absent.json", None), ("bad.json", "{"), ("bad.toml", "a = = 1")]
-)
+@pytest.mark.parametrize(("name", "text"), [("absent.json", None), ("bad.json", "{"), ("bad.toml", "a = = 1")])
 def test_a_file_that_cannot_be_read_is_named(name, text, tmp_path):
     if text is not None:
         (tmp_path / name).write_text(text)

@@ -118,9 +118,7 @@ def contact_sheet(
     return sheet
 
 
-def heat_overlay(
-    picture: Picture, score_map: ArrayLike, low: float, high: float, stride: int = STRIDE
-) -> Picture:
+def heat_overlay(picture: Picture, score_map: ArrayLike, low: float, high: float, stride: int = STRIDE) -> Picture:
     """A map `(h, w)` in cells over the network's input: cell i covers exactly its pixels `stride i` onwards.
 
     Values from `low` (dark) to `high` (light) follow OpenCV's Inferno, which is even to the eye; the higher
@@ -133,9 +131,7 @@ def heat_overlay(
     values = np.asarray(score_map, np.float64)
     height, width = picture.shape[:2]
     if values.ndim != 2 or values.shape != (-(-height // stride), -(-width // stride)):
-        raise InputError(
-            f"heat_overlay: map {values.shape} does not cover picture {height} x {width} at {stride}"
-        )
+        raise InputError(f"heat_overlay: map {values.shape} does not cover picture {height} x {width} at {stride}")
     if not (np.isfinite(values).all() and low < high):
         raise InputError("heat_overlay: needs finite values and low < high")
     level = ((values - low) / (high - low)).clip(0, 1)
@@ -167,18 +163,11 @@ def save_picture(path: str | Path, picture: Picture) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise InputError(
-            f"{path}: {error.strerror}; does the folder exist, and may you write there?"
-        ) from None
+        raise InputError(f"{path}: {error.strerror}; does the folder exist, and may you write there?") from None
 
 
 def _checked(picture: Any) -> Picture:
-    if (
-        getattr(picture, "dtype", None) != np.uint8
-        or picture.ndim != 3
-        or picture.shape[2] != 3
-        or not picture.size
-    ):
+    if getattr(picture, "dtype", None) != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise InputError("a picture must be a uint8 array of shape (h, w, 3), RGB")
     return np.ascontiguousarray(picture)
 
@@ -291,7 +280,5 @@ def _draw_label(picture: Picture, text: str, low: Any, high: Any, width: float, 
 def _fit(picture: Picture, width: int, height: int) -> Picture:
     factor = min(width / picture.shape[1], height / picture.shape[0])
     size = (max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor)))
-    resized: Picture = cv2.resize(
-        picture, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    )
+    resized: Picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
     return resized

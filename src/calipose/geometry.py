@@ -30,7 +30,8 @@ def resize_affine(inp_per_img: float) -> Floats:
 def apply_affine(affine: ArrayLike, points: ArrayLike) -> Floats:
     """Map points `(..., 2)` by a `(2, 3)` affine."""
     affine = np.asarray(affine, np.float64)
-    return np.asarray(points, np.float64) @ affine[:, :2].T + affine[:, 2]
+    mapped: Floats = np.asarray(points, np.float64) @ affine[:, :2].T + affine[:, 2]
+    return mapped
 
 
 def invert_affine(affine: ArrayLike) -> Floats:

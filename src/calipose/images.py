@@ -107,9 +107,7 @@ def warp(picture: Picture, out_from_img: Floats, size: tuple[int, int], pad_colo
 
     Returns: `(height, width, 3)` uint8.
     """
-    out_per_img = float(
-        np.linalg.norm(out_from_img[:, :2], 2)
-    )  # spectral norm: the larger scale of the two axes
+    out_per_img = float(np.linalg.norm(out_from_img[:, :2], 2))  # spectral norm: the larger scale of the two axes
     factor = int(1 / max(out_per_img, 1e-9) + 1e-9)
     if factor >= 2:
         picture, small_from_img = shrink(picture, factor)

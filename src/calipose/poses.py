@@ -60,9 +60,7 @@ class Poses:
     def __getitem__(self, index: NDArray[Any] | slice | list[int]) -> Poses:
         """The chosen poses: a slice, a list of indices or a mask of length p."""
         joint = None if self.keypoint_scores is None else self.keypoint_scores[index]
-        return replace(
-            self, keypoints_img=self.keypoints_img[index], scores=self.scores[index], keypoint_scores=joint
-        )
+        return replace(self, keypoints_img=self.keypoints_img[index], scores=self.scores[index], keypoint_scores=joint)
 
     def __iter__(self) -> Iterator[Poses]:
         """One `Poses` of length 1 a pose."""
@@ -82,8 +80,10 @@ class Poses:
         return np.concatenate([self.keypoints_img.min(1), self.keypoints_img.max(1)], axis=1)
 
     def to_coco(self, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
-        """Entries of a COCO keypoint results file, numbers not rounded. The third number of a keypoint is its score
-        (1 where the model gives none)."""
+        """Entries of a COCO keypoint results file, numbers not rounded.
+
+        The third number of a keypoint is its score (1 where the model gives none).
+        """
         joint = np.ones(self.keypoints_img.shape[:2]) if self.keypoint_scores is None else self.keypoint_scores
         triples = np.concatenate([self.keypoints_img, joint[..., None]], axis=-1)
         triples = triples.reshape(len(self), 3 * len(self.skeleton))  # -1 has no meaning with nobody

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calipose.backends import Backend
-from calipose.geometry import apply_affine, invert_affine, pose_nms
+from calipose.errors import InputError
+from calipose.geometry import Floats, apply_affine, invert_affine, pose_nms
 from calipose.images import network_input, read_picture
 from calipose.poses import Poses
-from calipose.skeleton import Skeleton
 from calipose.recipe import PredictSettings
+from calipose.skeleton import Skeleton
 
 Picture = NDArray[np.uint8]
 
@@ -29,7 +30,9 @@ class Predictor:
         self.settings = settings or PredictSettings()
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, device: str = "cpu", settings: PredictSettings | None = None) -> Predictor:
+    def from_checkpoint(
+        cls, path: str | Path, device: str = "cpu", settings: PredictSettings | None = None
+    ) -> Predictor:
         """Predictor of a trained network (needs torch); settings of its recipe unless given.
 
         Raises:
@@ -51,6 +54,7 @@ class Predictor:
         """Poses in one picture: an array (h, w, 3) RGB uint8, or a file.
 
         Raises:
+            InputError: the array is no picture.
             PictureError: the file cannot be read.
         """
         return next(self.predict_many([picture]))
@@ -61,20 +65,28 @@ class Predictor:
         """Poses of pictures one by one, in order; a result never depends on the other pictures.
 
         Raises:
+            InputError: an array is no picture.
             PictureError: a file cannot be read.
         """
         for source in pictures:
             picture = source if isinstance(source, np.ndarray) else read_picture(source)
-            yield self._predict_one(picture)
+            yield self.predict_with_queries(picture)[0]
 
-    def _predict_one(self, picture: Picture) -> Poses:
+    def predict_with_queries(self, picture: Picture) -> tuple[Poses, Floats | None]:
+        """Poses in a picture (h, w, 3) RGB uint8, and their keypoint queries_img (p, k, 2) (the yellow circles of
+        Figure 2), or None where the network has none.
+        """
+        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
+            raise InputError(
+                f"picture is an array of {picture.dtype} with shape {picture.shape}; (h, w, 3) RGB uint8 is needed"
+            )
         settings = self.settings
-        image, inp_per_img = network_input(
-            picture, settings.short_side, self.backend.pad_colour, settings.max_aspect
-        )
-        keypoints_inp, scores = self.backend.candidates(image[None], settings.max_poses, settings.flip)
+        image, inp_from_img = network_input(picture, settings.short_side, self.backend.pad_colour, settings.max_aspect)
+        keypoints_inp, scores, queries_inp = self.backend.candidates(image[None], settings.max_poses, settings.flip)
         good = scores[0] > settings.score_threshold
-        keypoints_img = apply_affine(invert_affine(inp_per_img), keypoints_inp[0][good])
+        img_from_inp = invert_affine(inp_from_img)
+        keypoints_img = apply_affine(img_from_inp, keypoints_inp[0][good])
         kept = pose_nms(keypoints_img, scores[0][good], self.skeleton.sigmas_array, settings.nms_threshold)
         height, width = picture.shape[:2]
-        return Poses(keypoints_img[kept], scores[0][good][kept], (width, height), skeleton=self.skeleton)
+        poses = Poses(keypoints_img[kept], scores[0][good][kept], (width, height), skeleton=self.skeleton)
+        return poses, None if queries_inp is None else apply_affine(img_from_inp, queries_inp[0][good][kept])

@@ -25,7 +25,7 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """Base: immutable, unknown fields are errors."""
 
 
-class BackboneSettings(_Strict):
+class BackboneSettings(_Strict, frozen=True):
     """Which backbone, its first weights, and what of it learns.
 
     Attributes:
@@ -42,11 +42,11 @@ class BackboneSettings(_Strict):
     lr_factor: PositiveFloat = 1.0
 
 
-class LossSettings(_Strict):
+class LossSettings(_Strict, frozen=True):
     """Targets and losses (design section 5); the defaults are the paper's, or the readings of docs/decisions.md.
 
     Attributes:
-        radius: gamma, in cells; Omega is the open disc of that radius.
+        radius: gamma of Eq. 2, in cells; Omega is the open disc of that radius.
         center: the person's centre is the mean of the labelled joints or the middle of their box.
         background_weight: weight of background cells in Eq. 3; Omega's cells weigh 1.
         score_divisor: Eq. 3's sum is divided by the sum of weights, the number of people, or of cells.
@@ -65,7 +65,7 @@ class LossSettings(_Strict):
     offset_weight: NotNegative = 1.0
 
 
-class OptimSettings(_Strict):
+class OptimSettings(_Strict, frozen=True):
     """Optimiser and schedule.
 
     Attributes:
@@ -89,7 +89,7 @@ class OptimSettings(_Strict):
     ema: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
 
 
-class DataSettings(_Strict):
+class DataSettings(_Strict, frozen=True):
     """How pictures come.
 
     Attributes:
@@ -103,7 +103,7 @@ class DataSettings(_Strict):
     repeat: tuple[NotNegative, ...] = ()
 
 
-class PredictSettings(_Strict):
+class PredictSettings(_Strict, frozen=True):
     """Decoding (design section 6).
 
     Attributes:
@@ -123,7 +123,7 @@ class PredictSettings(_Strict):
     flip: bool = False
 
 
-class Recipe(_Strict):
+class Recipe(_Strict, frozen=True):
     """A whole training; `recipes/*.toml` in the package holds the named ones.
 
     Attributes:
@@ -187,8 +187,8 @@ def load_recipe(source: str | Path, overrides: list[str] | tuple[str, ...] = ())
     if path.suffix == ".toml":
         try:
             text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"recipe {path}: {error.strerror}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"recipe {path}: {getattr(error, 'strerror', error)}") from None
     elif str(source) in recipe_names():
         text = resources.files("calipose").joinpath("recipes", f"{source}.toml").read_text(encoding="utf-8")
     else:
@@ -204,7 +204,7 @@ def load_recipe(source: str | Path, overrides: list[str] | tuple[str, ...] = ())
 
 def _override(entries: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
-    if not equals:
+    if not equals or not all(part.strip() for part in key.split(".")):
         raise InputError(f"'{override}': write key=value, for example optim.lr=1e-3")
     try:
         parsed = tomllib.loads(f"v = {value}")["v"]
@@ -219,20 +219,32 @@ def _override(entries: dict[str, Any], override: str) -> None:
 
 
 def _explain(message: str) -> str:
-    """msgspec's message, with the nearest right name added where a field is unknown."""
-    unknown = re.search(r"unknown field `([^`]+)`", message)
+    """The message of msgspec, with the nearest right name added where a field is unknown."""
+    unknown = re.search(r"unknown field `([^`]*)`(?: - at `\$\.([\w.]+)`)?", message)
     if not unknown:
         return message
-    return f"unknown key '{unknown[1]}'{_nearest(unknown[1], list(_keys(Recipe)))}"
+    name, table, keys = unknown[1], unknown[2] or "", list(_keys(Recipe))
+    beside = [key for key in keys if key.rpartition(".")[0] == table]
+    return f"unknown key '{name}'{_nearest(name, beside, keys)}"
 
 
-def _keys(struct: type[msgspec.Struct]) -> Iterator[str]:
+def _keys(struct: type[msgspec.Struct], table: str = "") -> Iterator[str]:
+    """The keys of a table and of the tables in it, as overrides write them."""
     for field in msgspec.structs.fields(struct):
-        yield field.name
+        yield table + field.name
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
-            yield from _keys(field.type)
+            yield from _keys(field.type, f"{table}{field.name}.")
 
 
-def _nearest(name: str, choices: list[str]) -> str:
-    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    return f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(sorted(set(choices)))}"
+def _nearest(name: str, choices: list[str], otherwise: list[str] | tuple[str, ...] = ()) -> str:
+    """Advice: the choice most like a name, else one of `otherwise`, else all choices."""
+
+    def likeness(choice: str) -> float:
+        last = choice.rpartition(".")[2]
+        return (name in last) + difflib.SequenceMatcher(None, name, last).ratio()
+
+    for group in (choices, otherwise):
+        best = max(group, key=likeness, default="")
+        if likeness(best) >= 0.6:
+            return f"; did you mean '{best}'?"
+    return f"; there are {', '.join(sorted(choices))}"

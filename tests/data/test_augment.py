@@ -78,9 +78,7 @@ def centroid(image: np.ndarray) -> np.ndarray:
 def test_a_painted_keypoint_is_found_on_its_paint(name: str, width: int, height: int, size: int) -> None:
     for seed in range(6):
         joint = (5 * seed) % K
-        picture, known = painted(
-            width, height, joint, radius=max(2, round(3 * min(width, height) / size)), seed=seed
-        )
+        picture, known = painted(width, height, joint, radius=max(2, round(3 * min(width, height) / size)), seed=seed)
         sample = run(picture, known, size, SETTINGS[name], seed)
         assert len(sample.keypoints_inp) == 1
         flipped = name == "flip"
@@ -170,9 +168,7 @@ def test_outside_of_the_crop() -> None:
 
 
 def test_outside_of_the_picture_is_ignored() -> None:
-    sample = run(
-        np.full((32, 64, 3), 9, np.uint8), labels(np.zeros((0, K, 2))), 64, AugmentSettings.none("long"), 0
-    )
+    sample = run(np.full((32, 64, 3), 9, np.uint8), labels(np.zeros((0, K, 2))), 64, AugmentSettings.none("long"), 0)
     expected = np.ones((16, 16), bool)
     expected[4:12] = False
     assert np.array_equal(sample.ignore_cell, expected)
@@ -220,9 +216,7 @@ def test_jitter_keeps_grey_grey_and_stays_in_range() -> None:
         out = jitter(grey, settings, np.random.default_rng(seed))
         assert np.abs(out.astype(int) - grey).max() <= 1
     bright = msgspec.structs.replace(NONE, brightness=0.5, contrast=0.5)
-    outs = np.array(
-        [jitter(grey, bright, np.random.default_rng(seed))[0, :, 0] for seed in range(20)]
-    ).astype(int)
+    outs = np.array([jitter(grey, bright, np.random.default_rng(seed))[0, :, 0] for seed in range(20)]).astype(int)
     assert (np.diff(outs, axis=1) >= 0).all(), "no value wraps around"
     assert outs[:, 128].std() > 10
     assert np.array_equal(jitter(grey, NONE, np.random.default_rng(0)), grey)
@@ -230,10 +224,7 @@ def test_jitter_keeps_grey_grey_and_stays_in_range() -> None:
 
 def test_hue_turns_colours_round() -> None:
     red = np.full((1, 1, 3), (200, 20, 20), np.uint8)
-    seen = [
-        jitter(red, msgspec.structs.replace(NONE, hue=0.5), np.random.default_rng(s)).argmax()
-        for s in range(20)
-    ]
+    seen = [jitter(red, msgspec.structs.replace(NONE, hue=0.5), np.random.default_rng(s)).argmax() for s in range(20)]
     assert set(seen) == {0, 1, 2}
 
 

@@ -22,9 +22,7 @@ def person(number: int, image: int, **fields: Any) -> dict[str, Any]:
 
 
 def content(*annotations: dict[str, Any], images: int = 3) -> dict[str, Any]:
-    pictures = [
-        {"id": i, "file_name": f"bild ü {i}.jpg", "width": 40 + i, "height": 60} for i in range(1, images + 1)
-    ]
+    pictures = [{"id": i, "file_name": f"bild ü {i}.jpg", "width": 40 + i, "height": 60} for i in range(1, images + 1)]
     categories = [{"id": 1, "name": "person", "keypoints": list(COCO_17.keypoints)}, {"id": 5, "name": "dog"}]
     return {"images": pictures, "annotations": list(annotations), "categories": categories}
 
@@ -104,9 +102,7 @@ def test_run_length_masks(tmp_path: Path, compressed: bool) -> None:
     crowd = person(1, 1, iscrowd=1, num_keypoints=0, segmentation={"counts": counts, "size": [60, 41]})
     data = read_coco(write(tmp_path, content(crowd)), tmp_path)
     inside = cells_inside(data.regions_img[0], 60)[:, :41]
-    assert (
-        inside != mask.astype(bool)
-    ).sum() < 0.1 * mask.sum()  # the outline runs through border pixels' centres
+    assert (inside != mask.astype(bool)).sum() < 0.1 * mask.sum()  # the outline runs through border pixels' centres
     assert not inside[17:28, 12:18].any(), "the hole stays a hole"
     assert inside[8:13, 6:27].all()
 
@@ -151,9 +147,7 @@ BROKEN = {
 @pytest.mark.parametrize("kind", BROKEN)
 def test_one_broken_annotation(tmp_path: Path, kind: str) -> None:
     broken, message = BROKEN[kind]
-    path = write(
-        tmp_path, content(broken, person(1000, 2)) if kind != "twice" else content(person(1000, 2), broken)
-    )
+    path = write(tmp_path, content(broken, person(1000, 2)) if kind != "twice" else content(person(1000, 2), broken))
     with pytest.raises(InputError) as caught:
         read_coco(path, tmp_path)
     assert message in str(caught.value)

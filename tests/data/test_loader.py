@@ -112,9 +112,7 @@ def test_every_process_gets_equally_many_and_other_pictures(n: int, batch_size: 
 
 def test_epochs_and_seeds_differ_and_a_resumed_epoch_goes_on() -> None:
     assert list(EpochBatches(20, 4, 0, 0)) == list(EpochBatches(20, 4, 0, 0))
-    orders = {
-        str([i for batch in EpochBatches(20, 4, s, e) for _, i in batch]) for s in (0, 1) for e in (0, 1)
-    }
+    orders = {str([i for batch in EpochBatches(20, 4, s, e) for _, i in batch]) for s in (0, 1) for e in (0, 1)}
     assert len(orders) == 4
     whole, rest = list(EpochBatches(20, 4, 0, 3)), EpochBatches(20, 4, 0, 3, start_step=2)
     assert list(rest) == whole[2:]

@@ -9,7 +9,7 @@ from calipose.model.head import Head
 
 def bilinear(maps: Tensor, positions: Tensor) -> Tensor:
     """(b, c, h, w) read at (b, l, 2): (b, l, c), four corners by hand."""
-    b, c, h, w = maps.shape
+    _, c, h, w = maps.shape
     x = positions[..., 0].clamp(0, w - 1)
     y = positions[..., 1].clamp(0, h - 1)
     x0, y0 = x.detach().floor().clamp(max=max(w - 2, 0)), y.detach().floor().clamp(max=max(h - 2, 0))

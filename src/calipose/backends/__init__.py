@@ -18,7 +18,10 @@ class Backend(Protocol):
 
     def candidates(
         self, images: NDArray[np.uint8], most: int, flip: bool
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Candidate poses of `images` (b, h, w, 3) RGB: keypoints_inp (b, n, k, 2) and scores (b, n), best first,
-        -inf for padding."""
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
+        """Candidate poses of `images` (b, h, w, 3) RGB.
+
+        Returns: keypoints_inp (b, n, k, 2); scores (b, n), best first, -inf for padding; keypoint queries_inp
+        (b, n, k, 2), or None where the network has none.
+        """
         ...

@@ -17,7 +17,7 @@ class TorchBackend:
     def __init__(
         self, network: Network, skeleton: Skeleton, device: str | torch.device = "cpu", precision: str = "fp32"
     ) -> None:
-        self.network = network.to(device=device, memory_format=torch.channels_last)
+        self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.skeleton = skeleton
         r, g, b = (round(float(m)) for m in network.mean.flatten())
         self.pad_colour = (r, g, b)
@@ -26,7 +26,7 @@ class TorchBackend:
 
     def candidates(
         self, images: NDArray[np.uint8], most: int, flip: bool
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
         """See `Backend.candidates`."""
         was_training = self.network.training
         self.network.eval()
@@ -37,4 +37,5 @@ class TorchBackend:
                 found = find_candidates(self.network, batch, most, index)
         finally:
             self.network.train(was_training)
-        return found.keypoints_inp.double().cpu().numpy(), found.scores.double().cpu().numpy()
+        queries = None if found.queries_inp is None else found.queries_inp.double().cpu().numpy()
+        return found.keypoints_inp.double().cpu().numpy(), found.scores.double().cpu().numpy(), queries

@@ -1,1 +1,77 @@
-def main() -> None: ...
+"""The command line: one file a command; a command parses, calls the library, and prints."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import calipose
+from calipose.cli.common import Commands, examples, out
+from calipose.cli.demo import demo
+from calipose.cli.draw_data import draw_data
+from calipose.cli.evaluate import evaluate
+from calipose.cli.info import info
+from calipose.cli.predict import predict
+from calipose.cli.train import train
+
+app = typer.Typer(
+    cls=Commands,
+    name="calipose",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"calipose {calipose.__version__}")
+        raise typer.Exit
+
+
+@app.callback(
+    epilog=examples(
+        "calipose demo",
+        "calipose predict runs/demo/run photo.jpg --out drawn",
+    )
+)
+def _calipose(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Find the poses of all people in pictures, each with a score that is its expected OKS."""
+
+
+app.command(
+    epilog=examples(
+        "calipose train drawn --data people --out runs/first --validate unseen",
+        "calipose train photo --data coco.json=pictures --out runs/photo --set epochs=20 --set optim.lr=1e-3",
+        "calipose train photo --data coco.json=pictures --out runs/photo --resume",
+        "accelerate launch -m calipose train coco-w32-512 --data coco.json=train2017 --out runs/w32",
+    )
+)(train)
+app.command(
+    epilog=examples(
+        "calipose evaluate runs/first --data unseen",
+        "calipose evaluate runs/first --data val.json=val2017 --flip --short-side 640 --out results.json",
+    )
+)(evaluate)
+app.command(
+    epilog=examples(
+        "calipose predict runs/first photo.jpg --out drawn",
+        "calipose predict runs/first holiday/ more/*.png --out drawn --min-score 0.5 --queries",
+    )
+)(predict)
+app.command(epilog=examples("calipose info", "calipose info coco-w32-512 my-recipe.toml"))(info)
+app.command("draw-data", epilog=examples("calipose draw-data people --images 1000 --preset easy --size 192x192"))(
+    draw_data
+)
+app.command(epilog=examples("calipose demo", "calipose demo --out runs/longer --train-images 3000"))(demo)
+
+
+def main() -> None:
+    """Run the command line; `calipose` and `python -m calipose` come here."""
+    app(prog_name="calipose")

@@ -172,9 +172,7 @@ def _image(entry: dict[str, Any]) -> _Image:
         raise ValueError(f"width {size[0]} and height {size[1]} must be positive")
     if not isinstance(entry["file_name"], str) or not entry["file_name"]:
         raise ValueError("file_name must be a name")
-    return _Image(
-        _integer(entry, "id"), entry["file_name"], size, bool(entry.get("people_complete", True)), [], []
-    )
+    return _Image(_integer(entry, "id"), entry["file_name"], size, bool(entry.get("people_complete", True)), [], [])
 
 
 def _person(entry: dict[str, Any], k: int, outline: Outline) -> _Person | None:
@@ -229,11 +227,7 @@ def _run_length_mask(segmentation: dict[str, Any], size: tuple[int, int]) -> NDA
     if isinstance(counts, str):
         counts = _expand(counts)
     runs = np.array(counts, np.int64)
-    if (
-        list(segmentation["size"]) != [size[1], size[0]]
-        or runs.sum() != size[0] * size[1]
-        or (runs < 0).any()
-    ):
+    if list(segmentation["size"]) != [size[1], size[0]] or runs.sum() != size[0] * size[1] or (runs < 0).any():
         raise ValueError(f"run-length segmentation does not fit the image's {size[0]} x {size[1]} pixels")
     bits = (np.arange(len(runs)) % 2).astype(np.uint8)
     return np.ascontiguousarray(np.repeat(bits, runs).reshape(size).T)

@@ -34,9 +34,7 @@ class Preset:
 
     people: tuple[int, int]
     size: tuple[float, float]
-    as_in_photographs: (
-        bool  # number, size and place of people, and poses, as in COCO; else upright, side by side
-    )
+    as_in_photographs: bool  # number, size and place of people, and poses, as in COCO; else upright, side by side
     cut: float  # probability that a person crosses the picture's border
     lean_deg: float
     patterned: float  # probability of a patterned cloth
@@ -257,9 +255,7 @@ def image_entry(image_id: int, name: str, size: tuple[int, int]) -> dict[str, An
 def annotations_of(scene: DrawnScene, image_id: int) -> list[dict[str, Any]]:
     """The annotations of one picture, without ids."""
     people = []
-    for xy, v, area, box in zip(
-        scene.keypoints_img, scene.visibility, scene.area, scene.boxes_img, strict=True
-    ):
+    for xy, v, area, box in zip(scene.keypoints_img, scene.visibility, scene.area, scene.boxes_img, strict=True):
         triples = np.column_stack([xy, v]) * (v > 0)[:, None]
         people.append({
             "image_id": image_id, "category_id": 1, "iscrowd": 0, "num_keypoints": int((v > 0).sum()),

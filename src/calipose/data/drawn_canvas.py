@@ -55,9 +55,7 @@ class Canvas:
         x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, w), min(y1, h)
         return (slice(y0, y1), slice(x0, x1)) if x0 < x1 and y0 < y1 else None
 
-    def fill(
-        self, outline: Floats, cloth: Cloth, frame: tuple[Floats, Floats, float, float] | None = None
-    ) -> None:
+    def fill(self, outline: Floats, cloth: Cloth, frame: tuple[Floats, Floats, float, float] | None = None) -> None:
         """Fill a convex polygon (n, 2). `frame`: origin, unit vector along it, trunk length, half width.
 
         Without a frame the colour is flat.
@@ -99,9 +97,7 @@ class Canvas:
 
     def trace(self, outline: Floats) -> None:
         """A thin dark line around a polygon; it belongs to nobody else than before."""
-        cv2.polylines(
-            self.pixels, [np.rint(outline * 16).astype(np.int32)], True, (20, 20, 20), 1, cv2.LINE_AA, 4
-        )
+        cv2.polylines(self.pixels, [np.rint(outline * 16).astype(np.int32)], True, (20, 20, 20), 1, cv2.LINE_AA, 4)
 
 
 def hull(*circles: tuple[Floats, float]) -> Floats:

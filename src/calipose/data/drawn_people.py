@@ -101,11 +101,12 @@ class Body:
         """`(5,)`: which of nose, eyes and ears are towards the viewer."""
         depth = HEAD @ self.head[2]
         if not self.back:
-            seen: NDArray[np.bool_] = depth > SEEN_FROM_DEPTH
-            return seen
-        seen = -depth > SEEN_FROM_DEPTH
-        seen[:3] = False  # from behind: ears at most, even where the head is turned to the side
-        return seen[COCO_17.flip_index[:5]]
+            front: NDArray[np.bool_] = depth > SEEN_FROM_DEPTH
+            return front
+        behind: NDArray[np.bool_] = -depth > SEEN_FROM_DEPTH
+        behind[:3] = False  # from behind: ears at most, even where the head is turned to the side
+        seen: NDArray[np.bool_] = behind[COCO_17.flip_index[:5]]
+        return seen
 
     def moved(self, size: float, at: Floats) -> Body:
         """The same body with its box's longer side `size` and its box's middle at `at`."""
@@ -138,18 +139,14 @@ def draw_body(rng: Rng, upright_only: bool, lean_deg: float) -> Body:
     angle = np.deg2rad(lean_deg) * float(np.clip(rng.normal(0, 0.5), -1, 1))
     joints = joints @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
 
-    lengths = (
-        np.linalg.norm(joints[[a for a, _ in BONES]] - joints[[b for _, b in BONES]], axis=1) * TRUNK_PER_BONE
-    )
+    lengths = np.linalg.norm(joints[[a for a, _ in BONES]] - joints[[b for _, b in BONES]], axis=1) * TRUNK_PER_BONE
     trunk = float(np.sort(lengths)[-2])
     # The head: the rotation and scale under which HEAD comes nearest to the five joints (weak perspective).
     # From behind it is fitted with left and right exchanged, which is the same picture of a head turned away.
     order = COCO_17.flip_index[:5] if back else np.arange(5)
     face = joints[order]
     middle = HEAD.mean(0)
-    u, stretch, vt = np.linalg.svd(
-        (face - face.mean(0)).T @ np.linalg.pinv(HEAD - middle).T, full_matrices=False
-    )
+    u, stretch, vt = np.linalg.svd((face - face.mean(0)).T @ np.linalg.pinv(HEAD - middle).T, full_matrices=False)
     right_down = u @ vt
     head = np.vstack([right_down, np.cross(right_down[0], right_down[1])])
     head_size = float(np.clip(stretch.mean(), 0.15 * trunk, 0.2 * trunk))
@@ -181,9 +178,7 @@ def draw_look(rng: Rng, colours: Floats, patterned: float) -> Look:
     """A look whose clothes are near some of `colours` (n, 3)."""
     dark = rng.random()
     skin = (1 - dark) * np.array([250, 215, 185]) + dark * np.array([85, 55, 40])
-    hair = (
-        rng.uniform(10, 70) * np.ones(3) if rng.random() < 0.6 else rng.uniform([90, 60, 20], [230, 190, 120])
-    )
+    hair = rng.uniform(10, 70) * np.ones(3) if rng.random() < 0.6 else rng.uniform([90, 60, 20], [230, 190, 120])
     shirt, trousers, shoes = colours[rng.integers(len(colours), size=3)]
     return Look(
         skin=Cloth(np.clip(skin + rng.normal(0, 6, 3), 0, 255), skin),
@@ -210,9 +205,7 @@ def paint_person(canvas: Canvas, body: Body, look: Look) -> None:
         if look.outlined:
             canvas.trace(outline)
 
-    def limb(
-        chain: tuple[int, int, int], radii: tuple[float, float, float], cloth: Cloth, reach: float
-    ) -> None:
+    def limb(chain: tuple[int, int, int], radii: tuple[float, float, float], cloth: Cloth, reach: float) -> None:
         """Skin, and cloth over the first `reach` bones."""
         for i in range(2):
             a, b = joints[chain[i]], joints[chain[i + 1]]

@@ -201,9 +201,7 @@ class EpochBatches(Sampler[list[Key]]):
         self.steps = len(self.draws) // (batch_size * world_size)
         if not self.steps:
             wanted = f"{world_size} process(es) with batches of {batch_size}"
-            raise InputError(
-                f"{len(self.draws)} pictures an epoch are too few for {wanted}; use smaller batches"
-            )
+            raise InputError(f"{len(self.draws)} pictures an epoch are too few for {wanted}; use smaller batches")
         self.batch_size, self.epoch = batch_size, epoch
         self.rank, self.world_size, self.start_step = rank, world_size, start_step
 
@@ -223,9 +221,7 @@ def _draws(repeats: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np
     stops at distance 1 draw the picture they fall on.
     """
     if repeats.ndim != 1 or not np.isfinite(repeats).all() or (repeats < 0).any():
-        raise InputError(
-            "how often each picture is drawn must be one number a picture, none of them negative"
-        )
+        raise InputError("how often each picture is drawn must be one number a picture, none of them negative")
     order = rng.permutation(len(repeats))
     ends = np.cumsum(repeats[order])
     total = int(ends[-1] + 1e-6) if len(ends) else 0

@@ -67,8 +67,7 @@ class AveragePrecision:
         """Plain numbers, lists and strings, fit for JSON: nan becomes None."""
         entries = asdict(self) | {"interval": None if self.interval is None else list(self.interval)}
         return {
-            name: None if isinstance(value, float) and math.isnan(value) else value
-            for name, value in entries.items()
+            name: None if isinstance(value, float) and math.isnan(value) else value for name, value in entries.items()
         }
 
     def rows(self) -> list[tuple[str, str]]:

@@ -170,9 +170,7 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
             raise InputError(f"{where}: neither labelled keypoints nor 'bbox'; give one of them")
         box = entry.bbox or (0.0, 0.0, 0.0, 0.0)
         if not (np.isfinite([*triple, *box]).all() and 0 <= entry.area <= LARGEST_AREA):
-            raise InputError(
-                f"{where}: 'keypoints', 'bbox' and 'area' must be finite, 'area' in 0 to 1e10 pixels"
-            )
+            raise InputError(f"{where}: 'keypoints', 'bbox' and 'area' must be finite, 'area' in 0 to 1e10 pixels")
         count = labelled if entry.num_keypoints is None else entry.num_keypoints
         triples.append(triple)
         numbers.append([entry.area, *box, entry.iscrowd != 0, entry.iscrowd != 0 or count == 0])
@@ -200,13 +198,9 @@ def read_results(source: ResultsSource, truth: GroundTruth) -> list[Found]:
     for i, entry in enumerate(results):
         where = f"{name}: entry {i}"
         if entry.image_id not in truth.position:
-            raise InputError(
-                f"{where}: image_id {entry.image_id} is not in the ground truth; remove the entry"
-            )
+            raise InputError(f"{where}: image_id {entry.image_id} is not in the ground truth; remove the entry")
         if entry.category_id != truth.category_id:
-            raise InputError(
-                f"{where}: category_id is {entry.category_id}; the truth's is {truth.category_id}"
-            )
+            raise InputError(f"{where}: category_id is {entry.category_id}; the truth's is {truth.category_id}")
         if len(entry.keypoints) != 3 * k:
             raise InputError(
                 f"{where}: {len(entry.keypoints)} numbers in 'keypoints'; write x, y, score for each of"
@@ -290,9 +284,7 @@ class Matches:
         return Matches(*(getattr(self, f.name)[mask] for f in fields(self)))
 
 
-def match_poses(
-    ground_truth: GroundTruthSource, results: ResultsSource, skeleton: Skeleton = COCO_17
-) -> Matches:
+def match_poses(ground_truth: GroundTruthSource, results: ResultsSource, skeleton: Skeleton = COCO_17) -> Matches:
     """The OKS of each pose with the person that COCO's matching gives it.
 
     First the match is COCO's at OKS 0.5, so that `oks >= 0.5` says exactly which poses AP50 counts as right.

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision, evaluate_results
-from calipose.evaluation.quality import ScoreQuality, match_poses, score_quality
+from calipose.evaluation.quality import ScoreQuality, match_poses, read_ground_truth, score_quality
 from calipose.images import read_picture
 from calipose.predictor import Predictor
 from calipose.recipe import PredictSettings
@@ -29,13 +30,18 @@ def predict_data(
     progress bar.
 
     Raises:
+        InputError: the annotation file lists no pictures.
         PictureError: a picture cannot be read.
     """
-    images = json.loads(annotations.read_text(encoding="utf-8"))["images"]
+    try:
+        images = json.loads(annotations.read_text(encoding="utf-8"))["images"]
+        names = [(image["id"], pictures / image["file_name"]) for image in images]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{annotations}: no list 'images' with 'id' and 'file_name' can be read ({error!r})") from None
     results: Results = []
-    for image in track(images):
-        picture = read_picture(pictures / image["file_name"], ignore_orientation=True)
-        results += predictor.predict(picture).to_coco(image["id"])
+    for image_id, path in track(names):
+        picture = read_picture(path, ignore_orientation=True)
+        results += predictor.predict(picture).to_coco(image_id)
     return results
 
 
@@ -51,7 +57,13 @@ def evaluate_predictor(
     bootstrap: int = 0,
     track: Callable[[list[Any]], Iterable[Any]] = iter,
 ) -> tuple[AveragePrecision, dict[str, ScoreQuality], Results]:
-    """AP, quality of the scores, and results of a predictor on a data set."""
+    """AP, quality of the scores, and results of a predictor on a data set.
+
+    Raises:
+        InputError: the annotation file is broken, or of another skeleton; said before anything is predicted.
+        PictureError: a picture cannot be read.
+    """
+    read_ground_truth(annotations, predictor.skeleton)
     results = predict_data(predictor, annotations, pictures, track)
     figures = evaluate_results(
         annotations, results, predictor.skeleton, bootstrap, setting=setting_of(predictor.settings)

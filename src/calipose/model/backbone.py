@@ -82,6 +82,4 @@ def build_backbone(name: str) -> Backbone:
         return timm_adapter.TimmBackbone(name.removeprefix("timm:"))
     known = [*hrnet.VARIANTS, "mobilenetv2-1.0", "mobilenetv2-1.5", "timm:NAME"]
     nearest = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.0)[0]
-    raise InputError(
-        f"there is no backbone {name!r}: did you mean {nearest!r}? The backbones are {', '.join(known)}"
-    )
+    raise InputError(f"there is no backbone {name!r}: did you mean {nearest!r}? The backbones are {', '.join(known)}")

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 import calipose
 from calipose.errors import InputError
 from calipose.model.network import Network
-from calipose.skeleton import Skeleton
 from calipose.recipe import Recipe
+from calipose.skeleton import Skeleton
 
 FORMAT = 1
 HEADER = "calipose"
@@ -38,10 +38,30 @@ class Checkpoint:
     notes: dict[str, Any] = field(default_factory=dict)
 
     def network(self) -> Network:
-        """The network with these weights, in evaluation mode."""
+        """The network with these weights, in evaluation mode.
+
+        Raises:
+            InputError: the weights are not those of the recipe's network.
+        """
         network = Network(self.recipe.backbone.name, len(self.skeleton), self.recipe.method)
-        network.load_state_dict(self.weights)
+        fill(network, self.weights, f"checkpoint of recipe '{self.recipe.name}'")
         return network.eval()
+
+
+def fill(network: nn.Module, weights: dict[str, Tensor], source: str) -> None:
+    """Load the whole state of a network, names and shapes alike; `source` is named in errors.
+
+    Raises:
+        InputError: the state is of another network.
+    """
+    own = network.state_dict()
+    shapes = [{name: value.shape for name, value in state.items()} for state in (own, weights)]
+    differ = sorted(name for name in own.keys() | weights.keys() if shapes[0].get(name) != shapes[1].get(name))
+    if differ:
+        raise InputError(
+            f"{source}: weights of another network: {len(differ)} of {len(own)} differ, first '{differ[0]}'"
+        )
+    network.load_state_dict(weights)
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
@@ -68,8 +88,12 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"{path}: not a readable safetensors file ({error})") from None
     if HEADER not in metadata:
         raise InputError(f"{path}: holds weights, but is no Calipose checkpoint")
-    header = json.loads(metadata[HEADER])
-    if header["format"] > FORMAT:
+    try:
+        header: dict[str, Any] = json.loads(metadata[HEADER])
+        newer = header["format"] > FORMAT
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: its header is damaged") from None
+    if newer:
         raise InputError(f"{path}: written by Calipose {header['version']}; this is {calipose.__version__}: upgrade")
     return tensors, header
 

@@ -22,10 +22,12 @@ class Candidates:
 
     Attributes:
         keypoints_inp: (b, n, k, 2); scores: (b, n), -inf where a picture has fewer than n peaks.
+        queries_inp: (b, n, k, 2), the keypoint queries; None without KQE.
     """
 
     keypoints_inp: Tensor
     scores: Tensor
+    queries_inp: Tensor | None
 
 
 def find_peaks(score: Tensor, most: int) -> tuple[Tensor, Tensor]:
@@ -49,25 +51,35 @@ def final_score(maps: Maps) -> Tensor:
 
 
 @torch.no_grad()
-def find_candidates(
-    network: Network, images: Tensor, most: int, flip_index: Sequence[int] | None = None
-) -> Candidates:
+def find_candidates(network: Network, images: Tensor, most: int, flip_index: Sequence[int] | None = None) -> Candidates:
     """Candidate poses in `images` (b, h, w, 3), RGB of 0 to 255.
 
     Args: `flip_index` (k,) of the skeleton averages the maps with those of the mirrored pictures: scores cell by cell,
-    displacements with left and right exchanged; None predicts once.
+    positions with left and right exchanged; None predicts once.
     """
     maps = network.encode(images)
     score = final_score(maps)
     if flip_index is None:
         cells, values = find_peaks(score, most)
-        displacements = network.head.displacements(maps, cells)
+        points_cell = _points(network, maps, cells)
     else:
         mirrored = network.encode(images.flip(2))
         cells, values = find_peaks((score + final_score(mirrored).flip(-1)) / 2, most)
-        mirrored_cells = torch.stack([score.shape[-1] - 1 - cells[..., 0], cells[..., 1]], -1)
-        seen = network.head.displacements(mirrored, mirrored_cells)[:, list(flip_index)]
-        seen = seen * seen.new_tensor([-1.0, 1.0])
-        displacements = (network.head.displacements(maps, cells) + seen) / 2
-    keypoints_cell = (cells.unsqueeze(1) + displacements).transpose(1, 2)
-    return Candidates(keypoints_cell * STRIDE + CELL_CENTRE_INP, values)
+        last = score.shape[-1] - 1
+        seen = _points(network, mirrored, _mirror(cells, last))[:, :, list(flip_index)]
+        points_cell = (_points(network, maps, cells) + _mirror(seen, last)) / 2
+    points_inp = points_cell.transpose(2, 3) * STRIDE + CELL_CENTRE_INP
+    return Candidates(points_inp[0], values, points_inp[1] if len(points_inp) > 1 else None)
+
+
+def _points(network: Network, maps: Maps, cells: Tensor) -> Tensor:
+    """The poses at `cells` (b, n, 2): positions (1 or 2, b, k, n, 2) in cells of keypoints and, with KQE, queries."""
+    keypoints = cells.unsqueeze(1) + network.head.displacements(maps, cells)
+    if not network.head.method.kqe:
+        return keypoints.unsqueeze(0)
+    return torch.stack([keypoints, network.head.queries(maps, cells)])
+
+
+def _mirror(points_cell: Tensor, last: int) -> Tensor:
+    """Points (..., 2) in a mirrored map whose last column is `last`."""
+    return torch.stack([last - points_cell[..., 0], points_cell[..., 1]], -1)

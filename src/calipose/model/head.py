@@ -21,22 +21,31 @@ from calipose.model.sampling import all_cells, read_cells, sample_bilinear, samp
 
 
 @dataclass(frozen=True)
-class Maps:
-    """What the head computes for every cell; displacements in cells, from the cell to the target.
+class KeypointMaps:
+    """What KQE needs of every cell; displacements in cells, from the cell to the target.
 
     Attributes:
-        score: (b, h, w), the predicted Consistent Instance Representation (or the label that replaces it).
-        quality: (b, h, w), the quality branch, or None.
         displacement: (b, k, 2, h, w), D_cq; without KQE, D_ck.
         keypoint: (b, k, 2, h, w), W_qk R_k: what one semantic point contributes to D_qk; None without KQE.
         features: (b, k C_k, h, w), R_k, from which D_qq' is computed where it is needed.
     """
 
-    score: Tensor
-    quality: Tensor | None
     displacement: Tensor
     keypoint: Tensor | None
     features: Tensor
+
+
+@dataclass(frozen=True)
+class Maps(KeypointMaps):
+    """All that the head computes for every cell.
+
+    Attributes:
+        score: (b, h, w), the predicted Consistent Instance Representation (or the label that replaces it).
+        quality: (b, h, w), the quality branch, or None.
+    """
+
+    score: Tensor
+    quality: Tensor | None
 
 
 class Head(nn.Module):
@@ -104,29 +113,30 @@ class Head(nn.Module):
         return features[0], features[1]
 
     def _maps(self, keypoint: Tensor, instance: Tensor) -> Maps:
-        method = self.method
-        displacement, part = self._keypoint_maps(keypoint)
-        maps = Maps(torch.empty(0), None, displacement, part, keypoint)
+        maps = self._keypoint_maps(keypoint)
         positions = self._pose_query_positions(maps, instance)
         score = self._pose_query(instance, positions, self.score)
-        quality = self._pose_query(instance, positions, self.quality) if method.quality_branch else None
-        return Maps(score, quality, displacement, part, keypoint)
+        quality = self._pose_query(instance, positions, self.quality) if self.method.quality_branch else None
+        return Maps(maps.displacement, maps.keypoint, maps.features, score, quality)
 
-    def _keypoint_maps(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
-        """D_cq (or D_ck) and W_qk R_k of every cell, (b, k, 2, h, w) each, in one convolution over R_k."""
+    def _keypoint_maps(self, features: Tensor) -> KeypointMaps:
+        """D_cq (or D_ck) and W_qk R_k of every cell, in one convolution over R_k."""
+        k = self.keypoints
         if not self.method.kqe:
-            return self.center_to_keypoint(features).contiguous().unflatten(1, (-1, 2)), None
+            displacement = torch.unflatten(self.center_to_keypoint(features).contiguous(), 1, (k, 2))
+            return KeypointMaps(displacement, None, features)
         first, last = self.center_to_query, self.query_to_keypoint
         assert first.bias is not None
-        weight = torch.stack([w.unflatten(0, (-1, 2)) for w in (first.weight, last.weight)], 1)
+        width = self.method.keypoint_width
+        weight = torch.stack([layer.weight.view(k, 2, width, 1, 1) for layer in (first, last)], 1)
         # The bias of W_qk comes once, after the sum over the semantic points.
-        bias = torch.stack([first.bias.view(-1, 2), torch.zeros_like(first.bias).view(-1, 2)], 1)
-        maps = F.conv2d(features, weight.flatten(0, 2), bias.flatten(), groups=self.keypoints)
+        bias = torch.stack([first.bias.view(k, 2), torch.zeros_like(first.bias).view(k, 2)], 1)
+        maps = F.conv2d(features, weight.flatten(0, 2), bias.flatten(), groups=k)
         # Contiguous, so that a keypoint's maps can be sampled on their own.
-        displacement, part = maps.contiguous().unflatten(1, (-1, 2, 2)).unbind(2)
-        return displacement, part
+        displacement, part = torch.unflatten(maps.contiguous(), 1, (k, 2, 2)).unbind(2)
+        return KeypointMaps(displacement, part, features)
 
-    def _pose_query_positions(self, maps: Maps, instance: Tensor) -> Tensor | None:
+    def _pose_query_positions(self, maps: KeypointMaps, instance: Tensor) -> Tensor | None:
         """Positions (b, points, h w, 2) at which PQE reads the instance features of every cell; None: the cell."""
         query = self.method.pose_query
         if query == "none":
@@ -135,7 +145,8 @@ class Head(nn.Module):
         cells = all_cells(h, w, b, instance.device)
         center = cells.to(instance.dtype).unsqueeze(1)
         if query == "auto":
-            return center + self.center_to_auto(instance).unflatten(1, (-1, 2)).flatten(-2).transpose(-1, -2)
+            moves = torch.unflatten(self.center_to_auto(instance), 1, (-1, 2))
+            return center + moves.flatten(-2).transpose(-1, -2)
         if query == "query":
             return center + maps.displacement.flatten(-2).transpose(-1, -2)
         if query == "keypoint":
@@ -157,7 +168,7 @@ class Head(nn.Module):
         summed = projected.sum(1)
         return summed if readout.bias is None else summed + readout.bias
 
-    def _query_points(self, maps: Maps, cells: Tensor) -> tuple[Tensor, Tensor]:
+    def _query_points(self, maps: KeypointMaps, cells: Tensor) -> tuple[Tensor, Tensor]:
         """Keypoint queries (b, k, m, 2) of cells (b, m, 2), and the points (b, k, m, max(N, 1), 2) read for them."""
         center = cells.to(maps.displacement.dtype).unsqueeze(1)
         query = center + read_cells(maps.displacement, cells).transpose(-1, -2)
@@ -168,9 +179,9 @@ class Head(nn.Module):
         assert layer.bias is not None
         weight = layer.weight.view(self.keypoints, -1, self.method.keypoint_width).transpose(1, 2)
         to_semantic = sample_rows(maps.features, at) @ weight + layer.bias.view(self.keypoints, 1, -1)
-        return query, query.unsqueeze(-2) + to_semantic.unflatten(-1, (-1, 2))
+        return query, query.unsqueeze(-2) + torch.unflatten(to_semantic, -1, (-1, 2))
 
-    def displacements(self, maps: Maps, cells: Tensor) -> Tensor:
+    def displacements(self, maps: KeypointMaps, cells: Tensor) -> Tensor:
         """KQE (Eq. 4): D_ck = D_cq + D_qk at chosen cells.
 
         Args: `cells` (b, m, 2) int64, x and y.
@@ -182,20 +193,24 @@ class Head(nn.Module):
         assert maps.keypoint is not None
         query, points = self._query_points(maps, cells)
         n = points.shape[-2]
-        parts = _sample_per_keypoint(maps.keypoint, points.flatten(2, 3)).unflatten(2, (-1, n))
-        to_keypoint = parts.sum(3)  # W_qk R'_k, R'_k being the sum over the semantic points
+        parts = _sample_per_keypoint(maps.keypoint, points.flatten(2, 3))
+        to_keypoint = torch.unflatten(parts, 2, (-1, n)).sum(
+            3
+        )  # W_qk R'_k, R'_k being the sum over the semantic points
         if self.query_to_keypoint.bias is not None:
             to_keypoint = to_keypoint + self.query_to_keypoint.bias.view(1, self.keypoints, 1, 2)
         return query - cells.to(query.dtype).unsqueeze(1) + to_keypoint
 
-    def queries(self, maps: Maps, cells: Tensor) -> Tensor:
+    def queries(self, maps: KeypointMaps, cells: Tensor) -> Tensor:
         """Keypoint queries of chosen cells: (b, k, m, 2) positions in cells (the yellow circles of Figure 2)."""
-        return self._query_points(maps, cells)[0]
+        return cells.unsqueeze(1) + read_cells(maps.displacement, cells).transpose(-1, -2)
 
 
 def _sample_per_keypoint(maps: Tensor, positions: Tensor) -> Tensor:
-    """Read (b, k, c, h, w) at (b, k, l, 2): (b, k, l, c). The keypoints are the batch of one sampling call, since
-    the CPU's sampler is parallel over its batch only."""
+    """Read (b, k, c, h, w) at (b, k, l, 2): (b, k, l, c).
+
+    The keypoints are the batch of one sampling call, since the CPU's sampler is parallel over its batch only.
+    """
     b, k = maps.shape[:2]
     read = sample_bilinear(maps.flatten(0, 1), positions.flatten(0, 1))
     return read.view(b, k, *read.shape[1:]).transpose(-1, -2)

@@ -43,9 +43,7 @@ VARIANTS = {
 }
 
 
-def _conv_bn(
-    inputs: int, outputs: int, kernel: int = 3, stride: int = 1, relu: bool = False
-) -> nn.Sequential:
+def _conv_bn(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, relu: bool = False) -> nn.Sequential:
     layers: list[nn.Module] = [
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
         nn.BatchNorm2d(outputs),
@@ -96,9 +94,7 @@ def _fuse_path(channels: Sequence[int], source: int, target: int) -> nn.Module:
         projection = _conv_bn(channels[source], channels[target], kernel=1)
         return projection.append(nn.Upsample(scale_factor=2.0 ** (source - target), mode="nearest"))
     # The width changes, and the ReLU is left out, only in the last of the strided convolutions.
-    steps = [
-        _conv_bn(channels[source], channels[source], stride=2, relu=True) for _ in range(target - source - 1)
-    ]
+    steps = [_conv_bn(channels[source], channels[source], stride=2, relu=True) for _ in range(target - source - 1)]
     return nn.Sequential(*steps, _conv_bn(channels[source], channels[target], stride=2))
 
 
@@ -108,9 +104,7 @@ class HighResolutionModule(nn.Module):
     def __init__(self, channels: Sequence[int], blocks: int) -> None:
         super().__init__()
         indices = range(len(channels))
-        self.branches = nn.ModuleList(
-            nn.Sequential(*(BasicBlock(c) for _ in range(blocks))) for c in channels
-        )
+        self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(c) for _ in range(blocks))) for c in channels)
         self.fuse_layers = nn.ModuleList(
             nn.ModuleList(_fuse_path(channels, source, target) for source in indices) for target in indices
         )
@@ -128,8 +122,7 @@ class HighResolutionModule(nn.Module):
 def _transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
     """Add a branch by a strided convolution of the last one; the others change their width if need be."""
     kept = [
-        nn.Identity() if old == new else _conv_bn(old, new, relu=True)
-        for old, new in zip(before, after, strict=False)
+        nn.Identity() if old == new else _conv_bn(old, new, relu=True) for old, new in zip(before, after, strict=False)
     ]
     # Official weights name this one "1.0.0.weight": it could be a chain of several strided convolutions.
     return nn.ModuleList([*kept, nn.Sequential(_conv_bn(before[-1], after[-1], stride=2, relu=True))])
@@ -155,9 +148,7 @@ class HRNet(Backbone):
 
         count, planes = variant.layer1
         outputs = planes * _EXPANSION
-        self.layer1 = nn.Sequential(
-            Bottleneck(_STEM, planes), *(Bottleneck(outputs, planes) for _ in range(count - 1))
-        )
+        self.layer1 = nn.Sequential(Bottleneck(_STEM, planes), *(Bottleneck(outputs, planes) for _ in range(count - 1)))
 
         def stage(branches: int) -> nn.Sequential:
             modules = range(variant.modules[branches - 2])

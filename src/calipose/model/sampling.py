@@ -62,7 +62,5 @@ def read_cells(maps: Tensor, cells: Tensor) -> Tensor:
 
 def all_cells(height: int, width: int, batch: int, device: torch.device) -> Tensor:
     """Every cell of a map, row by row: (batch, height * width, 2) int64, x and y."""
-    y, x = torch.meshgrid(
-        torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
-    )
+    y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
     return torch.stack([x, y], -1).reshape(1, -1, 2).expand(batch, -1, -1)

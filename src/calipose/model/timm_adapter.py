@@ -41,9 +41,7 @@ class TimmBackbone(Backbone):
         self._channels_last = getattr(network, "output_fmt", "NCHW") == "NHWC"
         self.network = network
         # timm takes apart the outermost containers of a feature network: "stages.0.x" becomes "stages_0.x".
-        self._own_names = {
-            name.removeprefix("network.").replace(".", "_"): name for name in self.state_dict()
-        }
+        self._own_names = {name.removeprefix("network.").replace(".", "_"): name for name in self.state_dict()}
 
     def own_name(self, published: str) -> str:
         """See `Backbone.own_name`."""

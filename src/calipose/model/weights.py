@@ -83,9 +83,7 @@ def load_weights(backbone: Backbone, source: str) -> LoadReport:
         skipped=tuple(n for n in found if not n.startswith(prefix) or n.removeprefix(prefix) not in own),
         missing=tuple(n for n in own if n not in theirs and not n.endswith(_COUNTER)),
         mismatched=tuple(
-            f"{n}: {tuple(theirs[n].shape)} for {tuple(own[n].shape)}"
-            for n in own
-            if n in shared and n not in fitting
+            f"{n}: {tuple(theirs[n].shape)} for {tuple(own[n].shape)}" for n in own if n in shared and n not in fitting
         ),
     )
 
@@ -132,9 +130,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise InputError(f"{path}: not a whole safetensors file: {error}") from error
     if path.suffix not in {".pth", ".pt"}:
-        raise InputError(
-            f"{path}: weights are read from .pth, .pt and .safetensors, not from {path.suffix!r}"
-        )
+        raise InputError(f"{path}: weights are read from .pth, .pt and .safetensors, not from {path.suffix!r}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
@@ -147,7 +143,5 @@ def _read(path: Path) -> dict[str, Tensor]:
             content = content[nest]
     tensors = {n: t for n, t in content.items() if isinstance(t, Tensor)} if isinstance(content, dict) else {}
     if not tensors:
-        raise InputError(
-            f"{path}: holds no dictionary of tensors, neither itself nor under {' or '.join(_NESTS)}"
-        )
+        raise InputError(f"{path}: holds no dictionary of tensors, neither itself nor under {' or '.join(_NESTS)}")
     return tensors

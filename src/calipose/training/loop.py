@@ -30,7 +30,7 @@ from calipose.data.loader import (
 )
 from calipose.data.store import KeypointData
 from calipose.errors import InputError, NonFiniteLossError
-from calipose.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from calipose.model.checkpoint import Checkpoint, fill, load_checkpoint, save_checkpoint
 from calipose.model.network import Network
 from calipose.model.weights import load_weights
 from calipose.predictor import Predictor
@@ -102,7 +102,7 @@ class Trainer:
         self.notes: list[str] = []
         self._first_weights(network, initial)
         freeze_backbone(network.backbone, recipe.backbone.freeze)
-        network = network.to(self.accelerator.device, memory_format=torch.channels_last)
+        network = network.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = make_optimizer(network, recipe)
         self.model, self.optimizer = self.accelerator.prepare(network, optimizer)
         self.network: Network = self.accelerator.unwrap_model(self.model)
@@ -111,8 +111,12 @@ class Trainer:
         self.repeats = _repeats(recipe, data)
         self.steps_per_epoch = len(self._batches(0, 0)) // recipe.optim.accumulate
         if not self.steps_per_epoch:
-            raise InputError(f"{len(data)} pictures do not fill {recipe.optim.accumulate} batches: lower optim.accumulate")
+            raise InputError(
+                f"{len(data)} pictures do not fill {recipe.optim.accumulate} batches: lower optim.accumulate"
+            )
         self.step = 0
+        self.epoch = 0  # finished epochs, their evaluation included
+        self.running: list[dict[str, float]] = []  # losses since the history's last line of losses
         self.best: float | None = None
         self.seconds = 0.0
         self.history: list[dict[str, Any]] = []
@@ -126,7 +130,7 @@ class Trainer:
                     f"{initial}: trained for skeleton '{checkpoint.skeleton.name}' with {len(checkpoint.skeleton)} "
                     f"keypoints; the data has '{self.data.skeleton.name}' with {len(self.data.skeleton)}"
                 )
-            network.load_state_dict(checkpoint.weights)
+            fill(network, checkpoint.weights, str(initial))
         elif self.recipe.backbone.weights:
             self.notes.append(str(load_weights(network.backbone, self.recipe.backbone.weights)))
 
@@ -134,10 +138,11 @@ class Trainer:
         state, history = self.out / "state.safetensors", self.out / "history.jsonl"
         if resume:
             progress = load_state(state, self.network, self.optimizer, self.average)
-            self.step, self.best, self.seconds = progress["step"], progress["best"], progress["seconds"]
-            if history.exists():
-                lines = [json.loads(line) for line in history.read_text().splitlines()]
-                self.history = [line for line in lines if line["step"] <= self.step]
+            self.step, self.epoch, self.running = progress["step"], progress["epoch"], progress["running"]
+            self.best, self.seconds = progress["best"], progress["seconds"]
+            if history.exists():  # what came after the saved step happens again
+                lines = history.read_text().splitlines()[: progress["lines"]]
+                self.history = [json.loads(line) for line in lines]
         elif state.exists():
             raise InputError(f"{self.out} holds a training already: resume it with --resume, or name another folder")
         if self.accelerator.is_main_process:
@@ -167,26 +172,23 @@ class Trainer:
             recipe.seed,
             PictureCache(self.data) if recipe.data.in_memory else read_stored,
         )
-        running: list[dict[str, float]] = []
         with _stop_requests() as stop_asked, self._scalars() as scalars:
-            while self.step < self.total_steps:
-                epoch, done = divmod(self.step, self.steps_per_epoch)
-                for batches in self._steps_of_epoch(pictures, epoch, done):
-                    running.append(self._train_step(batches))
+            while self.epoch < recipe.epochs:
+                for batches in self._steps_of_epoch(pictures):
+                    self.running.append(self._train_step(batches))
                     self.seconds = before + time.monotonic() - start
                     if self.progress is not None:
-                        self.progress(self.step, self.total_steps, running[-1])
+                        self.progress(self.step, self.total_steps, self.running[-1])
                     if self.step % LOG_STEPS == 0 or self.step == self.total_steps:
-                        mean = {k: math.fsum(line[k] for line in running) / len(running) for k in running[0]}
-                        self._record({"epoch": round(self.step / self.steps_per_epoch, 3), **mean}, scalars)
-                        running.clear()
+                        self._record_losses(scalars)
                     if stop_asked():
                         self._save()
                         raise Stopped(f"stopped after step {self.step}; go on with --resume")
                     if time.monotonic() - saved > SAVE_SECONDS:
                         self._save()
                         saved = time.monotonic()
-                self._end_epoch(epoch + 1, scalars)
+                self._end_epoch(self.epoch + 1, scalars)
+                self.epoch += 1
                 self._save()
                 saved = time.monotonic()
         best = self.out / "best.safetensors"
@@ -194,10 +196,11 @@ class Trainer:
             self.out / "last.safetensors", best if best.exists() else None, self.history, self.seconds / 60
         )
 
-    def _steps_of_epoch(self, pictures: TrainingPictures, epoch: int, done: int) -> Iterator[list[Batch]]:
-        """The batches of each remaining optimiser step of an epoch."""
+    def _steps_of_epoch(self, pictures: TrainingPictures) -> Iterator[list[Batch]]:
+        """The batches of each remaining optimiser step of the epoch."""
         accumulate = self.recipe.optim.accumulate
-        batches = self._batches(epoch, done * accumulate)
+        done = self.step - self.epoch * self.steps_per_epoch
+        batches = self._batches(self.epoch, done * accumulate)
         stream = training_batches(pictures, batches, self.recipe.data.workers)
         for _ in range(done, self.steps_per_epoch):
             yield [next(stream) for _ in range(accumulate)]
@@ -242,7 +245,7 @@ class Trainer:
             return
         names = [str(self.data.picture_path(int(i))) for i in batch.index]
         raise NonFiniteLossError(
-            f"step {self.step + 1}: the loss is {float(loss)}; nothing was learnt from this step. Its pictures: "
+            f"step {self.step + 1}: the loss is {loss.item()}; nothing was learnt from this step. Its pictures: "
             + ", ".join(names)
             + ". Look at their annotations, or lower optim.lr or set optim.clip_norm"
         )
@@ -267,6 +270,12 @@ class Trainer:
                 self._save_checkpoint("best.safetensors")
         self.accelerator.wait_for_everyone()
 
+    def _record_losses(self, scalars: Scalars) -> None:
+        """One line of history: the mean losses since the last."""
+        mean = {k: math.fsum(line[k] for line in self.running) / len(self.running) for k in self.running[0]}
+        self.running.clear()
+        self._record({"epoch": round(self.step / self.steps_per_epoch, 3), **mean}, scalars)
+
     def _record(self, line: dict[str, Any], scalars: Scalars) -> None:
         line = {"step": self.step, **line}
         self.history.append(line)
@@ -285,7 +294,10 @@ class Trainer:
     def _save(self) -> None:
         if self.accelerator.is_main_process:
             self._save_checkpoint("last.safetensors")
-            progress = {"step": self.step, "best": self.best, "seconds": self.seconds}
+            progress = {
+                "step": self.step, "epoch": self.epoch, "running": self.running, "lines": len(self.history),
+                "best": self.best, "seconds": self.seconds,
+            }  # fmt: skip
             save_state(self.out / "state.safetensors", self.network, self.optimizer, self.average, progress)
 
     @contextlib.contextmanager
@@ -299,7 +311,7 @@ class Trainer:
         if not self.accelerator.is_main_process:
             yield lambda *_: None
             return
-        with SummaryWriter(str(self.out / "tensorboard")) as writer:  # type: ignore[no-untyped-call]
+        with SummaryWriter(str(self.out / "tensorboard")) as writer:
             yield writer.add_scalar
 
 

@@ -52,6 +52,8 @@ def offset_loss(predicted: Tensor, target: Tensor, counts: Tensor, scale: Tensor
 def all_losses(output: Output, targets: Targets, method: Method, settings: LossSettings, sigmas: Tensor) -> Losses:
     """Total loss of a batch: the score's (Eq. 3), the offsets' (Eq. 6) and, with a quality branch, its own.
 
+    The offsets' targets are Eq. 5's with the opposite sign: they point from the cell to the keypoint.
+
     Args: `output` of the network at `targets.cells`; `sigmas` (k,) of the skeleton.
     """
     maps = output.maps

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from calipose.errors import InputError
-from calipose.model.checkpoint import load_tensors, save_tensors
+from calipose.model.checkpoint import fill, load_tensors, save_tensors
 from calipose.recipe import Recipe
 
 
@@ -52,7 +52,12 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
             decay = recipe.optim.weight_decay if parameter.dim() > 1 else 0.0
             groups.setdefault((factor, decay), []).append(parameter)
     table = [
-        {"params": parameters, "lr": recipe.optim.lr * factor, "initial_lr": recipe.optim.lr * factor, "weight_decay": d}
+        {
+            "params": parameters,
+            "lr": recipe.optim.lr * factor,
+            "initial_lr": recipe.optim.lr * factor,
+            "weight_decay": d,
+        }
         for (factor, d), parameters in groups.items()
     ]
     kind = torch.optim.AdamW if recipe.optim.name == "adamw" else torch.optim.Adam
@@ -101,14 +106,15 @@ def load_state(
         InputError: the file is missing, damaged, or of another network.
     """
     tensors, header = load_tensors(path)
+    if "progress" not in header:
+        raise InputError(f"{path}: is a checkpoint, not a training state")
     parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}, "average": {}}
     for name, value in tensors.items():
         part, _, rest = name.partition(".")
         parts[part][rest] = value
-    try:
-        network.load_state_dict(parts["network"])
-    except RuntimeError as error:
-        raise InputError(f"{path}: state of another network: {error}") from None
+    fill(network, parts["network"], str(path))
+    if bool(parts["average"]) != (average is not None):
+        raise InputError(f"{path}: with and without a moving average (optim.ema) are different trainings")
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in parts["optimizer"].items():
         index, _, entry = name.partition(".")

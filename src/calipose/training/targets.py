@@ -1,4 +1,4 @@
-"""What the network shall say: neighbourhoods Omega of people's centres, OKS, and the label of the score map."""
+"""What the network shall say: neighbourhoods Omega of people's centres, OKS (Eq. 1), the score's label (Eq. 2)."""
 
 from __future__ import annotations
 

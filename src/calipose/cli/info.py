@@ -1,0 +1,49 @@
+"""`calipose info`: parameters and multiply-adds of recipes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from calipose.cli.common import out, say
+from calipose.recipe import load_recipe, recipe_names
+
+
+def info(
+    recipes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RECIPE]...", help="Names or TOML files; by default all recipes."),
+    ] = None,
+) -> None:
+    """Show what recipes cost: parameters and multiply-adds.
+
+    Counted as in the paper's Table 1: multiply-adds of convolutions and linear
+    layers (the paper calls them FLOPs), for one picture of the recipe's size.
+    """
+    from calipose.model.count import count_network
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("recipe", no_wrap=True)
+    for title in (
+        "size",
+        "parameters\nin 10⁶",
+        "of back-\nbone",
+        "multiply-\nadds, 10⁹",
+        "of back-\nbone",
+        "as run\nhere",
+    ):
+        table.add_column(title, justify="right")
+    loaded = [load_recipe(name) for name in recipes or recipe_names()]
+    for recipe in loaded:
+        name, most = recipe.backbone.name, recipe.predict.max_poses
+        counts = count_network(name, recipe.size, method=recipe.method, peaks=most)
+        millions = (counts.parameters / 1e6, counts.backbone_parameters / 1e6)
+        billions = (counts.dense_adds / 1e9, counts.backbone_adds / 1e9, counts.real_adds / 1e9)
+        table.add_row(recipe.name, str(recipe.size), *(f"{x:.2f}" for x in (*millions, *billions)))
+    out.print(table)
+    say("multiply-adds: the head at every cell, as the paper writes it; as run here: the same result, cheaper")
+    for recipe in loaded:
+        say(f"{recipe.name} on {recipe.backbone.name}: {recipe.description}")

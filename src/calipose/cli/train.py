@@ -1,0 +1,222 @@
+"""`calipose train`: a recipe, a data set, a run folder."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from calipose.cli.common import Quiet, err, out, say
+from calipose.data.locate import find_data, read_data
+from calipose.draw import contact_sheet, draw_poses, save_picture
+from calipose.errors import InputError
+from calipose.evaluation.run import evaluate_predictor
+from calipose.images import Picture, read_picture
+from calipose.recipe import Recipe, load_recipe
+from calipose.skeleton import Skeleton
+
+if TYPE_CHECKING:
+    from calipose.data.store import KeypointData
+    from calipose.predictor import Predictor
+    from calipose.training.loop import Trainer, TrainingResult
+
+SAMPLES = 8  # validation pictures on a contact sheet
+SAMPLE_PX = 320
+SHOWN_SCORE = 0.3  # poses below are left out of the sheet, as `calipose predict` does
+LINE_SECONDS = 30.0  # between progress lines where there is no terminal to draw a bar on
+
+
+def train(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A recipe's name (see calipose info), or a TOML file.")
+    ],
+    data: Annotated[
+        list[str],
+        typer.Option(
+            metavar="DATA",
+            help="Folder with annotations.json and images/, or ANNOTATIONS.json=PICTURES; may be repeated.",
+        ),
+    ],
+    run: Annotated[
+        Path,
+        typer.Option("--out", metavar="RUN", help="Run folder: checkpoints, history, samples, TensorBoard."),
+    ],
+    validate: Annotated[
+        str | None, typer.Option(metavar="DATA", help="Data set to evaluate on; the best AP is kept.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the training in the run folder stopped.")
+    ] = False,
+    initial: Annotated[
+        Path | None, typer.Option("--init", metavar="CHECKPOINT", help="Start from these weights.")
+    ] = None,
+    skeleton: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Skeleton (JSON or TOML) of data that is not COCO's 17 keypoints."),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the whole recipe.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a network.
+
+    Ctrl-C stops after the running step and saves; --resume goes on there.
+    For several GPUs or machines start it with accelerate launch or torchrun.
+    """
+    chosen = load_recipe(recipe, changes or [])
+    if verbose and not quiet:
+        out.print_json(data=chosen.to_dict())
+    own = None if skeleton is None else Skeleton.from_file(skeleton)
+    learnt = read_data(list(data), own)
+    result = run_training(chosen, learnt, run, validate=validate, resume=resume, initial=initial, quiet=quiet)
+    if result is not None:
+        say(f"trained in {result.minutes:.1f} min: {result.best or result.last}; everything is in {run}")
+        say(f"try it: calipose predict {run} PICTURE... --out drawn", "dim")
+
+
+def run_training(
+    recipe: Recipe,
+    data: KeypointData,
+    run: Path,
+    *,
+    validate: str | None = None,
+    resume: bool = False,
+    initial: Path | None = None,
+    quiet: bool = False,
+) -> TrainingResult | None:
+    """Train with everything that is shown meanwhile; None in the other processes of several.
+
+    Raises:
+        InputError: a data set, the run folder or the initial weights cannot be used.
+        typer.Exit: the training was asked to stop.
+    """
+    from calipose.training.loop import Stopped, Trainer
+
+    evaluate = None if validate is None else validation(validate, data.skeleton, run / "samples", quiet)
+    trainer = Trainer(recipe, data, run, evaluate=evaluate, resume=resume, initial=initial)
+    quiet = quiet or not trainer.accelerator.is_main_process
+    if not quiet:
+        introduce(trainer)
+    try:
+        with show_progress(trainer, quiet):
+            result = trainer.run()
+    except Stopped as stopped:
+        if trainer.accelerator.is_main_process:
+            say(f"{run}: {stopped}", "yellow")
+        raise typer.Exit(130) from None
+    return result if trainer.accelerator.is_main_process else None
+
+
+def introduce(trainer: Trainer) -> None:
+    """Say what is about to be trained."""
+    recipe, data, network = trainer.recipe, trainer.data, trainer.network
+    total = sum(p.numel() for p in network.parameters())
+    backbone = sum(p.numel() for p in network.backbone.parameters())
+    learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    processes = trainer.accelerator.num_processes
+    rows = {
+        "recipe": f"{recipe.name}: {recipe.description}",
+        "network": f"{recipe.backbone.name}, {total / 1e6:.2f} M parameters ({backbone / 1e6:.2f} M the backbone's), "
+        f"{learning / 1e6:.2f} M learn",
+        "weights": "\n".join(trainer.notes) or "fresh",
+        "data": f"{len(data)} pictures, {len(data.keypoints_img)} people, skeleton {data.skeleton.name}",
+        "training": f"{recipe.epochs} epochs of {trainer.steps_per_epoch} steps, {recipe.batch_size} "
+        f"pictures of {recipe.size} px a batch, {recipe.precision}, on {processes} x {trainer.accelerator.device}",
+    }
+    if trainer.step:
+        rows["resumed"] = f"after step {trainer.step} of {trainer.total_steps}"
+    for name, text in rows.items():
+        for i, line in enumerate(text.splitlines()):
+            say(f"{'' if i else name:<10}{line}")
+
+
+@contextmanager
+def show_progress(trainer: Trainer, quiet: bool) -> Iterator[None]:
+    """A bar with step, losses, speed and remaining time; without a terminal a line now and then."""
+    if quiet:
+        yield
+        return
+    optim = trainer.recipe.optim
+    pictures = trainer.recipe.batch_size * optim.accumulate * trainer.accelerator.num_processes
+    begun, first = time.monotonic(), trainer.step
+
+    def text(step: int, losses: dict[str, float]) -> str:
+        speed = (step - first) * pictures / max(time.monotonic() - begun, 1e-9)
+        shown = "  ".join(f"{name} {losses[name]:.3f}" for name in ("score", "offset"))
+        return f"{shown}  OKS {losses['mean_oks']:.2f}  {speed:.1f} pictures/s"
+
+    if not err.is_terminal:
+        trainer.progress = _lines(text)
+        yield
+        return
+    columns = (
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        BarColumn(bar_width=12),
+        TextColumn("{task.fields[text]}"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("left"),
+    )
+    with Progress(*columns, console=err) as bar:
+        task = bar.add_task("", total=trainer.total_steps, completed=first, text="first step")
+        trainer.progress = lambda step, _, losses: bar.update(task, completed=step, text=text(step, losses))
+        yield
+
+
+def _lines(text: Callable[[int, dict[str, float]], str]) -> Callable[[int, int, dict[str, float]], None]:
+    """Progress for a log file."""
+    last = time.monotonic()
+
+    def show(step: int, total: int, losses: dict[str, float]) -> None:
+        nonlocal last
+        if step == total or time.monotonic() - last > LINE_SECONDS:
+            last = time.monotonic()
+            err.print(f"{step}/{total}  {text(step, losses)}", markup=False, soft_wrap=True)
+
+    return show
+
+
+def validation(
+    source: str, skeleton: Skeleton, samples: Path, quiet: bool
+) -> Callable[[Predictor, int], dict[str, float]]:
+    """What the trainer calls after an epoch: figures on a data set, and a sheet of its first pictures.
+
+    Raises:
+        InputError: the data set is missing or broken, or nobody in it has a labelled keypoint.
+    """
+    annotations, pictures = find_data(source)
+    data = read_data([source], skeleton)  # a broken data set is said now, not after the first epoch
+    if not len(data.keypoints_img):
+        raise InputError(f"{annotations}: nobody has a labelled keypoint, so there is nothing to validate with")
+    files = [data.picture_path(i) for i in range(min(SAMPLES, len(data)))]
+
+    def evaluate(predictor: Predictor, epoch: int) -> dict[str, float]:
+        figures, quality, _ = evaluate_predictor(predictor, annotations, pictures)
+        samples.mkdir(parents=True, exist_ok=True)
+        save_picture(samples / f"epoch_{epoch:03d}.jpg", sample_sheet(predictor, files))
+        spearman = quality["best"].spearman
+        if not quiet:
+            err.print(
+                f"epoch {epoch}: AP {figures.ap:.3f}  AP50 {figures.ap50:.3f}  AR {figures.ar:.3f}  "
+                f"rank correlation of score and OKS {spearman:.3f}",
+                soft_wrap=True,
+            )
+        metrics = {"ap": figures.ap, "ap50": figures.ap50, "ap75": figures.ap75, "ar": figures.ar}
+        return metrics | ({} if math.isnan(spearman) else {"spearman": spearman})  # nan is no JSON
+
+    return evaluate
+
+
+def sample_sheet(predictor: Predictor, files: list[Path], columns: int = 4) -> Picture:
+    """Contact sheet of the poses found in pictures, which are read as stored, as their annotations count."""
+    stored = [read_picture(file, ignore_orientation=True) for file in files]
+    drawn = [draw_poses(picture, predictor.predict(picture), min_score=SHOWN_SCORE) for picture in stored]
+    return contact_sheet(drawn, columns, (SAMPLE_PX, SAMPLE_PX), [file.name for file in files])

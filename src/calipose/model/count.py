@@ -1,0 +1,100 @@
+"""Parameters and multiply-adds, as the paper's Table 1 counts them.
+
+A multiply-add counts once, though the table's column is called FLOPs; only convolutions and linear layers count, not
+normalisation, activation, sampling or upsampling (DEKR counts so, too). 1 G is 1e9.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from calipose.geometry import STRIDE
+from calipose.method import Method
+from calipose.model.backbone import STRIDES, Backbone
+from calipose.model.head import Head
+from calipose.model.network import Network
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Parameters and multiply-adds of one network for one picture of `size` x `size` input pixels.
+
+    Attributes:
+        parameters: of backbone and head, without batch norms' running statistics.
+        backbone_parameters: of the backbone alone.
+        backbone_adds: multiply-adds of the backbone alone.
+        dense_adds: of the whole network as the paper writes it (Table 1): every layer of the head at every cell.
+        real_adds: of the whole network as it is computed here in prediction (see `calipose.model.head`).
+    """
+
+    size: int
+    parameters: int
+    backbone_parameters: int
+    backbone_adds: int
+    dense_adds: int
+    real_adds: int
+
+
+def count_network(
+    backbone: str, size: int, keypoints: int = 17, method: Method | None = None, peaks: int = 30
+) -> Counts:
+    """Counts of a network for a square picture; nothing is computed and no memory is taken (meta tensors).
+
+    Args: `size` in input pixels, a multiple of 32; `peaks`, poses per picture for which KQE runs in prediction.
+
+    Raises:
+        InputError: there is no such backbone.
+    """
+    with torch.device("meta"):
+        network = Network(backbone, keypoints, method)
+    adds = backbone_adds(network.backbone, size)
+    cells = (size // STRIDE) ** 2
+    return Counts(
+        size=size,
+        parameters=sum(p.numel() for p in network.parameters()),
+        backbone_parameters=sum(p.numel() for p in network.backbone.parameters()),
+        backbone_adds=adds,
+        dense_adds=adds + dense_head_adds(network.head, cells),
+        real_adds=adds + real_head_adds(network.head, network.backbone.channels, cells, peaks),
+    )
+
+
+def backbone_adds(backbone: Backbone, size: int) -> int:
+    """Multiply-adds of a backbone on the meta device for a picture of `size` x `size`."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        backbone.eval()(torch.empty(1, 3, size, size, device="meta"))
+    return int(counter.get_total_flops()) // 2  # it counts a multiplication and an addition as two
+
+
+def dense_head_adds(head: Head, cells: int) -> int:
+    """Multiply-adds of the head as the paper writes it: all are 1x1 convolutions at every cell of stride 4."""
+    return cells * sum(_weights(head).values())
+
+
+def real_head_adds(head: Head, channels: tuple[int, int, int, int], cells: int, peaks: int) -> int:
+    """Multiply-adds of the head as `Head.forward` and `Head.displacements` at `peaks` cells compute it.
+
+    The coarsest branch is projected at its own resolution, and the displacements to the semantic points are computed
+    at the peaks only, unless the pose query needs them everywhere.
+    """
+    coarse_cells = cells // (STRIDES[-1] // STRIDE) ** 2
+    everywhere = head.method.pose_query in {"semantic", "keypoint"}
+    total = 0
+    for name, weights in _weights(head).items():
+        if name.endswith("_features"):
+            coarse = weights * channels[-1] // sum(channels)
+            total += (weights - coarse) * cells + coarse * coarse_cells
+        elif name == "query_to_semantic":
+            total += weights * (peaks + (cells if everywhere else 0))
+        else:
+            total += weights * cells
+    return total
+
+
+def _weights(head: Head) -> dict[str, int]:
+    """Weights of each 1x1 convolution, without biases: its multiply-adds at one cell."""
+    return {name: layer.weight.numel() for name, layer in head.named_children() if isinstance(layer, nn.Conv2d)}
