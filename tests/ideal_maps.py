@@ -65,9 +65,14 @@ def exact_displacements(targets: Targets) -> Tensor:
     return displacement.permute(0, 2, 3, 1).reshape(b, -1, 2, h, w)
 
 
+def plain_maps(score: Tensor, displacement: Tensor, quality: Tensor | None = None) -> Maps:
+    """Maps of a network without KQE."""
+    return Maps(score=score, quality=quality, displacement=displacement, keypoint=None, features=torch.zeros(0))
+
+
 def ideal_maps(targets: Targets, score: Tensor | None = None) -> Maps:
     """The maps of a network that is right; its score is the Gaussian label unless given."""
     if score is None:
         no_oks = targets.keypoints.new_zeros(targets.inside.shape)
         score = score_label(targets, no_oks, "gaussian", 4.0)
-    return Maps(score, None, exact_displacements(targets), None, torch.zeros(0))
+    return plain_maps(score, exact_displacements(targets))

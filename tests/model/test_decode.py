@@ -18,7 +18,7 @@ from calipose.model.network import Network
 from calipose.recipe import LossSettings
 from calipose.skeleton import COCO_17
 from calipose.training.targets import make_targets, oks_of_cells, score_label
-from ideal_maps import StubNetwork, ideal_maps, spread_people, targets_of
+from ideal_maps import StubNetwork, ideal_maps, plain_maps, spread_people, targets_of
 
 FLIP = COCO_17.flip_index.tolist()
 PICTURE = torch.zeros(1, 128, 128, 3, dtype=torch.uint8)
@@ -61,6 +61,7 @@ def test_peaks_by_loops(seed: int, most: int) -> None:
         ({(4, 4): 1.0, (7, 4): 0.9}, [(4, 4), (7, 4)]),  # three apart: both
         ({(4, 4): 1.0, (5, 4): 1.0, (5, 5): 1.0}, [(4, 4), (5, 4), (5, 5)]),  # a plateau: all, for the NMS
         ({(4, 4): 0.8, (6, 4): 0.9, (8, 4): 1.0}, [(8, 4)]),  # a slope has one top
+        ({(4, 4): 1.0, (5, 4): 1.0 - 1e-6}, [(4, 4)]),  # almost equal is not equal
     ],
 )
 def test_what_a_peak_is(marks: dict[tuple[int, int], float], expected: list[tuple[int, int]]) -> None:
@@ -83,7 +84,7 @@ def test_more_peaks_wished_than_cells() -> None:
 )
 def test_quality_multiplies(score: float, quality: float | None, product: float) -> None:
     branch = None if quality is None else torch.tensor(quality)
-    assert final_score(Maps(torch.tensor(score), branch, *[torch.zeros(0)] * 3)).item() == product
+    assert final_score(plain_maps(torch.tensor(score), torch.zeros(0), branch)).item() == product
 
 
 CENTERS = [(6.2, 7.4), (20.0, 5.0), (24.7, 25.1), (9.5, 22.5)]  # farther apart than two radii of Omega
@@ -127,7 +128,7 @@ def test_where_two_omegas_overlap_the_nearest_center_wins() -> None:
     score = torch.zeros(1, 32, 32)
     for value, cell in enumerate([(5, 8), (9, 8), (11, 9), (15, 8)], start=1):
         score[0, cell[1], cell[0]] = value
-    maps = Maps(score, None, displacement, None, torch.zeros(0))
+    maps = plain_maps(score, displacement)
     found = find_candidates(StubNetwork(lambda _: maps), PICTURE, 100)
     owners = {}
     for value in (1, 2, 3, 4):
@@ -169,7 +170,7 @@ def test_from_augmented_picture_to_pose_and_back(preset: object, seed: int) -> N
 def mirrored(maps: Maps) -> Maps:
     displacement = maps.displacement.flip(-1)[:, FLIP] * torch.tensor([-1.0, 1.0]).view(1, 1, 2, 1, 1)
     quality = None if maps.quality is None else maps.quality.flip(-1)
-    return Maps(maps.score.flip(-1), quality, displacement, None, maps.features)
+    return plain_maps(maps.score.flip(-1), displacement, quality)
 
 
 def seer(picture: torch.Tensor, straight: Maps, in_mirror: Maps) -> Callable[[torch.Tensor], Maps]:
@@ -189,7 +190,7 @@ def random_maps(seed: int, quality: bool = False, height: int = 16, width: int =
     score = torch.rand(1, height, width, generator=generator)
     branch = torch.rand(1, height, width, generator=generator) if quality else None
     displacement = 5 * torch.randn(1, 17, 2, height, width, generator=generator)
-    return Maps(score, branch, displacement, None, torch.zeros(0))
+    return plain_maps(score, displacement, branch)
 
 
 ASYMMETRIC = torch.arange(64 * 96 * 3).remainder(251).to(torch.uint8).view(1, 64, 96, 3)
@@ -208,9 +209,7 @@ def test_the_mirror_averages() -> None:
     first, second = random_maps(1), random_maps(2)
     network = StubNetwork(seer(ASYMMETRIC, first, mirrored(second)))
     both = find_candidates(network, ASYMMETRIC, 10, FLIP)
-    mean = Maps(
-        (first.score + second.score) / 2, None, (first.displacement + second.displacement) / 2, None, first.features
-    )
+    mean = plain_maps((first.score + second.score) / 2, (first.displacement + second.displacement) / 2)
     expected = find_candidates(StubNetwork(lambda _: mean), ASYMMETRIC, 10)
     assert (both.keypoints_inp - expected.keypoints_inp).abs().max() < 1e-4
     assert (both.scores - expected.scores).abs().max() < 1e-6

@@ -6,13 +6,12 @@ import pytest
 import torch
 
 from calipose.method import Method
-from calipose.model.head import Maps
 from calipose.model.network import Network, Output
 from calipose.recipe import LossSettings
 from calipose.skeleton import COCO_17
 from calipose.training.losses import all_losses, offset_loss
 from calipose.training.targets import Targets, make_targets, oks_of_cells
-from ideal_maps import exact_displacements, ideal_maps, spread_people, targets_of
+from ideal_maps import exact_displacements, ideal_maps, plain_maps, spread_people, targets_of
 
 SIGMAS = torch.tensor(COCO_17.sigmas, dtype=torch.float64)
 
@@ -33,7 +32,7 @@ def scene(settings: LossSettings, quality: bool = False) -> tuple[Output, Target
     at_cells = torch.stack([displacement[b, :, :, y[b], x[b]] for b in range(2)]).transpose(2, 3)
     score = torch.randn(2, 32, 32, dtype=torch.float64).requires_grad_()
     branch = torch.randn(2, 32, 32, dtype=torch.float64).requires_grad_() if quality else None
-    return Output(Maps(score, branch, displacement, None, torch.zeros(0)), at_cells.detach().requires_grad_()), targets
+    return Output(plain_maps(score, displacement, branch), at_cells.detach().requires_grad_()), targets
 
 
 @pytest.mark.parametrize("background", [0.1, 1.0, 0.0])
