@@ -32,11 +32,11 @@ TABLES = {
 }
 OPEN = {
     "defaults": "",
-    "offsets / sqrt(area)": "loss.offset_unit=sqrt_area loss.offset_beta=0.1",
-    "offsets / sqrt(area) x 20, score / people": (
-        "loss.offset_unit=sqrt_area loss.offset_beta=0.1 loss.offset_weight=20 loss.score_divisor=people"
+    "score / weights": "loss.score_divisor=weights",
+    "offsets / sqrt(area), x 20": "loss.offset_unit=sqrt_area loss.offset_beta=0.1 loss.offset_weight=20",
+    "score / weights, offsets / sqrt(area)": (
+        "loss.score_divisor=weights loss.offset_unit=sqrt_area loss.offset_beta=0.1"
     ),
-    "score / people": "loss.score_divisor=people",
     "box centre": "loss.center=box",
     "semantic points read at the centre": "method.semantic_at=center",
 }

@@ -49,7 +49,7 @@ class LossSettings(_Strict, frozen=True):
         radius: gamma of Eq. 2, in cells; Omega is the open disc of that radius.
         center: the person's centre is the mean of the labelled joints or the middle of their box.
         background_weight: weight of background cells in Eq. 3; Omega's cells weigh 1.
-        score_divisor: Eq. 3's sum is divided by the sum of weights, the number of people, or of cells.
+        score_divisor: Eq. 3's sum is divided by the number of people, the sum of weights, or the number of cells.
         offset_unit: Eq. 6's errors in cells, or in units of the person's sqrt(area).
         offset_beta: where smooth L1 turns from squares to absolute values, in that unit.
         score_weight, offset_weight: factors of the two losses.
@@ -58,7 +58,7 @@ class LossSettings(_Strict, frozen=True):
     radius: PositiveFloat = 4.0
     center: Literal["keypoints", "box"] = "keypoints"
     background_weight: NotNegative = 0.1
-    score_divisor: Literal["weights", "people", "cells"] = "weights"
+    score_divisor: Literal["people", "weights", "cells"] = "people"
     offset_unit: Literal["cells", "sqrt_area"] = "cells"
     offset_beta: PositiveFloat = 1.0
     score_weight: NotNegative = 1.0

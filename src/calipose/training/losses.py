@@ -80,9 +80,9 @@ def all_losses(output: Output, targets: Targets, method: Method, settings: LossS
 
 
 def _score_divisor(weight: Tensor, targets: Targets, settings: LossSettings) -> Tensor:
-    """The sum of weights; or the number of people; or of cells; at least 1."""
-    if settings.score_divisor == "weights":
-        return weight.sum().clamp(min=1)
+    """The number of people; or the sum of weights; or the number of cells; at least 1."""
     if settings.score_divisor == "people":
         return targets.labelled.any(-1).sum().clamp(min=1)
+    if settings.score_divisor == "weights":
+        return weight.sum().clamp(min=1)
     return (~targets.ignore).sum().clamp(min=1)
