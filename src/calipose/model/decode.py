@@ -12,6 +12,7 @@ from torch import Tensor
 from calipose.geometry import CELL_CENTRE_INP, STRIDE
 from calipose.model.head import Maps
 from calipose.model.network import Network
+from calipose.model.sampling import all_cells
 
 PEAK_WINDOW = 5  # cells
 
@@ -39,8 +40,8 @@ def find_peaks(score: Tensor, most: int) -> tuple[Tensor, Tensor]:
     highest = F.max_pool2d(score.unsqueeze(1), PEAK_WINDOW, stride=1, padding=PEAK_WINDOW // 2).squeeze(1)
     peaks = torch.where(score == highest, score, -torch.inf).flatten(1)
     best = peaks.topk(min(most, peaks.shape[1]), dim=1)
-    width = score.shape[-1]
-    return torch.stack([best.indices % width, best.indices // width], -1), best.values
+    cells = all_cells(*score.shape[-2:], score.shape[0], score.device)
+    return cells.gather(1, best.indices.unsqueeze(-1).expand(-1, -1, 2)), best.values
 
 
 def final_score(maps: Maps) -> Tensor:

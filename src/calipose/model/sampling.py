@@ -16,9 +16,9 @@ def sample_bilinear(maps: Tensor, positions_cell: Tensor) -> Tensor:
     clamped coordinate has no gradient.
     """
     height, width = maps.shape[-2:]
-    size = positions_cell.new_tensor([width, height])
-    clamped = torch.minimum(positions_cell.clamp(min=0), size - 1)
-    grid = (2 * clamped + 1) / size - 1  # align_corners=False: -1 and 1 are the outer borders of the outer cells
+    x, y = positions_cell[..., 0].clamp(0, width - 1), positions_cell[..., 1].clamp(0, height - 1)
+    # align_corners=False: -1 and 1 are the outer borders of the outer cells.
+    grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1)
     read = F.grid_sample(maps, grid.unsqueeze(1), mode="bilinear", padding_mode="zeros", align_corners=False)
     return read.squeeze(2)
 
@@ -35,11 +35,10 @@ def sample_rows(features: Tensor, positions_cell: Tensor) -> Tensor:
     b, k = positions_cell.shape[:2]
     height, width = features.shape[-2:]
     rows = features.permute(0, 2, 3, 1).reshape(b * height * width * k, -1)
-    size = positions_cell.new_tensor([width, height])
-    clamped = torch.minimum(positions_cell.clamp(min=0), size - 1)
-    corner = torch.minimum(clamped.detach().floor(), size - 2)
-    x, y = (clamped - corner).unbind(-1)
-    column, line = corner.long().unbind(-1)
+    x, y = positions_cell[..., 0].clamp(0, width - 1), positions_cell[..., 1].clamp(0, height - 1)
+    left, top = x.detach().floor().clamp(max=width - 2), y.detach().floor().clamp(max=height - 2)
+    column, line = left.long(), top.long()
+    x, y = x - left, y - top
     picture = torch.arange(b, device=features.device).view(b, 1, 1)
     keypoint = torch.arange(k, device=features.device).view(1, k, 1)
     first = ((picture * height + line) * width + column) * k + keypoint
@@ -56,7 +55,7 @@ def read_cells(maps: Tensor, cells: Tensor) -> Tensor:
     """
     width = maps.shape[-1]
     flat = cells[..., 1] * width + cells[..., 0]
-    index = flat.reshape(len(flat), *[1] * (maps.dim() - 3), -1).expand(*maps.shape[:-2], -1)
+    index = flat.reshape(flat.shape[0], *[1] * (maps.dim() - 3), -1).expand(*maps.shape[:-2], -1)
     return maps.flatten(-2).gather(-1, index)
 
 
