@@ -45,6 +45,24 @@ class Predictor:
         backend = TorchBackend(checkpoint.network(), checkpoint.skeleton, device)
         return cls(backend, settings or checkpoint.recipe.predict)
 
+    @classmethod
+    def from_onnx(
+        cls,
+        path: str | Path,
+        settings: PredictSettings | None = None,
+        providers: list[str] | None = None,
+        threads: int = 0,
+    ) -> Predictor:
+        """Predictor of an exported network, in ONNX Runtime, without torch; settings of its recipe unless given.
+
+        Raises:
+            InputError: the file is missing, damaged, or not Calipose's, or a provider is not there.
+        """
+        from calipose.backends.onnx_backend import OnnxBackend
+
+        backend = OnnxBackend(path, providers, threads)
+        return cls(backend, settings or backend.settings)
+
     @property
     def skeleton(self) -> Skeleton:
         """Skeleton of the poses."""

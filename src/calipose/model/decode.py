@@ -51,6 +51,23 @@ def final_score(maps: Maps) -> Tensor:
     return maps.score.clamp(0, 1) * maps.quality.clamp(0, 1)
 
 
+def pose_nms_mask(keypoints: Tensor, scores: Tensor, sigmas: Tensor, threshold: float) -> Tensor:
+    """Greedy pose NMS of a batch as a mask, the same as `geometry.pose_nms`, without a data-dependent loop.
+
+    Args: `keypoints` (b, n, k, 2) and `scores` (b, n), best first, -inf for padding; `sigmas` (k,).
+
+    Returns: (b, n) bool, the poses that stay.
+    """
+    area = (keypoints.amax(2) - keypoints.amin(2)).prod(-1) + torch.finfo(torch.float64).eps
+    squared = ((keypoints.unsqueeze(1) - keypoints.unsqueeze(2)) ** 2).sum(-1)  # (b, better, other, k)
+    similarity = torch.exp(-squared / (2 * area[:, :, None, None] * (2 * sigmas) ** 2)).mean(-1)
+    drops = (similarity > threshold).triu(1)  # a pose drops worse ones only
+    keep = scores > -torch.inf
+    for better in range(keypoints.shape[1]):
+        keep = keep & ~(drops[:, better] & keep[:, better : better + 1])
+    return keep
+
+
 @torch.no_grad()
 def find_candidates(network: Network, images: Tensor, most: int, flip_index: Sequence[int] | None = None) -> Candidates:
     """Candidate poses in `images` (b, h, w, 3), RGB of 0 to 255.

@@ -191,15 +191,14 @@ class Head(nn.Module):
         if not self.method.kqe:
             return read_cells(maps.displacement, cells).transpose(-1, -2)
         assert maps.keypoint is not None
-        query, points = self._query_points(maps, cells)
-        n = points.shape[-2]
-        parts = _sample_per_keypoint(maps.keypoint, points.flatten(2, 3))
-        to_keypoint = torch.unflatten(parts, 2, (-1, n)).sum(
-            3
-        )  # W_qk R'_k, R'_k being the sum over the semantic points
-        if self.query_to_keypoint.bias is not None:
-            to_keypoint = to_keypoint + self.query_to_keypoint.bias.view(1, self.keypoints, 1, 2)
-        return query - cells.to(query.dtype).unsqueeze(1) + to_keypoint
+        with torch.autocast(maps.keypoint.device.type, enabled=False):  # positions stay in full precision
+            query, points = self._query_points(maps, cells)
+            parts = _sample_per_keypoint(maps.keypoint, points.flatten(2, 3))
+            # W_qk R'_k, R'_k being the sum over the semantic points
+            to_keypoint = torch.unflatten(parts, 2, (-1, points.shape[-2])).sum(3)
+            if self.query_to_keypoint.bias is not None:
+                to_keypoint = to_keypoint + self.query_to_keypoint.bias.view(1, self.keypoints, 1, 2)
+            return query - cells.to(query.dtype).unsqueeze(1) + to_keypoint
 
     def queries(self, maps: KeypointMaps, cells: Tensor) -> Tensor:
         """Keypoint queries of chosen cells: (b, k, m, 2) positions in cells (the yellow circles of Figure 2)."""

@@ -37,7 +37,8 @@ def sample_rows(features: Tensor, positions_cell: Tensor) -> Tensor:
     rows = features.permute(0, 2, 3, 1).reshape(b * height * width * k, -1)
     x, y = positions_cell[..., 0].clamp(0, width - 1), positions_cell[..., 1].clamp(0, height - 1)
     left, top = x.detach().floor().clamp(max=width - 2), y.detach().floor().clamp(max=height - 2)
-    column, line = left.long(), top.long()
+    # A position that is not a number must end in a loss that is not, which is reported, and not in a wild index.
+    column, line = left.nan_to_num(0).long(), top.nan_to_num(0).long()
     x, y = x - left, y - top
     picture = torch.arange(b, device=features.device).view(b, 1, 1)
     keypoint = torch.arange(k, device=features.device).view(1, k, 1)

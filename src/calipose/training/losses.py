@@ -80,9 +80,13 @@ def all_losses(output: Output, targets: Targets, method: Method, settings: LossS
 
 
 def _score_divisor(weight: Tensor, targets: Targets, settings: LossSettings) -> Tensor:
-    """The number of people; or the sum of weights; or the number of cells; at least 1."""
+    """The number of people (at least of pictures); or the sum of weights; or the number of cells; at least 1.
+
+    Counted over one batch of one process. At least of pictures: a batch with few people would weigh a background cell
+    many times more than a full one does.
+    """
     if settings.score_divisor == "people":
-        return targets.labelled.any(-1).sum().clamp(min=1)
+        return targets.labelled.any(-1).sum().clamp(min=targets.labelled.shape[0])
     if settings.score_divisor == "weights":
         return weight.sum().clamp(min=1)
     return (~targets.ignore).sum().clamp(min=1)
