@@ -29,7 +29,8 @@ def machine() -> str:
         line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     ]
     return (
-        f"{datetime.date.today()}, {names[0] if names else platform.processor()}, {len(os.sched_getaffinity(0))} cores, "
+        f"{datetime.date.today()}, {names[0] if names else platform.processor()}, "
+        f"{len(os.sched_getaffinity(0))} cores, "
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, fp32, channels-last"
     )
 

@@ -35,6 +35,13 @@ class Nobody:
         return np.zeros((1, 1, len(self.skeleton), 2)), np.full((1, 1), -np.inf), None
 
 
+class Somebody(Nobody):
+    """A backend that finds one pose in every picture."""
+
+    def candidates(self, images: np.ndarray, most: int, flip: bool) -> tuple[np.ndarray, np.ndarray, None]:
+        return np.zeros((1, 1, len(self.skeleton), 2)), np.full((1, 1), 0.9), None
+
+
 @pytest.fixture
 def people(tmp_path: Path) -> Path:
     """A data set of two drawn pictures."""
@@ -112,9 +119,22 @@ def test_prediction_needs_a_list_of_pictures(people: Path, text: str | None) -> 
 
 def test_a_checkpoint_of_another_skeleton_is_not_evaluated(people: Path) -> None:
     backend = Nobody(PAIR)
-    with pytest.raises(InputError, match="0 categories fit the 2 keypoints of skeleton 'pair'"):
+    with pytest.raises(InputError, match=r"annotations\.json: 17 keypoints, skeleton 'pair' has 2"):
         evaluate_predictor(Predictor(backend), people / "annotations.json", people / "images")
     assert backend.looks == 0
+
+
+def test_people_are_evaluated_whatever_their_category_is_called(people: Path) -> None:
+    def renumber(content: dict[str, Any]) -> None:
+        content["categories"] = [{"id": 1, "name": "dog"}, content["categories"][0] | {"id": 7}]
+        for annotation in content["annotations"]:
+            annotation["category_id"] = 7
+
+    rewritten(people / "annotations.json", renumber)
+    predictor = Predictor(Somebody())
+    figures, _, results = evaluate_predictor(predictor, people / "annotations.json", people / "images")
+    assert [entry["category_id"] for entry in results] == [7, 7]
+    assert (figures.pictures, figures.poses) == (2, 2)
 
 
 def test_an_unreadable_picture_is_named(people: Path) -> None:

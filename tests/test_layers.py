@@ -16,7 +16,7 @@ PACKAGE = Path(calipose.__file__).parent
 # From the ground up; a module imports from its own line and the lines above it. A name stands for all that is in it,
 # unless a longer name says otherwise.
 LAYERS = (
-    ("errors",),
+    ("errors", "files"),
     ("skeleton", "geometry", "method"),
     ("poses", "images"),
     ("draw",),
@@ -26,14 +26,14 @@ LAYERS = (
     ("backends",),
     ("predictor",),
     ("evaluation",),
-    ("data.loader", "training"),
+    ("data.loader", "training", "export"),
     ("cli", "__main__"),
 )
 FACADE = "predictor"  # the package's own names come from this layer and those below
-NEED_TORCH = ("model", "training", "data.loader", "backends.torch_backend")
+NEED_TORCH = ("model", "training", "data.loader", "export", "backends.torch_backend")
 OPTIONAL = (
     "torch", "torchvision", "safetensors", "accelerate", "tensorboard", "timm", "huggingface_hub", "matplotlib", "av",
-    "faster_coco_eval", "pycocotools", "PIL", "scipy", "hypothesis",
+    "onnx", "onnxscript", "onnxruntime", "faster_coco_eval", "pycocotools", "PIL", "scipy", "hypothesis",
 )  # fmt: skip
 
 

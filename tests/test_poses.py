@@ -55,7 +55,6 @@ def test_a_result_does_not_change_under_its_owner():
         (lambda p: p[[2, 0]], [0.5, 0.2]),
         (lambda p: p[p.scores > 0.4], [0.9, 0.5]),
         (lambda p: p.above(0.5), [0.9, 0.5]),
-        (lambda p: p.sorted(), [0.9, 0.5, 0.2]),
         (lambda p: p.above(2), []),
     ],
 )
@@ -85,7 +84,7 @@ def test_nobody():
     poses = Poses.empty((640, 480))
     assert (len(poses), list(poses), poses.to_coco(1), poses.to_dict()["poses"]) == (0, [], [], [])
     assert poses.boxes_img.shape == (0, 4)
-    assert len(poses.sorted().above(0.1)) == 0
+    assert len(poses.above(0.1)) == 0
 
 
 def test_coco_entries(poses):

@@ -1,4 +1,4 @@
-"""Calipose: all people's poses in one pass, each with a score that is its expected OKS.
+"""Calipose: all people's poses in one pass, each with a score that is trained towards its OKS.
 
 What stands here imports no torch; networks and training are in `calipose.model` and `calipose.training`.
 """

@@ -5,21 +5,21 @@ Pictures are `(h, w, 3)` uint8, RGB. Drawing never changes its arguments.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from calipose.errors import InputError
+from calipose.files import replacing
 from calipose.geometry import STRIDE
+from calipose.images import Picture
 from calipose.poses import Poses
 from calipose.skeleton import Skeleton
 
-Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
@@ -157,12 +157,10 @@ def save_picture(path: str | Path, picture: Picture) -> None:
     done, data = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(_checked(picture)[..., ::-1]))
     if not done:
         raise InputError(f"{path}: OpenCV cannot write '{path.suffix}'; use .png")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(data.tobytes())
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(data.tobytes())
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InputError(f"{path}: {error.strerror}; does the folder exist, and may you write there?") from None
 
 

@@ -15,7 +15,7 @@ from calipose.skeleton import COCO_17, Skeleton
 
 @dataclass(frozen=True, eq=False)
 class Poses:
-    """The poses found in one picture, best first unless sorted otherwise.
+    """The poses found in one picture, best first as a predictor gives them.
 
     Attributes:
         keypoints_img: `(p, k, 2)` float64, x and y in pixels of the picture as a person sees it (integer = pixel
@@ -69,10 +69,6 @@ class Poses:
     def above(self, score: float) -> Poses:
         """The poses whose score is at least `score`."""
         return self[self.scores >= score]
-
-    def sorted(self) -> Poses:
-        """The same poses, best first."""
-        return self[np.argsort(-self.scores, kind="stable")]
 
     @property
     def boxes_img(self) -> NDArray[np.float64]:

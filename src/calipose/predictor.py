@@ -6,17 +6,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calipose.backends import Backend
 from calipose.errors import InputError
 from calipose.geometry import Floats, apply_affine, invert_affine, pose_nms
-from calipose.images import network_input, read_picture
+from calipose.images import Picture, network_input, read_picture
 from calipose.poses import Poses
 from calipose.recipe import PredictSettings
 from calipose.skeleton import Skeleton
-
-Picture = NDArray[np.uint8]
 
 
 class Predictor:

@@ -12,13 +12,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from calipose.data.augment import AugmentSettings
+from calipose.data.augment import LARGEST, AugmentSettings, NotNegative, PositiveFloat
 from calipose.errors import InputError
 from calipose.method import Method
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Finite = Annotated[float, msgspec.Meta(ge=-LARGEST, le=LARGEST)]
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -30,8 +29,7 @@ class BackboneSettings(_Strict, frozen=True):
 
     Attributes:
         name: as `calipose.model.backbone.build_backbone` knows it.
-        weights: file or hub name of pretrained weights, or empty. A relative path that does not exist is looked for
-            beside the project, too.
+        weights: file or hub name of pretrained weights, or empty.
         freeze: nothing; the batch norms (statistics and gains as loaded); or the whole backbone.
         lr_factor: the backbone's learning rate as a multiple of the head's.
     """
@@ -116,10 +114,10 @@ class PredictSettings(_Strict, frozen=True):
     """
 
     short_side: Positive = 512
-    max_aspect: PositiveFloat = 2.5
-    score_threshold: float = 0.05
+    max_aspect: Annotated[float, msgspec.Meta(ge=1, le=LARGEST)] = 2.5
+    score_threshold: Finite = 0.05
     max_poses: Positive = 30
-    nms_threshold: float = 0.7
+    nms_threshold: Finite = 0.7
     flip: bool = False
 
 
@@ -128,10 +126,11 @@ class Recipe(_Strict, frozen=True):
 
     Attributes:
         size: side of the square training crop in input pixels, a multiple of 32.
-        batch_size: pictures per batch and process.
+        batch_size: pictures per batch, those of all processes together.
         epochs: passes over the data (scheduled by epochs).
         evaluate_every: epochs between evaluations.
         precision: `fp32`, or `bf16` for automatic mixed precision.
+        seed: of weights, order and augmentation; 0 or more.
     """
 
     name: str
@@ -141,7 +140,7 @@ class Recipe(_Strict, frozen=True):
     epochs: Positive = 180
     evaluate_every: Positive = 10
     precision: Literal["fp32", "bf16"] = "fp32"
-    seed: int = 0
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
     backbone: BackboneSettings = BackboneSettings()
     method: Method = Method()
     loss: LossSettings = LossSettings()

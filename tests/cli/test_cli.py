@@ -4,6 +4,7 @@ import importlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 import calipose
 from calipose.cli import app
+from calipose.cli.common import open_predictor
 from calipose.cli.predict import drawn_names
 from calipose.data.drawn import EASY, write_drawn_data
 from calipose.errors import InputError
@@ -38,7 +40,7 @@ score_threshold = -1.0
 max_poses = 3
 """
 
-COMMANDS = ("train", "evaluate", "predict", "info", "draw-data", "demo")
+COMMANDS = ("train", "evaluate", "predict", "export", "info", "draw-data", "demo")
 
 
 def call(*arguments: object) -> Result:
@@ -135,6 +137,48 @@ def test_drawings_never_overwrite_anything() -> None:
         drawn_names([Path("a/x.jpg")], Path("a"))
 
 
+def test_predict_overwrites_only_its_own_drawings(folder: Path, tmp_path: Path) -> None:
+    pictures, out = folder / "people" / "images", tmp_path / "out"
+    out.mkdir()
+    (out / "000002.jpg").write_text("mine")
+    arguments = ("predict", folder / "run", pictures, "--out", out, "-q")
+    done = call(*arguments)
+    assert done.exit_code == 1
+    assert "000002.jpg is there already" in words(done)
+    assert [file.name for file in out.iterdir()] == ["000002.jpg"]
+    (out / "000002.jpg").unlink()
+    for _ in range(2):  # the second replaces the first
+        assert call(*arguments).exit_code == 0
+    (out / "poses.json").write_text('[{"image_id": 3}]')
+    done = call(*arguments)
+    assert done.exit_code == 1
+    assert "poses.json is not from calipose predict" in words(done)
+
+
+def test_an_interrupted_prediction_keeps_its_poses(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("calipose.cli.predict")
+    whole, left = module.predict_file, [2]
+
+    def interrupted(*arguments: Any) -> Any:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return whole(*arguments)
+
+    monkeypatch.setattr(module, "predict_file", interrupted)
+    done = call("predict", folder / "run", folder / "people" / "images", "--out", tmp_path)
+    assert done.exit_code != 0
+    entries = json.loads((tmp_path / "poses.json").read_text())
+    assert [entry["drawn"] for entry in entries] == ["000001.jpg", "000002.jpg"]
+
+
+@pytest.mark.parametrize(("min_score", "threshold"), [(0.3, -1.0), (-2.0, -2.0)])  # the recipe's is -1
+def test_a_lower_min_score_lowers_the_threshold(folder: Path, min_score: float, threshold: float) -> None:
+    assert open_predictor(folder / "run", "cpu", False, None, min_score).settings.score_threshold == threshold
+
+
 def test_queries_need_kqe(folder: Path, tmp_path: Path) -> None:
     people, run = folder / "people", tmp_path / "run"
     plain = ("--set", "method.kqe=false", "--set", "method.pose_query=none", "--set", "epochs=1", "-q")
@@ -220,6 +264,18 @@ def test_validation_needs_people(folder: Path, tmp_path: Path) -> None:
     done = call("train", folder / "tiny.toml", "--data", folder / "people", "--out", run, "--validate", file.parent)
     assert done.exit_code == 1
     assert "nobody has a labelled keypoint" in words(done)
+
+
+def test_validation_data_that_cannot_be_evaluated_is_said_before_training(folder: Path, tmp_path: Path) -> None:
+    file = write_drawn_data(tmp_path / "unseen", 1, EASY, (64, 64), 0)
+    content = json.loads(file.read_text())
+    crowd = {"id": 99, "image_id": 1, "category_id": 1, "iscrowd": 1, "segmentation": [[0, 0, 9, 0, 9, 9]]}
+    file.write_text(json.dumps(content | {"annotations": [*content["annotations"], crowd]}))
+    run = tmp_path / "run"
+    done = call("train", folder / "tiny.toml", "--data", file.parent, "--out", run, "--validate", file.parent)
+    assert done.exit_code == 1
+    assert "neither labelled keypoints nor 'bbox'" in words(done)
+    assert not run.exists()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

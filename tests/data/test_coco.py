@@ -10,7 +10,8 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from calipose.data.augment import cells_inside
-from calipose.data.coco import _run_length_mask, concatenate, read_coco
+from calipose.data.coco import _run_length_mask, read_coco
+from calipose.data.store import concatenate
 from calipose.errors import InputError
 from calipose.skeleton import COCO_17, Skeleton
 

@@ -1,22 +1,27 @@
 """Batches are the same whatever prepares them, and every process gets its share."""
 
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from calipose.data.augment import AugmentSettings, Sample
+from calipose.data.augment import AugmentSettings, Sample, augment
 from calipose.data.loader import (
     EpochBatches,
     PictureCache,
     TrainingPictures,
     collate,
+    read_stored,
     training_batches,
 )
-from calipose.data.store import KeypointData, Ragged
+from calipose.data.store import KeypointData, Labels, Ragged
 from calipose.errors import InputError, PictureError
 from calipose.skeleton import COCO_17
 
@@ -176,6 +181,55 @@ def test_a_picture_of_another_size_is_named(data: KeypointData) -> None:
 def test_a_cache_belongs_to_its_data(data: KeypointData) -> None:
     with pytest.raises(InputError, match="another data set"):
         pictures(data.subset([0, 1]), read=PictureCache(data))[0, 0]
+
+
+def test_partners_in_a_mosaic_are_drawn_as_often_as_pictures(data: KeypointData) -> None:
+    read: list[int] = []
+
+    def noted(data: KeypointData, index: int) -> np.ndarray:
+        read.append(index)
+        return read_stored(data, index)
+
+    def partners(repeats: list[float] | None) -> np.ndarray:
+        source = TrainingPictures(data, 32, AugmentSettings(mosaic=1), PAD, seed=0, read=noted, repeats=repeats)
+        read.clear()
+        for draw in range(200):
+            source[0, draw]
+        assert read[::4] == [draw % 6 for draw in range(200)]
+        return np.bincount(np.reshape(read, (-1, 4))[:, 1:].ravel(), minlength=6) / 600
+
+    assert np.abs(partners(None) - 1 / 6).max() < 0.06
+    assert np.abs(partners([0.5, 0, 0, 1.5, 0, 0]) - [0.25, 0, 0, 0.75, 0, 0]).max() < 0.06
+    with pytest.raises(InputError, match="5 repeats for 6 pictures"):
+        partners([1] * 5)
+    with pytest.raises(InputError, match="none of them negative"):
+        partners([-1] * 6)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0, {(64, 40.0)}), (1, {(32, 20.0)})])
+def test_a_mosaic_s_pictures_are_shifted_by_half(
+    data: KeypointData, monkeypatch: pytest.MonkeyPatch, share: float, expected: set[tuple[int, float]]
+) -> None:
+    seen = set()
+
+    def noted(picture: np.ndarray, labels: Labels, size: int, settings: AugmentSettings, *rest: Any) -> Sample:
+        seen.add((size, settings.shift_inp))
+        return augment(picture, labels, size, settings, *rest)
+
+    monkeypatch.setattr("calipose.data.loader.augment", noted)
+    TrainingPictures(data, 64, AugmentSettings(mosaic=share, shift_inp=40), PAD, seed=0)[0, 0]
+    assert seen == expected
+
+
+def test_workers_leave_signals_to_the_parent(data: KeypointData) -> None:
+    batches = training_batches(pictures(data), EpochBatches([8] * 6, 4, 0, 0), workers=1)
+    number = 1
+    next(batches)
+    for worker in multiprocessing.active_children():
+        for sent in (signal.SIGTERM, signal.SIGINT):
+            os.kill(worker.pid or 0, sent)
+    number += len(list(batches))
+    assert number == 12
 
 
 def test_stopping_early_leaves_nothing_running(data: KeypointData) -> None:

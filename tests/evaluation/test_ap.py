@@ -205,6 +205,8 @@ def test_a_wrong_result_is_named(change, words, as_file, tmp_path):
         ({"area": -1.0}, ["annotations[1]", "area"]),
         ({"area": None}, ["annotations[1]", "area"]),
         ({"keypoints": [], "bbox": None}, ["annotations[1]", "bbox"]),
+        ({"keypoints": [], "bbox": []}, ["annotations[1]", "bbox"]),
+        ({"bbox": [1.0, 2.0]}, ["annotations[1]", "2 numbers in 'bbox'"]),
     ],
 )
 def test_a_wrong_annotation_is_named(change, words):
@@ -218,9 +220,14 @@ def test_a_wrong_annotation_is_named(change, words):
 
 def test_a_wrong_ground_truth_is_named(tmp_path):
     truth, results = random_problem(0)
+    names = list(COCO_17.keypoints)
     cases = {
+        "keypoint 1 is 'right_eye', not 'left_eye'": truth
+        | {"categories": [{"id": 1, "keypoints": [names[0], names[2], names[1], *names[3:]]}]},
+        "2 categories may be": truth | {"categories": [{"id": i, "keypoints": names} for i in (1, 2)]},
+        "0 categories may be": truth | {"categories": []},
         "twice": truth | {"images": [*truth["images"], truth["images"][0]]},
-        "categories": truth | {"categories": [{"id": 1, "keypoints": ["a"]}]},
+        "1 keypoints, skeleton 'coco-17' has 17": truth | {"categories": [{"id": 1, "keypoints": ["a"]}]},
         "categories`": {"images": [], "annotations": []},
     }
     for word, wrong in cases.items():
@@ -233,12 +240,28 @@ def test_a_wrong_ground_truth_is_named(tmp_path):
             evaluate_results(tmp_path / name, results)
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"iscrowd": 1, "bbox": [0.0, 0.0, 20.0, 10.0]},
+        {"iscrowd": True, "bbox": [0.0, 0.0, 20.0, 10.0], "keypoints": None, "area": None},
+        {"num_keypoints": 0, "iscrowd": None, "bbox": [0.0, 0.0, 20.0, 10.0], "keypoints": []},
+    ],
+)
+def test_who_has_no_labelled_keypoints_needs_no_area(entry):
+    labelled = {"image_id": 1, "category_id": 1, "keypoints": [5.0, 5.0, 2] * 17, "area": 40.0}
+    entries = [labelled | {"bbox": [], "iscrowd": None}, {"image_id": 1, "category_id": 1} | entry]
+    (people,) = read_ground_truth({"images": [{"id": 1}], "annotations": entries, "categories": [{"id": 1}]}).people
+    assert people.area.tolist() == [40, 200]
+    assert people.ignored.tolist() == [False, True]
+
+
 def test_other_categories_of_the_ground_truth_are_left_out():
     truth, results = random_problem(2)
     dog = {"image_id": 0, "category_id": 9, "area": 5.0}
     more = truth | {
         "annotations": [dog, *truth["annotations"]],
-        "categories": [{"id": 9, "keypoints": ["nose"]}, *truth["categories"]],
+        "categories": [{"id": 9, "name": "dog", "keypoints": []}, *truth["categories"]],
     }
     assert evaluate_results(more, results) == evaluate_results(truth, results)
 

@@ -67,10 +67,11 @@ def test_a_failing_save_leaves_the_old_file(
     if moment == "while writing":
         monkeypatch.setattr(module, "save_file", half_written)
     else:
-        monkeypatch.setattr(module.os, "replace", unreachable)
+        monkeypatch.setattr("calipose.files.os.replace", unreachable)
     with pytest.raises(OSError, match=r"no space|gone"):
         save_checkpoint(path, Checkpoint(own.recipe, own.skeleton, own.weights, {"step": 8}))
     assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path], "nothing half-written is left"
     monkeypatch.undo()
     save_checkpoint(path, Checkpoint(own.recipe, own.skeleton, own.weights, {"step": 8}))
     assert load_checkpoint(path).notes == {"step": 8}

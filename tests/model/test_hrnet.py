@@ -105,8 +105,7 @@ class _Pyramid(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         maps = [
-            F.avg_pool2d(images[:, :1], stride).repeat(1, 10 * i + 1, 1, 1)
-            for i, stride in enumerate(self.strides)
+            F.avg_pool2d(images[:, :1], stride).repeat(1, 10 * i + 1, 1, 1) for i, stride in enumerate(self.strides)
         ]
         return [x.permute(0, 2, 3, 1) for x in maps] if self.output_fmt == "NHWC" else maps
 
@@ -211,13 +210,9 @@ def test_golden(shared: Path, rule: Any, name: str) -> None:
                 _assert_near(value, golden[what], float(np.abs(x).max()), what)
     for i, x in enumerate(maps):
         whole = x[0].numpy()
-        _assert_near(
-            whole[rule.channels(len(whole))], golden[f"branch{i}"], float(np.abs(whole).max()), f"branch{i}"
-        )
+        _assert_near(whole[rule.channels(len(whole))], golden[f"branch{i}"], float(np.abs(whole).max()), f"branch{i}")
     size = maps[0].shape[-2:]
-    concat = torch.cat([F.interpolate(x, size, mode="bilinear", align_corners=False) for x in maps], 1)[
-        0
-    ].numpy()
+    concat = torch.cat([F.interpolate(x, size, mode="bilinear", align_corners=False) for x in maps], 1)[0].numpy()
     scale = float(np.abs(concat).max())
     _assert_near(concat[::15, ::3, ::3], golden["concat"], scale, "concat")
     _assert_near(concat.astype(np.float64).mean((1, 2)), golden["concat.mean"], scale, "concat.mean")

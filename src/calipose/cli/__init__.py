@@ -11,6 +11,7 @@ from calipose.cli.common import Commands, examples, out
 from calipose.cli.demo import demo
 from calipose.cli.draw_data import draw_data
 from calipose.cli.evaluate import evaluate
+from calipose.cli.export import export
 from calipose.cli.info import info
 from calipose.cli.predict import predict
 from calipose.cli.train import train
@@ -42,7 +43,7 @@ def _calipose(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Find the poses of all people in pictures, each with a score that is its expected OKS."""
+    """Find the poses of all people in pictures, each with a score that is trained towards its OKS."""
 
 
 app.command(
@@ -65,6 +66,7 @@ app.command(
         "calipose predict runs/first holiday/ more/*.png --out drawn --min-score 0.5 --queries",
     )
 )(predict)
+app.command(epilog=examples("calipose export runs/first poses.onnx"))(export)
 app.command(epilog=examples("calipose info", "calipose info coco-w32-512 my-recipe.toml"))(info)
 app.command("draw-data", epilog=examples("calipose draw-data people --images 1000 --preset easy --size 192x192"))(
     draw_data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,8 +88,13 @@ def choose_device(name: str) -> str:
     return name
 
 
-def open_predictor(checkpoint: Path, device: str, flip: bool, short_side: int | None) -> Predictor:
-    """Predictor of a checkpoint (or run folder) with its recipe's settings, but for what is asked."""
+def open_predictor(
+    checkpoint: Path, device: str, flip: bool, short_side: int | None, min_score: float = math.inf
+) -> Predictor:
+    """Predictor of a checkpoint (or run folder) with its recipe's settings, but for what is asked.
+
+    Poses of `min_score` are wished for, so the recipe's threshold is lowered where it is higher.
+    """
     import msgspec
 
     from calipose.predictor import Predictor
@@ -98,5 +104,6 @@ def open_predictor(checkpoint: Path, device: str, flip: bool, short_side: int | 
         predictor.settings,
         flip=flip or predictor.settings.flip,
         short_side=short_side or predictor.settings.short_side,
+        score_threshold=min(predictor.settings.score_threshold, min_score),
     )
     return Predictor(predictor.backend, settings)

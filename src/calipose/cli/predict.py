@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,8 @@ from calipose.images import read_picture
 if TYPE_CHECKING:
     from calipose.predictor import Predictor
 
+POSES = "poses.json"
+
 
 def predict(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .safetensors file, or a run folder.")],
@@ -45,26 +48,30 @@ def predict(
     """Find the poses in pictures: a drawn picture each, and all poses in poses.json.
 
     Pictures that cannot be read are skipped and listed at the end; the exit code is then 1.
+    Nothing is overwritten in DIR but the drawings of an earlier prediction.
     """
     sources = find_pictures(pictures)
     drawn = drawn_names(sources, folder)
-    predictor = open_predictor(checkpoint, device, flip, short_side)
+    predictor = open_predictor(checkpoint, device, flip, short_side, min_score)
     folder.mkdir(parents=True, exist_ok=True)
     found: list[dict[str, Any]] = []
     unreadable: list[PictureError] = []
-    for source in progress_over("Predicting", quiet or verbose)(sources):
-        try:
-            found.append(predict_file(predictor, source, drawn[source], min_score, queries))
-        except PictureError as error:
-            unreadable.append(error)
-        else:
-            if verbose:
-                scores = " ".join(f"{pose['score']:.2f}" for pose in found[-1]["poses"])
-                say(f"{source}: {len(found[-1]['poses'])} poses  {scores}")
-    save_results(folder / "poses.json", found)
-    if not quiet:
+    try:
+        for source in progress_over("Predicting", quiet or verbose)(sources):
+            try:
+                found.append(predict_file(predictor, source, drawn[source], min_score, queries))
+            except PictureError as error:
+                unreadable.append(error)
+            else:
+                if verbose:
+                    scores = " ".join(f"{pose['score']:.2f}" for pose in found[-1]["poses"])
+                    say(f"{source}: {len(found[-1]['poses'])} poses  {scores}")
+    finally:
+        if found:  # an interruption loses none of them, and an early one not those of an earlier prediction
+            save_results(folder / POSES, found)
+    if found and not quiet:
         number = sum(len(entry["poses"]) for entry in found)
-        say(f"{number} poses of score >= {min_score} in {len(found)} pictures: {folder / 'poses.json'}")
+        say(f"{number} poses of score >= {min_score} in {len(found)} pictures: {folder / POSES}")
     if unreadable:
         for problem in unreadable:
             say_error(str(problem))
@@ -112,10 +119,11 @@ def drawn_names(sources: list[Path], folder: Path) -> dict[Path, Path]:
     Of equal names the later ones are numbered.
 
     Raises:
-        InputError: a drawing would overwrite one of the pictures.
+        InputError: a drawing would overwrite a file that is no drawing of an earlier prediction.
     """
     names: dict[Path, Path] = {}
     taken: set[str] = set()
+    ours = earlier_drawings(folder)
     originals = {source.resolve() for source in sources}
     for source in sources:
         suffix = ".png" if source.suffix.lower() == ".png" else ".jpg"
@@ -127,4 +135,21 @@ def drawn_names(sources: list[Path], folder: Path) -> dict[Path, Path]:
         names[source] = folder / name
         if names[source].resolve() in originals:
             raise InputError(f"--out {folder}: {name} would overwrite the picture itself; name another folder")
+        if names[source].exists() and name not in ours:
+            raise InputError(f"--out {folder}: {name} is there already, and not listed in {POSES}; name another folder")
     return names
+
+
+def earlier_drawings(folder: Path) -> set[str]:
+    """Names of the drawings that the folder's poses.json lists; none where there is no poses.json.
+
+    Raises:
+        InputError: a file of that name is not from an earlier prediction.
+    """
+    file = folder / POSES
+    if not file.exists():
+        return set()
+    try:
+        return {str(entry["drawn"]) for entry in json.loads(file.read_text(encoding="utf-8"))}
+    except (OSError, ValueError, TypeError, KeyError):
+        raise InputError(f"--out {folder}: its {POSES} is not from calipose predict; name another folder") from None

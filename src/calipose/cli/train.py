@@ -16,6 +16,7 @@ from calipose.cli.common import Quiet, err, out, say
 from calipose.data.locate import find_data, read_data
 from calipose.draw import contact_sheet, draw_poses, save_picture
 from calipose.errors import InputError
+from calipose.evaluation.quality import read_ground_truth
 from calipose.evaluation.run import evaluate_predictor
 from calipose.images import Picture, read_picture
 from calipose.recipe import Recipe, load_recipe
@@ -146,7 +147,7 @@ def show_progress(trainer: Trainer, quiet: bool) -> Iterator[None]:
         yield
         return
     optim = trainer.recipe.optim
-    pictures = trainer.recipe.batch_size * optim.accumulate * trainer.accelerator.num_processes
+    pictures = trainer.recipe.batch_size * optim.accumulate
     begun, first = time.monotonic(), trainer.step
 
     def text(step: int, losses: dict[str, float]) -> str:
@@ -193,7 +194,8 @@ def validation(
         InputError: the data set is missing or broken, or nobody in it has a labelled keypoint.
     """
     annotations, pictures = find_data(source)
-    data = read_data([source], skeleton)  # a broken data set is said now, not after the first epoch
+    data = read_data([source], skeleton)  # a broken data set is said now, not after the first epoch,
+    read_ground_truth(annotations, skeleton)  # and so is one that can be learnt from, but not evaluated on
     if not len(data.keypoints_img):
         raise InputError(f"{annotations}: nobody has a labelled keypoint, so there is nothing to validate with")
     files = [data.picture_path(i) for i in range(min(SAMPLES, len(data)))]

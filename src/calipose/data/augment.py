@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -25,8 +26,9 @@ from calipose.images import Picture, warp
 from calipose.skeleton import Skeleton
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+LARGEST = sys.float_info.max  # a bound, so that infinity and nan are refused
+PositiveFloat = Annotated[float, msgspec.Meta(gt=0, le=LARGEST)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0, le=LARGEST)]
 
 GREY = np.array([0.299, 0.587, 0.114])  # luma of RGB, ITU-R BT.601
 
@@ -58,13 +60,13 @@ class AugmentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     `fit` says which side of the picture has the crop's size at scale 1: "short" as in HigherHRNet and DEKR
     (the rest is cut off), "long" keeps all. `shift_inp` is in input pixels. Jitter: brightness, contrast
     and saturation are multiplied by a factor of 1 +- strength; hue turns by +- strength turns; the paper says
-    "color jitter" only. `mosaic` is the probability of putting four half-size pictures side by side, which
-    makes crowds out of pictures of single people (not in the paper).
+    "color jitter" only. `mosaic` is the probability of putting four half-size pictures side by side, shifted by
+    half as much, which makes crowds out of pictures of single people (not in the paper).
     """
 
     flip: Share = 0.5
     rotation_degrees: NotNegative = 30.0
-    scale: tuple[Positive, Positive] = (0.75, 1.5)
+    scale: tuple[PositiveFloat, PositiveFloat] = (0.75, 1.5)
     shift_inp: NotNegative = 40.0
     fit: Literal["short", "long"] = "short"
     brightness: Share = 0.2

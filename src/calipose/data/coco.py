@@ -7,7 +7,7 @@ import ctypes
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from calipose.data.store import KeypointData, Labels, Ragged, concatenate
+from calipose.data.store import KeypointData, Ragged
 from calipose.errors import InputError
 from calipose.skeleton import COCO_17, Skeleton
-
-__all__ = ["KeypointData", "Labels", "concatenate", "read_coco"]
 
 Outline = NDArray[np.float32]
 
@@ -156,14 +154,21 @@ def _categories(entries: list[Any], path: Path) -> tuple[int, set[int], tuple[st
 def _matching(skeleton: Skeleton | None, names: tuple[str, ...], path: Path) -> Skeleton:
     """The skeleton, COCO's where none is given, if its keypoints are those of the file."""
     wanted = skeleton or COCO_17
-    if names == wanted.keypoints:
-        return wanted
-    fix = "" if skeleton else "; give the skeleton that belongs to the file"
-    if len(names) != len(wanted):
-        raise InputError(f"{path}: {len(names)} keypoints, skeleton '{wanted.name}' has {len(wanted)}{fix}")
-    pairs = enumerate(zip(names, wanted.keypoints, strict=True))
-    differ = ", ".join(f"{i} is '{a}', not '{b}'" for i, (a, b) in pairs if a != b)
-    raise InputError(f"{path}: keypoints differ from skeleton '{wanted.name}': {differ}{fix}")
+    require_keypoints(names, wanted, str(path), "" if skeleton else "; give the skeleton that belongs to the file")
+    return wanted
+
+
+def require_keypoints(names: Sequence[str], skeleton: Skeleton, source: str, advice: str = "") -> None:
+    """Check that a file's keypoints are the skeleton's, in its order; `source` is named in errors.
+
+    Raises:
+        InputError: they are not; the message names the first that differs.
+    """
+    if len(names) != len(skeleton):
+        raise InputError(f"{source}: {len(names)} keypoints, skeleton '{skeleton.name}' has {len(skeleton)}{advice}")
+    for i, (name, wanted) in enumerate(zip(names, skeleton.keypoints, strict=True)):
+        if name != wanted:
+            raise InputError(f"{source}: keypoint {i} is '{name}', not '{wanted}' of '{skeleton.name}'{advice}")
 
 
 def _image(entry: dict[str, Any]) -> _Image:

@@ -20,9 +20,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from calipose.data.drawn_canvas import Canvas, Cloth, Floats, Rng, hull
+from calipose.data.drawn_canvas import Canvas, Cloth, Rng, hull
 from calipose.data.drawn_people import Body, draw_body, draw_look, draw_mixture, layouts, paint_person
 from calipose.errors import InputError
+from calipose.geometry import Floats
 from calipose.skeleton import COCO_17
 
 LEAST_AREA = 30  # pixels; of whom less can be seen is not annotated

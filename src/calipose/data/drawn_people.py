@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calipose.data.drawn_canvas import CIRCLE, Canvas, Cloth, Floats, Rng, hull
+from calipose.data.drawn_canvas import CIRCLE, Canvas, Cloth, Rng, hull
+from calipose.geometry import Floats
 from calipose.skeleton import COCO_17
 
 NOSE, EYES, EARS, SHOULDERS, HIPS = 0, [1, 2], [3, 4], [5, 6], [11, 12]

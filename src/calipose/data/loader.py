@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 
 import cv2
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -126,6 +128,11 @@ class TrainingPictures(Dataset[Sample]):
         pad_colour: (3,) RGB, 0 to 255, outside of the pictures.
         seed: 0 or more.
         read: `read_stored`, or a `PictureCache` of `data`.
+        repeats: (n,) how often each picture is drawn an epoch, as `EpochBatches` is told: the partners in a mosaic
+            are drawn in these proportions. By default all alike.
+
+    Raises:
+        InputError: a size that does not fit the network, or repeats that are not one number a picture.
     """
 
     def __init__(
@@ -136,10 +143,16 @@ class TrainingPictures(Dataset[Sample]):
         pad_colour: ArrayLike,
         seed: int,
         read: Callable[[KeypointData, int], Picture] = read_stored,
+        repeats: ArrayLike | None = None,
     ) -> None:
         if size <= 0 or size % 32:
             raise InputError(f"input size {size} must be a multiple of 32")
         self.data, self.size, self.settings, self.seed = data, size, settings, seed
+        # A mosaic's tile has half the size, so half the shift moves a person by the same part of it.
+        self.tile_settings = msgspec.structs.replace(settings, shift_inp=settings.shift_inp / 2)
+        self.ends = np.cumsum(_checked(np.ones(len(data)) if repeats is None else repeats))
+        if len(self.ends) != len(data):
+            raise InputError(f"{len(self.ends)} repeats for {len(data)} pictures; one number a picture is needed")
         self.pad_colour = np.asarray(pad_colour, np.float64)
         self.read = read
 
@@ -156,14 +169,15 @@ class TrainingPictures(Dataset[Sample]):
         rng = np.random.default_rng([self.seed, epoch, draw])
         index = draw % len(self.data)
         if rng.random() >= self.settings.mosaic:
-            return self._augmented(index, self.size, rng)
-        indices = [index, *rng.integers(0, len(self.data), 3).tolist()]
-        return mosaic([self._augmented(i, self.size // 2, rng) for i in indices])
+            return self._augmented(index, self.size, self.settings, rng)
+        partners = np.searchsorted(self.ends, rng.random(3) * self.ends[-1], side="right")
+        tiles = [index, *partners.tolist()]
+        return mosaic([self._augmented(i, self.size // 2, self.tile_settings, rng) for i in tiles])
 
-    def _augmented(self, index: int, size: int, rng: np.random.Generator) -> Sample:
+    def _augmented(self, index: int, size: int, settings: AugmentSettings, rng: np.random.Generator) -> Sample:
         picture = self.read(self.data, index)
         labels, skeleton = self.data.labels(index), self.data.skeleton
-        return augment(picture, labels, size, self.settings, rng, self.pad_colour, skeleton)
+        return augment(picture, labels, size, settings, rng, self.pad_colour, skeleton)
 
 
 class EpochBatches(Sampler[list[Key]]):
@@ -196,8 +210,8 @@ class EpochBatches(Sampler[list[Key]]):
         world_size: int = 1,
         start_step: int = 0,
     ) -> None:
-        repeats = np.ones(pictures) if isinstance(pictures, int) else np.asarray(pictures, np.float64)
-        self.draws = _draws(repeats, np.random.default_rng([seed, epoch]))
+        repeats = np.ones(pictures) if isinstance(pictures, int) else pictures
+        self.draws = _draws(_checked(repeats), np.random.default_rng([seed, epoch]))
         self.steps = len(self.draws) // (batch_size * world_size)
         if not self.steps:
             wanted = f"{world_size} process(es) with batches of {batch_size}"
@@ -214,14 +228,19 @@ class EpochBatches(Sampler[list[Key]]):
             yield [(self.epoch, int(draw)) for draw in self.draws[first : first + self.batch_size]]
 
 
+def _checked(repeats: ArrayLike) -> NDArray[np.float64]:
+    repeats = np.asarray(repeats, np.float64)
+    if repeats.ndim != 1 or not np.isfinite(repeats).all() or (repeats < 0).any():
+        raise InputError("how often each picture is drawn must be one number a picture, none of them negative")
+    return repeats
+
+
 def _draws(repeats: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
     """Draws of an epoch in random order: picture i floor(r) or ceil(r) times, as i, i + n, i + 2 n ...
 
     Systematic sampling: on a line where each picture, in random order, has a stretch as long as its repeats,
     stops at distance 1 draw the picture they fall on.
     """
-    if repeats.ndim != 1 or not np.isfinite(repeats).all() or (repeats < 0).any():
-        raise InputError("how often each picture is drawn must be one number a picture, none of them negative")
     order = rng.permutation(len(repeats))
     ends = np.cumsum(repeats[order])
     total = int(ends[-1] + 1e-6) if len(ends) else 0
@@ -288,6 +307,8 @@ def _guarded_collate(samples: Sequence[Sample | PictureError]) -> Batch | Pictur
 
 
 def _start_worker(_: int) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal or a scheduler signals the whole process group;
+        signal.signal(number, signal.SIG_IGN)  # when to stop is the parent's decision, it saves first
     gc.freeze()  # garbage collection writes to every object it looks at, and would copy the parent's memory
     cv2.setNumThreads(0)  # OpenCV's threads do not survive a fork, and the workers are the parallelism
 

@@ -17,11 +17,11 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from calipose.data.coco import require_keypoints
 from calipose.errors import InputError
-from calipose.geometry import keypoint_similarity, oks
+from calipose.geometry import Floats, keypoint_similarity, oks
 from calipose.skeleton import COCO_17, Skeleton
 
-Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 GroundTruthSource = str | Path | Mapping[str, Any]
@@ -45,11 +45,11 @@ class _Category(msgspec.Struct):
 class _Annotation(msgspec.Struct):
     image_id: int
     category_id: int
-    area: float
-    keypoints: list[float] = []
-    bbox: tuple[float, float, float, float] | None = None
+    area: float | None = None
+    keypoints: list[float] | None = None
+    bbox: list[float] | None = None
     num_keypoints: int | None = None
-    iscrowd: int = 0
+    iscrowd: int | bool | None = None
 
 
 class _GroundTruthFile(msgspec.Struct):
@@ -136,20 +136,25 @@ def _by_picture(positions: list[int], pictures: int) -> list[Integers]:
 
 
 def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -> GroundTruth:
-    """A COCO keypoint file, or its content, as arrays; annotations of other categories are left out.
+    """A COCO keypoint file, or its content, as arrays.
+
+    The people's category is the one with `keypoints`, as `read_coco` chooses it; where none has them, the only one.
+    Annotations of other categories are left out. A crowd, or a person without labelled keypoints, has the area of its
+    box where it has none of its own.
 
     Raises:
-        InputError: unreadable; no pictures, or one twice; not exactly one category with the skeleton's number
-            of keypoints; an annotation of an unknown picture, with a wrong number of keypoints, with numbers
-            that are not finite, or with neither labelled keypoints nor box.
+        InputError: unreadable; no pictures, or one twice; not exactly one category of people; keypoints whose names
+            are not the skeleton's; an annotation of an unknown picture, with a wrong number of keypoints, with
+            numbers that are missing or not finite, or with neither labelled keypoints nor box.
     """
     name, content = _load(source, "ground truth", _GroundTruthFile)
     k = len(skeleton)
-    fitting = [c.id for c in content.categories if c.keypoints is None or len(c.keypoints) == k]
+    fitting = [c for c in content.categories if c.keypoints] or content.categories
     if len(fitting) != 1:
-        raise InputError(
-            f"{name}: {len(fitting)} categories fit the {k} keypoints of skeleton '{skeleton.name}'; keep one"
-        )
+        raise InputError(f"{name}: {len(fitting)} categories may be the people's; give 'keypoints' to exactly one")
+    category = fitting[0]
+    if category.keypoints:
+        require_keypoints(category.keypoints, skeleton, name)
     image_ids = sorted(image.id for image in content.images)
     if not image_ids or len(set(image_ids)) != len(image_ids):
         raise InputError(f"{name}: 'images' is empty or has an id twice; list each picture once")
@@ -157,7 +162,7 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
 
     triples, numbers, positions = [], [], []
     for i, entry in enumerate(content.annotations):
-        if entry.category_id != fitting[0]:
+        if entry.category_id != category.id:
             continue
         where = f"{name}: annotations[{i}]"
         if entry.image_id not in position:
@@ -166,14 +171,20 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
         if len(triple) != 3 * k:
             raise InputError(f"{where}: {len(triple)} numbers in 'keypoints'; {k} keypoints have {3 * k}")
         labelled = int((triple[2::3] > 0).sum())
-        if entry.bbox is None and labelled == 0:
+        if not entry.bbox and labelled == 0:
             raise InputError(f"{where}: neither labelled keypoints nor 'bbox'; give one of them")
-        box = entry.bbox or (0.0, 0.0, 0.0, 0.0)
-        if not (np.isfinite([*triple, *box]).all() and 0 <= entry.area <= LARGEST_AREA):
-            raise InputError(f"{where}: 'keypoints', 'bbox' and 'area' must be finite, 'area' in 0 to 1e10 pixels")
+        box = entry.bbox or [0.0] * 4
+        if len(box) != 4:
+            raise InputError(f"{where}: {len(box)} numbers in 'bbox'; write x, y, width, height")
         count = labelled if entry.num_keypoints is None else entry.num_keypoints
+        crowd = bool(entry.iscrowd)
+        area = entry.area
+        if area is None and (crowd or count == 0 or labelled == 0):
+            area = box[2] * box[3]
+        if area is None or not (np.isfinite([*triple, *box]).all() and 0 <= area <= LARGEST_AREA):
+            raise InputError(f"{where}: 'keypoints', 'bbox', 'area' must be finite numbers, 'area' in 0 to 1e10 pixels")
         triples.append(triple)
-        numbers.append([entry.area, *box, entry.iscrowd != 0, entry.iscrowd != 0 or count == 0])
+        numbers.append([area, *box, crowd, crowd or count == 0])
         positions.append(position[entry.image_id])
 
     joints = np.array(triples, np.float64).reshape(-1, k, 3)
@@ -183,7 +194,7 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
         People(joints[i, :, :2], joints[i, :, 2] > 0, table[i, 0], table[i, 1:5], flags[i, 0], flags[i, 1])
         for i in _by_picture(positions, len(image_ids))
     )
-    return GroundTruth(tuple(image_ids), fitting[0], people, skeleton)
+    return GroundTruth(tuple(image_ids), category.id, people, skeleton)
 
 
 def read_results(source: ResultsSource, truth: GroundTruth) -> list[Found]:

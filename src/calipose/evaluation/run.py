@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision, evaluate_results
 from calipose.evaluation.quality import ScoreQuality, match_poses, read_ground_truth, score_quality
+from calipose.files import replacing
 from calipose.images import read_picture
 from calipose.predictor import Predictor
 from calipose.recipe import PredictSettings
@@ -23,11 +23,12 @@ def predict_data(
     annotations: Path,
     pictures: Path,
     track: Callable[[list[Any]], Iterable[Any]] = iter,
+    category_id: int = 1,
 ) -> Results:
     """COCO results (numbers not rounded) for every picture of an annotation file.
 
     Pictures are read as stored, since annotations count in stored pixels. `track` wraps the list of pictures, for a
-    progress bar.
+    progress bar. `category_id` is the people's in the annotation file.
 
     Raises:
         InputError: the annotation file lists no pictures.
@@ -41,7 +42,7 @@ def predict_data(
     results: Results = []
     for image_id, path in track(names):
         picture = read_picture(path, ignore_orientation=True)
-        results += predictor.predict(picture).to_coco(image_id)
+        results += predictor.predict(picture).to_coco(image_id, category_id)
     return results
 
 
@@ -63,8 +64,8 @@ def evaluate_predictor(
         InputError: the annotation file is broken, or of another skeleton; said before anything is predicted.
         PictureError: a picture cannot be read.
     """
-    read_ground_truth(annotations, predictor.skeleton)
-    results = predict_data(predictor, annotations, pictures, track)
+    truth = read_ground_truth(annotations, predictor.skeleton)
+    results = predict_data(predictor, annotations, pictures, track, truth.category_id)
     figures = evaluate_results(
         annotations, results, predictor.skeleton, bootstrap, setting=setting_of(predictor.settings)
     )
@@ -72,7 +73,6 @@ def evaluate_predictor(
 
 
 def save_results(path: Path, results: Results) -> None:
-    """Write a COCO results file to a temporary name and rename it."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(results), encoding="utf-8")
-    os.replace(temporary, path)
+    """Write a COCO results file; it appears whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(results), encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 import calipose
 from calipose.errors import InputError
+from calipose.files import replacing
 from calipose.model.network import Network
 from calipose.recipe import Recipe
 from calipose.skeleton import Skeleton
@@ -65,11 +65,10 @@ def fill(network: nn.Module, weights: dict[str, Tensor], source: str) -> None:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-    """Write tensors and a JSON header to a temporary name, then rename: a reader never sees half a file."""
-    temporary = path.with_name(path.name + ".part")
+    """Write tensors and a JSON header; a reader never sees half a file."""
     metadata = {HEADER: json.dumps({"format": FORMAT, "version": calipose.__version__, **header})}
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

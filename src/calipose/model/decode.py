@@ -40,7 +40,8 @@ def find_peaks(score: Tensor, most: int) -> tuple[Tensor, Tensor]:
     highest = F.max_pool2d(score.unsqueeze(1), PEAK_WINDOW, stride=1, padding=PEAK_WINDOW // 2).squeeze(1)
     peaks = torch.where(score == highest, score, -torch.inf).flatten(1)
     best = peaks.topk(min(most, peaks.shape[1]), dim=1)
-    cells = all_cells(*score.shape[-2:], score.shape[0], score.device)
+    batch, height, width = score.shape
+    cells = all_cells(height, width, batch, score.device)
     return cells.gather(1, best.indices.unsqueeze(-1).expand(-1, -1, 2)), best.values
 
 

@@ -1,8 +1,12 @@
-"""The training loop: explicit, resumable bit for bit, stopped before a step on a loss that is not finite."""
+"""The training loop: explicit, resumable (on a CPU bit for bit), stopped before a step on a loss that is not finite.
+
+With several processes the losses in the history are the first one's.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import math
 import signal
@@ -16,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -30,6 +35,7 @@ from calipose.data.loader import (
 )
 from calipose.data.store import KeypointData
 from calipose.errors import InputError, NonFiniteLossError
+from calipose.files import replacing
 from calipose.model.checkpoint import Checkpoint, fill, load_checkpoint, save_checkpoint
 from calipose.model.network import Network
 from calipose.model.weights import load_weights
@@ -38,6 +44,7 @@ from calipose.recipe import Recipe
 from calipose.training.losses import Losses, all_losses
 from calipose.training.state import (
     MovingAverage,
+    check_same_training,
     freeze_backbone,
     learning_rate_factor,
     load_state,
@@ -96,11 +103,14 @@ class Trainer:
     ) -> None:
         self.recipe, self.data, self.out = recipe, data, out
         self.evaluate, self.progress = evaluate, progress
-        self.accelerator = Accelerator()
+        # Precision and accumulation are the recipe's, whatever `accelerate config` says; evaluation may take an hour.
+        patience = InitProcessGroupKwargs(timeout=datetime.timedelta(hours=2))
+        self.accelerator = Accelerator(mixed_precision="no", gradient_accumulation_steps=1, kwargs_handlers=[patience])
         torch.manual_seed(recipe.seed)
         network = Network(recipe.backbone.name, len(data.skeleton), recipe.method)
         self.notes: list[str] = []
-        self._first_weights(network, initial)
+        if not resume:
+            self._first_weights(network, initial)
         freeze_backbone(network.backbone, recipe.backbone.freeze)
         network = network.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = make_optimizer(network, recipe)
@@ -109,6 +119,11 @@ class Trainer:
         self.average = MovingAverage(self.network, recipe.optim.ema) if recipe.optim.ema else None
         self.sigmas = torch.tensor(data.skeleton.sigmas, device=self.accelerator.device)
         self.repeats = _repeats(recipe, data)
+        self.batch_size, rest = divmod(recipe.batch_size, self.accelerator.num_processes)
+        if rest or not self.batch_size:
+            raise InputError(
+                f"batch_size {recipe.batch_size} cannot be split over {self.accelerator.num_processes} processes"
+            )
         self.steps_per_epoch = len(self._batches(0, 0)) // recipe.optim.accumulate
         if not self.steps_per_epoch:
             raise InputError(
@@ -138,16 +153,27 @@ class Trainer:
         state, history = self.out / "state.safetensors", self.out / "history.jsonl"
         if resume:
             progress = load_state(state, self.network, self.optimizer, self.average)
+            check_same_training(state, progress["training"], self._training())
             self.step, self.epoch, self.running = progress["step"], progress["epoch"], progress["running"]
             self.best, self.seconds = progress["best"], progress["seconds"]
-            if history.exists():  # what came after the saved step happens again
+            if self.accelerator.is_main_process and history.exists():  # what came after the saved step happens again
                 lines = history.read_text().splitlines()[: progress["lines"]]
                 self.history = [json.loads(line) for line in lines]
         elif state.exists():
             raise InputError(f"{self.out} holds a training already: resume it with --resume, or name another folder")
+        self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             self.out.mkdir(parents=True, exist_ok=True)
-            history.write_text("".join(json.dumps(line) + "\n" for line in self.history))
+            with replacing(history) as temporary:
+                temporary.write_text("".join(json.dumps(line) + "\n" for line in self.history))
+
+    def _training(self) -> dict[str, Any]:
+        """What must be the same for a training to go on where it stopped."""
+        return {
+            "recipe": self.recipe.to_dict(),
+            "pictures": len(self.data),
+            "processes": self.accelerator.num_processes,
+        }
 
     @property
     def total_steps(self) -> int:
@@ -171,6 +197,7 @@ class Trainer:
             self.network.backbone.mean,
             recipe.seed,
             PictureCache(self.data) if recipe.data.in_memory else read_stored,
+            self.repeats,
         )
         with _stop_requests() as stop_asked, self._scalars() as scalars:
             while self.epoch < recipe.epochs:
@@ -181,12 +208,13 @@ class Trainer:
                         self.progress(self.step, self.total_steps, self.running[-1])
                     if self.step % LOG_STEPS == 0 or self.step == self.total_steps:
                         self._record_losses(scalars)
-                    if stop_asked():
+                    if self._agree(stop_asked()):
                         self._save()
                         raise Stopped(f"stopped after step {self.step}; go on with --resume")
                     if time.monotonic() - saved > SAVE_SECONDS:
                         self._save()
                         saved = time.monotonic()
+                self._save()  # a failing evaluation must not cost the epoch
                 self._end_epoch(self.epoch + 1, scalars)
                 self.epoch += 1
                 self._save()
@@ -207,7 +235,7 @@ class Trainer:
 
     def _batches(self, epoch: int, start: int) -> EpochBatches:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        return EpochBatches(self.repeats, self.recipe.batch_size, self.recipe.seed, epoch, rank, world, start)
+        return EpochBatches(self.repeats, self.batch_size, self.recipe.seed, epoch, rank, world, start)
 
     def _train_step(self, batches: list[Batch]) -> dict[str, float]:
         """One optimiser step over one or several batches; returns the mean of each loss."""
@@ -220,12 +248,14 @@ class Trainer:
             last = i == len(batches) - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
                 losses = self._losses(batch.to(self.accelerator.device))
-                self._check_finite(losses.total, batch)
+                values = losses.to_dict()
+                self._check_finite(values["total"], "loss", [batch])
                 self.accelerator.backward(losses.total / len(batches))
-            for name, value in losses.to_dict().items():
+            for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value / len(batches)
         if self.recipe.optim.clip_norm:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.optim.clip_norm)
+            norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.optim.clip_norm)
+            self._check_finite(float(norm), "gradient", batches)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -240,12 +270,19 @@ class Trainer:
             output = self.model(batch.images, targets.cells)
         return all_losses(output, targets, self.recipe.method, settings, self.sigmas)
 
-    def _check_finite(self, loss: Tensor, batch: Batch) -> None:
-        if torch.isfinite(loss):
+    def _agree(self, stop: bool) -> bool:
+        """Whether any process was asked to stop: all stop after the same step."""
+        if self.accelerator.num_processes == 1:
+            return stop
+        asked = torch.tensor(float(stop), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(asked, "sum") > 0)
+
+    def _check_finite(self, value: float, what: str, batches: list[Batch]) -> None:
+        if math.isfinite(value):
             return
-        names = [str(self.data.picture_path(int(i))) for i in batch.index]
+        names = [str(self.data.picture_path(int(i))) for batch in batches for i in batch.index]
         raise NonFiniteLossError(
-            f"step {self.step + 1}: the loss is {loss.item()}; nothing was learnt from this step. Its pictures: "
+            f"step {self.step + 1}: the {what} is {value}; nothing was learnt from this step. Its pictures: "
             + ", ".join(names)
             + ". Look at their annotations, or lower optim.lr or set optim.clip_norm"
         )
@@ -257,7 +294,7 @@ class Trainer:
         """Predictor of the weights that will be saved (the moving average, if there is one)."""
         network = Network(self.recipe.backbone.name, len(self.data.skeleton), self.recipe.method)
         network.load_state_dict(self._weights())
-        backend = TorchBackend(network, self.data.skeleton, self.accelerator.device, self.recipe.precision)
+        backend = TorchBackend(network, self.data.skeleton, self.accelerator.device)
         return Predictor(backend, self.recipe.predict)
 
     def _end_epoch(self, epoch: int, scalars: Scalars) -> None:
@@ -296,7 +333,7 @@ class Trainer:
             self._save_checkpoint("last.safetensors")
             progress = {
                 "step": self.step, "epoch": self.epoch, "running": self.running, "lines": len(self.history),
-                "best": self.best, "seconds": self.seconds,
+                "best": self.best, "seconds": self.seconds, "training": self._training(),
             }  # fmt: skip
             save_state(self.out / "state.safetensors", self.network, self.optimizer, self.average, progress)
 

@@ -25,8 +25,10 @@ class Losses:
     mean_oks: Tensor
 
     def to_dict(self) -> dict[str, float]:
-        """Plain numbers by name."""
-        return {name: float(getattr(self, name).detach()) for name in self.__dataclass_fields__}
+        """Plain numbers by name, in one transfer from the device."""
+        names = list(self.__dataclass_fields__)
+        values = torch.stack([getattr(self, name).detach().float() for name in names]).tolist()
+        return dict(zip(names, values, strict=True))
 
 
 def score_loss(score: Tensor, label: Tensor, weight: Tensor, divide_by: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,27 @@ def save_state(
     save_tensors(path, tensors, {"progress": progress})
 
 
+MAY_CHANGE = ("name", "description", "epochs", "evaluate_every", "data", "predict")  # of a recipe, on resuming
+
+
+def check_same_training(path: Path, stored: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Refuse to go on with another recipe or other data than a state was saved with.
+
+    Raises:
+        InputError: names what differs.
+    """
+
+    def essence(training: dict[str, Any]) -> dict[str, Any]:
+        recipe = {key: value for key, value in training["recipe"].items() if key not in MAY_CHANGE}
+        repeat = training["recipe"]["data"]["repeat"]
+        return {**training, "data.repeat": list(repeat), "recipe": None, **recipe}
+
+    old, new = json.loads(json.dumps([essence(stored), essence(asked)]))
+    differ = [f"{key} was {old.get(key)}, is {new.get(key)}" for key in new if old.get(key) != new.get(key)]
+    if differ:
+        raise InputError(f"{path}: saved by another training, so it cannot be resumed: " + "; ".join(differ))
+
+
 def load_state(
     path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage | None
 ) -> dict[str, Any]:
@@ -115,9 +137,13 @@ def load_state(
     fill(network, parts["network"], str(path))
     if bool(parts["average"]) != (average is not None):
         raise InputError(f"{path}: with and without a moving average (optim.ema) are different trainings")
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in parts["optimizer"].items():
         index, _, entry = name.partition(".")
+        like = parameters[int(index)]
+        if value.shape == like.shape:  # in the weights' memory layout, which the fast optimisers need
+            value = torch.empty_like(like, dtype=value.dtype).copy_(value)  # noqa: PLW2901
         state.setdefault(int(index), {})[entry] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     if average is not None:
