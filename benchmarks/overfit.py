@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="../shared/data/coco-train")
     parser.add_argument("--out", type=Path, default=Path("runs/overfit"))
-    parser.add_argument("--epochs", type=int, default=200)
+    parser.add_argument("--epochs", type=int, default=260)
     options = parser.parse_args()
 
     annotations, pictures = find_data(options.data)

@@ -117,7 +117,7 @@ class PredictSettings(_Strict, frozen=True):
     max_aspect: Annotated[float, msgspec.Meta(ge=1, le=LARGEST)] = 2.5
     score_threshold: Finite = 0.05
     max_poses: Positive = 30
-    nms_threshold: Finite = 0.7
+    nms_threshold: Finite = 0.3
     flip: bool = False
 
 
