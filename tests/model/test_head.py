@@ -6,7 +6,7 @@ from dense_reference import dense_head
 
 from calipose.method import Method, valid_methods
 from calipose.model.head import Head
-from calipose.model.sampling import all_cells, read_cells, sample_bilinear
+from calipose.model.sampling import all_cells, read_cells, sample_bilinear, sample_rows
 
 METHODS = [*valid_methods((0, 3)), Method(semantic_at="center", semantic_points=3)]
 
@@ -88,3 +88,20 @@ def test_training_starts_with_queries_at_the_centre() -> None:
     maps = head([torch.randn(1, 8, 16 // s, 16 // s) for s in (1, 2, 4, 8)])
     assert maps.displacement.abs().max() < 0.1
     assert maps.score.abs().max() < 0.5
+
+
+def test_positions_stay_in_full_precision_under_autocast() -> None:
+    head, branches = make(Method(semantic_points=3), torch.float32, training=False)
+    cells = all_cells(16, 24, 2, torch.device("cpu"))
+    with torch.no_grad():
+        maps = head(branches)
+        plain = head.displacements(maps, cells)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(head.displacements(maps, cells), plain)
+            assert head(branches).score.dtype == torch.float32
+
+
+def test_a_position_that_is_no_number_reads_as_none_instead_of_a_wild_index() -> None:
+    features = torch.zeros(1, 2, 4, 4).contiguous(memory_format=torch.channels_last)
+    positions = torch.full((1, 1, 1, 2), torch.nan)
+    assert sample_rows(features, positions).isnan().all()

@@ -14,6 +14,7 @@ from calipose.recipe import BackboneSettings, OptimSettings, Recipe
 from calipose.skeleton import COCO_17
 from calipose.training.state import (
     MovingAverage,
+    check_same_training,
     freeze_backbone,
     learning_rate_factor,
     load_state,
@@ -157,3 +158,35 @@ def test_files_that_are_no_state_of_this_network(tmp_path: Path) -> None:
     save_state(path, net, optimizer, None, {})
     with pytest.raises(InputError, match=r"state\.safetensors: .*moving average"):
         load_state(path, net, optimizer, MovingAverage(net, 0.9))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({}, None),
+        ({"epochs": 9}, None),
+        ({"predict": {"short_side": 640}}, None),
+        ({"data": {"workers": 0}}, None),
+        ({"batch_size": 8}, "batch_size was 16, is 8"),
+        ({"data": {"repeat": [2.0]}}, "data.repeat"),
+        ({"loss": {"radius": 3.0}}, "loss"),
+    ],
+)
+def test_only_what_does_not_change_the_steps_may_differ_on_resuming(
+    change: dict[str, object], named: str | None, tmp_path: Path
+) -> None:
+    def training(**changes: object) -> dict[str, object]:
+        recipe = Recipe.from_dict({"name": "r", **changes})
+        return {"recipe": recipe.to_dict(), "pictures": 5, "processes": 1}
+
+    if named is None:
+        check_same_training(tmp_path, training(), training(**change))
+    else:
+        with pytest.raises(InputError, match=named):
+            check_same_training(tmp_path, training(), training(**change))
+
+
+def test_other_data_cannot_be_resumed(tmp_path: Path) -> None:
+    stored = {"recipe": Recipe(name="r").to_dict(), "pictures": 5, "processes": 1}
+    with pytest.raises(InputError, match="pictures was 5, is 6"):
+        check_same_training(tmp_path, stored, {**stored, "pictures": 6})
