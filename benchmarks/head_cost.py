@@ -91,7 +91,7 @@ def main() -> None:
         (output.maps.score.square().mean() + output.displacements.square().mean()).backward()
 
     train = {"backbone": train_backbone, "network": train_network}
-    report("training", interleaved(train, max(3, options.repeats // 2)))
+    report("training", interleaved(train, options.repeats))
 
 
 if __name__ == "__main__":
