@@ -10,7 +10,7 @@ import json
 import logging
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -148,7 +148,7 @@ def parity(graph: DecodedNetwork, backend: OnnxBackend, pictures: int = 2) -> di
             keypoints, scores, valid = (t.numpy() for t in graph(torch.from_numpy(images)))
         unit = max(1.0, float(np.abs(scores[valid]).max(initial=0)))  # scores beyond 1 are compared relatively
         for got_keypoints, got_scores, want_keypoints, want_scores in zip(
-            *backend.run(images)[:2], *_masked(keypoints, scores, valid), strict=True
+            *backend.run(images)[:2], keypoints, np.where(valid, scores, -np.inf), strict=True
         ):
             for point, value in zip(want_keypoints, want_scores, strict=True):
                 near = np.abs(got_scores - value) <= SCORE_TOLERANCE * unit
@@ -162,7 +162,3 @@ def parity(graph: DecodedNetwork, backend: OnnxBackend, pictures: int = 2) -> di
                 pixels = max(pixels, float(gaps.min()))
                 score = max(score, float(np.abs(got_scores[near] - value)[gaps.argmin()]) / unit)
     return {"pixels": pixels, "score": score, "poses": float(poses)}
-
-
-def _masked(keypoints: Any, scores: Any, valid: Any) -> tuple[Any, Any]:
-    return keypoints, np.where(valid, scores, -np.inf)

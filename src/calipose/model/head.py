@@ -170,11 +170,10 @@ class Head(nn.Module):
 
     def _query_points(self, maps: KeypointMaps, cells: Tensor) -> tuple[Tensor, Tensor]:
         """Keypoint queries (b, k, m, 2) of cells (b, m, 2), and the points (b, k, m, max(N, 1), 2) read for them."""
-        center = cells.to(maps.displacement.dtype).unsqueeze(1)
-        query = center + read_cells(maps.displacement, cells).transpose(-1, -2)
+        query = self.queries(maps, cells)
         if not self.method.semantic_points:
             return query, query.unsqueeze(-2)
-        at = query if self.method.semantic_at == "query" else center.expand_as(query)
+        at = query if self.method.semantic_at == "query" else cells.to(query.dtype).unsqueeze(1).expand_as(query)
         layer = self.query_to_semantic
         assert layer.bias is not None
         weight = layer.weight.view(self.keypoints, -1, self.method.keypoint_width).transpose(1, 2)
