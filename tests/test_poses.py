@@ -6,9 +6,10 @@ import json
 import numpy as np
 import pytest
 
+from calipose.draw import draw_poses
 from calipose.errors import InputError
 from calipose.poses import Poses
-from calipose.skeleton import Skeleton
+from calipose.skeleton import COCO_17, Skeleton
 
 TWO = Skeleton("two", ("head", "tail"), (), ((0, 1),), (0.1, 0.1))
 POINTS = np.arange(12.0).reshape(3, 2, 2)
@@ -16,9 +17,22 @@ SCORES = np.array([0.2, 0.9, 0.5])
 JOINTS = np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]])
 
 
+OPTIONAL = {
+    "keypoint_scores": JOINTS,
+    "raw_scores": np.array([1.5, -2.0, 7.0]),
+    "track_ids": np.array([4, 1, 9]),
+    "filled": np.array([False, True, False]),
+}
+
+
 @pytest.fixture
 def poses():
     return Poses(POINTS, SCORES, (640, 480), JOINTS, TWO)
+
+
+@pytest.fixture
+def full():
+    return Poses(POINTS, SCORES, (640, 480), skeleton=TWO, **OPTIONAL)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +44,12 @@ def poses():
         ({"scores": np.array([0.1, np.inf, 0.2])}, "scores .* finite"),
         ({"scores": np.ones((3, 1))}, "scores has shape"),
         ({"keypoint_scores": JOINTS[:, :1]}, "keypoint_scores has shape"),
+        ({"raw_scores": SCORES[:2]}, "raw_scores has shape"),
+        ({"raw_scores": [0, 1, np.nan]}, "raw_scores .* finite"),
+        ({"track_ids": [1, 2]}, "track_ids has shape"),
+        ({"track_ids": [0, 1, 2]}, "track_ids .* at least 1"),
+        ({"track_ids": [1.5, 1, 2]}, "track_ids are whole"),
+        ({"filled": [True]}, "filled has shape"),
     ],
 )
 def test_wrong_numbers_are_named(change, word, poses):
@@ -56,20 +76,31 @@ def test_a_result_does_not_change_under_its_owner():
         (lambda p: p[p.scores > 0.4], [0.9, 0.5]),
         (lambda p: p.above(0.5), [0.9, 0.5]),
         (lambda p: p.above(2), []),
+        (lambda p: p.sorted(), [0.9, 0.5, 0.2]),
     ],
 )
-@pytest.mark.parametrize("with_joints", [True, False])
-def test_choosing_keeps_everything_together(choose, expected, with_joints, poses):
-    if not with_joints:
-        poses = dataclasses.replace(poses, keypoint_scores=None)
+@pytest.mark.parametrize("carried", [(), *((field,) for field in OPTIONAL), tuple(OPTIONAL)])
+def test_choosing_keeps_everything_together(choose, expected, carried, full):
+    poses = dataclasses.replace(full, **{field: None for field in OPTIONAL if field not in carried})
     chosen = choose(poses)
     assert chosen.scores.tolist() == expected
     index = [SCORES.tolist().index(s) for s in expected]
     assert chosen.keypoints_img.tolist() == POINTS[index].tolist()
-    assert (chosen.keypoint_scores is not None) == with_joints
-    if with_joints:
-        assert chosen.keypoint_scores.tolist() == JOINTS[index].tolist()
+    for field, values in OPTIONAL.items():
+        got = getattr(chosen, field)
+        assert got is None if field not in carried else got.tolist() == values[index].tolist()
     assert (chosen.picture_size, chosen.skeleton) == ((640, 480), TWO)
+
+
+def test_optional_fields_have_their_kinds(full):
+    assert (full.raw_scores.dtype, full.track_ids.dtype, full.filled.dtype) == (np.float64, np.int64, np.bool_)
+    with pytest.raises(ValueError, match="read-only"):
+        full.track_ids[0] = 3
+
+
+def test_equal_scores_keep_their_order():
+    poses = Poses(POINTS, [0.5, 0.9, 0.5], (640, 480), skeleton=TWO).sorted()
+    assert poses.keypoints_img[:, 0, 0].tolist() == [4, 0, 8]
 
 
 def test_one_at_a_time(poses):
@@ -101,3 +132,71 @@ def test_plain_lists(poses):
         "score": 0.2,
         "keypoints": {"head": {"x": 0, "y": 1, "score": 0.1}, "tail": {"x": 2, "y": 3, "score": 0.2}},
     }
+
+
+def test_what_is_optional_is_written_only_where_present(poses, full):
+    assert set(poses.to_dict()["poses"][0]) == {"score", "keypoints"}
+    pose = json.loads(json.dumps(full.to_dict()))["poses"][1]
+    assert {key: pose[key] for key in ("raw_score", "track_id", "filled")} == {
+        "raw_score": -2.0,
+        "track_id": 1,
+        "filled": True,
+    }
+
+
+@pytest.mark.parametrize("carried", [(), *((field,) for field in OPTIONAL), tuple(OPTIONAL)])
+def test_there_and_back(carried, full):
+    poses = dataclasses.replace(full, **{field: None for field in OPTIONAL if field not in carried})
+    entry = {"file": "a.jpg", "drawn": "a.png", **json.loads(json.dumps(poses.to_dict()))}
+    back = Poses.from_dict(entry, TWO)
+    assert (back.picture_size, back.skeleton) == ((640, 480), TWO)
+    for field in ("keypoints_img", "scores", *OPTIONAL):
+        first, second = getattr(poses, field), getattr(back, field)
+        assert (first is None) == (second is None)
+        assert first is None or (first.dtype, first.tolist()) == (second.dtype, second.tolist())
+
+
+@pytest.mark.parametrize("skeleton", [TWO, COCO_17])
+def test_nobody_there_and_back(skeleton):
+    back = Poses.from_dict(Poses.empty((640, 480), skeleton).to_dict(), skeleton)
+    assert (len(back), back.picture_size, back.keypoints_img.shape) == (0, (640, 480), (0, len(skeleton), 2))
+
+
+def drop(entry, *path):
+    for key in path[:-1]:
+        entry = entry[key]
+    del entry[path[-1]]
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda e: e.update(skeleton="coco-17"), "'coco-17', not 'two'"),
+        (lambda e: drop(e, "picture_size"), "lacks 'picture_size'"),
+        (lambda e: e.update(picture_size=[640]), "not what Poses.to_dict"),
+        (lambda e: drop(e, "poses"), "lacks 'poses'"),
+        (lambda e: e.update(poses=3), "not what Poses.to_dict"),
+        (lambda e: drop(e, "poses", 1, "score"), "lacks 'score'"),
+        (lambda e: drop(e, "poses", 1, "keypoints", "tail"), "lacks 'tail'"),
+        (lambda e: drop(e, "poses", 1, "keypoints", "tail", "y"), "lacks 'y'"),
+        (lambda e: drop(e, "poses", 1, "keypoints", "tail", "score"), "lacks 'score'"),
+        (lambda e: drop(e, "poses", 1, "track_id"), "lacks 'track_id'"),
+        (lambda e: e["poses"][0].update(keypoints=[]), "not what Poses.to_dict"),
+        (lambda e: e["poses"][0].update(score="good"), "not what Poses.to_dict"),
+        (lambda e: e["poses"][0].update(score=None), "scores .* finite"),
+        (lambda e: e["poses"][0].update(score=float("nan")), "scores .* finite"),
+        (lambda e: e["poses"][0].update(track_id=0), "at least 1"),
+    ],
+)
+def test_wrong_entries_are_named(change, word, full):
+    entry = full.to_dict()
+    change(entry)
+    with pytest.raises(InputError, match=word):
+        Poses.from_dict(entry, TWO)
+
+
+def test_plot_draws_as_draw_poses_does(poses):
+    picture = np.full((48, 64, 3), 90, np.uint8)
+    drawn = poses.plot(picture, min_score=0.4, show_scores=False)
+    assert np.array_equal(drawn, draw_poses(picture, poses, min_score=0.4, show_scores=False))
+    assert not np.array_equal(drawn, picture)

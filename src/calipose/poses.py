@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calipose.errors import InputError
 from calipose.skeleton import COCO_17, Skeleton
+
+if TYPE_CHECKING:
+    from calipose.images import Picture
+
+OPTIONAL = ("keypoint_scores", "raw_scores", "track_ids", "filled")  # None where nobody gave them
+KINDS: dict[str, type] = {"track_ids": np.int64, "filled": np.bool_}  # all others are float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +30,12 @@ class Poses:
         scores: `(p,)` float64, what the model says each pose's OKS will be.
         picture_size: width and height in pixels.
         keypoint_scores: `(p, k)` float64 or None where the model gives none.
+        raw_scores: `(p,)` float64, the network's own scores before calibration, or None.
+        track_ids: `(p,)` int64, the person's number in a video, at least 1, or None where nobody was followed.
+        filled: `(p,)` bool, True: put in between two sightings, not seen in this picture; or None.
 
     Raises:
-        InputError: shapes that do not fit together, or numbers that are not finite.
+        InputError: shapes that do not fit together, numbers that are not finite, or track ids below 1.
     """
 
     keypoints_img: NDArray[np.float64]
@@ -33,19 +43,32 @@ class Poses:
     picture_size: tuple[int, int]
     keypoint_scores: NDArray[np.float64] | None = None
     skeleton: Skeleton = COCO_17
+    raw_scores: NDArray[np.float64] | None = None
+    track_ids: NDArray[np.int64] | None = None
+    filled: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         p, k = len(self.scores), len(self.skeleton)
-        wanted = {"keypoints_img": (p, k, 2), "scores": (p,), "keypoint_scores": (p, k)}
+        wanted = {
+            "keypoints_img": (p, k, 2),
+            "scores": (p,),
+            "keypoint_scores": (p, k),
+            "raw_scores": (p,),
+            "track_ids": (p,),
+            "filled": (p,),
+        }
         for field, shape in wanted.items():
             value = getattr(self, field)
-            if value is None and field == "keypoint_scores":
+            if value is None and field in OPTIONAL:
                 continue
             array = np.array(value, np.float64)  # a copy: a result does not change under its owner
             if array.shape != shape:
                 raise InputError(f"Poses: {field} has shape {array.shape}; {shape} fits skeleton and scores")
             if not np.isfinite(array).all():
                 raise InputError(f"Poses: {field} holds numbers that are not finite")
+            if field == "track_ids" and not ((array >= 1) & (array == array.round())).all():
+                raise InputError("Poses: track_ids are whole numbers of at least 1")
+            array = array.astype(KINDS.get(field, np.float64), copy=False)
             array.setflags(write=False)
             object.__setattr__(self, field, array)
 
@@ -59,8 +82,11 @@ class Poses:
 
     def __getitem__(self, index: NDArray[Any] | slice | list[int]) -> Poses:
         """The chosen poses: a slice, a list of indices or a mask of length p."""
-        joint = None if self.keypoint_scores is None else self.keypoint_scores[index]
-        return replace(self, keypoints_img=self.keypoints_img[index], scores=self.scores[index], keypoint_scores=joint)
+        chosen: dict[str, Any] = {}
+        for field in ("keypoints_img", "scores", *OPTIONAL):
+            value = getattr(self, field)
+            chosen[field] = None if value is None else value[index]
+        return replace(self, **chosen)
 
     def __iter__(self) -> Iterator[Poses]:
         """One `Poses` of length 1 a pose."""
@@ -69,6 +95,10 @@ class Poses:
     def above(self, score: float) -> Poses:
         """The poses whose score is at least `score`."""
         return self[self.scores >= score]
+
+    def sorted(self) -> Poses:
+        """The poses, best score first; equal scores keep their order."""
+        return self[np.argsort(-self.scores, kind="stable")]
 
     @property
     def boxes_img(self) -> NDArray[np.float64]:
@@ -89,14 +119,88 @@ class Poses:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and strings: picture size, skeleton's name, and a list of poses by keypoint name."""
+        """Plain lists and strings: picture size, skeleton's name, and a list of poses by keypoint name.
+
+        A pose has "score" and "keypoints", and "raw_score", "track_id" and "filled" where the poses carry them.
+        """
+        optional = (("raw_score", self.raw_scores), ("track_id", self.track_ids), ("filled", self.filled))
         poses = []
         for i, (points, score) in enumerate(zip(self.keypoints_img, self.scores, strict=True)):
             keypoints = {}
             for j, name in enumerate(self.skeleton.keypoints):
-                entry = {"x": float(points[j, 0]), "y": float(points[j, 1])}
+                keypoints[name] = {"x": float(points[j, 0]), "y": float(points[j, 1])}
                 if self.keypoint_scores is not None:
-                    entry["score"] = float(self.keypoint_scores[i, j])
-                keypoints[name] = entry
-            poses.append({"score": float(score), "keypoints": keypoints})
+                    keypoints[name]["score"] = float(self.keypoint_scores[i, j])
+            more = {key: values[i].item() for key, values in optional if values is not None}
+            poses.append({"score": float(score), **more, "keypoints": keypoints})
         return {"picture_size": list(self.picture_size), "skeleton": self.skeleton.name, "poses": poses}
+
+    @classmethod
+    def from_dict(cls, entry: Mapping[str, Any], skeleton: Skeleton = COCO_17) -> Poses:
+        """Poses from the plain lists of `to_dict`; what else the entry holds (a file's name) is passed over.
+
+        With nobody in the entry, the optional fields come back as None.
+
+        Raises:
+            InputError: the entry is of another skeleton, lacks something, or its poses do not all hold the same.
+        """
+        try:
+            if entry["skeleton"] != skeleton.name:
+                raise InputError(f"the poses are of skeleton '{entry['skeleton']}', not '{skeleton.name}'")
+            width, height = (int(side) for side in entry["picture_size"])
+            poses = list(entry["poses"])
+            joints = [[pose["keypoints"][name] for name in skeleton.keypoints] for pose in poses]
+            points = np.array([[(joint["x"], joint["y"]) for joint in row] for row in joints], np.float64)
+            found: dict[str, Any] = {}
+            if any("score" in joint for row in joints for joint in row):
+                found["keypoint_scores"] = [[joint["score"] for joint in row] for row in joints]
+            for key, field in (("raw_score", "raw_scores"), ("track_id", "track_ids"), ("filled", "filled")):
+                if any(key in pose for pose in poses):
+                    found[field] = [pose[key] for pose in poses]
+            scores = [pose["score"] for pose in poses]
+            points = points.reshape(len(poses), len(skeleton), 2)
+            return cls(points, np.array(scores, np.float64), (width, height), skeleton=skeleton, **found)
+        except InputError:
+            raise
+        except KeyError as error:
+            raise InputError(f"an entry of poses lacks {error}") from None
+        except (TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"an entry of poses is not what Poses.to_dict writes: {error}") from None
+
+    # What follows only leads to `calipose.connectors` and `calipose.draw`, imported late: they stand on this module.
+
+    def to_supervision(self, class_id: int = 0) -> Any:
+        """`supervision.KeyPoints`; see `calipose.connectors.to_supervision`."""
+        from calipose.connectors import to_supervision
+
+        return to_supervision(self, class_id)
+
+    def to_pandas(self) -> Any:
+        """`pandas.DataFrame` with one row a keypoint; see `calipose.connectors.to_pandas`."""
+        from calipose.connectors import to_pandas
+
+        return to_pandas(self)
+
+    def to_label_studio(self, image: str, **options: Any) -> dict[str, Any]:
+        """A Label Studio task with these poses as its pre-annotation; see `calipose.connectors.to_label_studio`."""
+        from calipose.connectors import to_label_studio
+
+        return to_label_studio(self, image, **options)
+
+    def to_cvat(self, name: str, image_id: int = 0, **options: Any) -> str:
+        """A "CVAT for images 1.1" file of one picture; see `calipose.connectors.to_cvat`."""
+        from calipose.connectors import to_cvat
+
+        return to_cvat(self, name, image_id, **options)
+
+    def save(self, path: str | Path) -> None:
+        """Write the poses as .json, .jsonl or .csv; see `calipose.connectors.save`."""
+        from calipose.connectors import save
+
+        save(self, path)
+
+    def plot(self, picture: Picture, **options: Any) -> Picture:
+        """A copy of the picture with the poses drawn in; see `calipose.draw.draw_poses` for the options."""
+        from calipose.draw import draw_poses
+
+        return draw_poses(picture, self, **options)
