@@ -1,5 +1,7 @@
 """Drawing: what is painted, where, and what stays untouched."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -84,12 +86,34 @@ def test_the_score_is_inside_the_picture_and_readable(points):
     assert len(label) > 150  # as a whole, also at the edges
 
 
+def test_a_filled_pose_is_dashed_and_has_no_score():
+    seen, filled = cross(), replace(cross(), filled=np.array([True]))
+    at = [(x, 100) for x in range(30, 131)]  # along the limb between the hands
+    share = [
+        np.mean([tuple(draw_poses(grey(), poses, show_scores=False)[y, x]) == MIDDLE for x, y in at])
+        for poses in (seen, filled)
+    ]
+    assert share[0] == 1
+    assert 0.3 < share[1] < 0.8
+    assert (draw_poses(grey(), filled) == draw_poses(grey(), filled, show_scores=False)).all()
+    named = replace(filled, track_ids=np.array([7]))
+    assert (draw_poses(grey(), named) != draw_poses(grey(), named, show_scores=False)).any()
+
+
+def test_the_label_has_the_track_id():
+    label_widths = []
+    for poses in (cross(), replace(cross(), track_ids=np.array([7])), replace(cross(), track_ids=np.array([123]))):
+        label = (draw_poses(grey(), poses) != draw_poses(grey(), poses, show_scores=False)).any(-1)
+        label_widths.append(np.ptp(np.nonzero(label)[1]))
+    assert label_widths == sorted(set(label_widths))
+
+
 @pytest.mark.parametrize("size", [(4, 3), (1, 1), (60, 45), (4000, 2600)])
 def test_all_sizes_of_pictures(size):
     width, height = size
     rng = np.random.default_rng(0)
     points = rng.uniform(-0.2, 1.2, (12, 17, 2)) * size
-    poses = Poses(points, rng.uniform(size=12), size, rng.uniform(size=(12, 17)))
+    poses = Poses(points, rng.uniform(size=12), size, rng.uniform(size=(12, 17)), filled=np.arange(12) % 2)
     drawn = draw_poses(grey(height, width), poses, min_keypoint_score=0.3, queries_img=points + 1)
     assert drawn.shape == (height, width, 3)
     assert (drawn != GREY).any()

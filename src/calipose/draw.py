@@ -34,6 +34,7 @@ INK: Colour = (245, 245, 245)
 
 SHIFT = 4  # OpenCV draws at 1/16 pixel
 FARTHEST = 100_000  # pixels; joints beyond are drawn there, so that OpenCV's integers hold them
+MOST_DASHES = 200  # of a limb, however far outside of the picture it ends
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 FONT_HEIGHT = 21.0  # pixels of a digit at scale 1
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -52,6 +53,7 @@ def draw_poses(
 
     Poses below `min_score` are left out, as are joints below `min_keypoint_score` where the poses carry
     scores of joints. `queries_img` `(p, k, 2)` are drawn as yellow rings. The best pose lies on top.
+    A pose that a tracker filled in is dashed, without a score: nobody saw it in this picture.
 
     Raises:
         InputError: not an RGB picture, or queries whose shape is not that of the keypoints.
@@ -73,15 +75,19 @@ def draw_poses(
         points = poses.keypoints_img[p].clip(-FARTHEST, FARTHEST)
         low, high = points[shown].min(0), points[shown].max(0)
         width = _line_width(float(np.hypot(*(high - low))), drawn)
-        _draw_person(drawn, points, shown, poses.skeleton, sides, width)
+        filled = poses.filled is not None and bool(poses.filled[p])
+        _draw_person(drawn, points, shown, poses.skeleton, sides, width, filled)
         if queries is not None:
             for query in queries[p, shown].clip(-FARTHEST, FARTHEST):
                 _ring(drawn, query, 1.3 * width + 1.5, QUERY, max(1.0, 0.4 * width))
-        labels.append((poses.scores[p], low, high, width))
+        track = "" if poses.track_ids is None else f"#{poses.track_ids[p]}"
+        labels.append((f"{track}  {'' if filled else f'{poses.scores[p]:.2f}'}".strip(), low, high, width))
     if show_scores:
         placed: list[Box] = []
-        for score, low, high, width in reversed(labels):
-            _draw_label(drawn, f"{score:.2f}", low, high, width, placed)
+        for text, low, high, width in reversed(labels):
+            if not text:
+                continue
+            _draw_label(drawn, text, low, high, width, placed)
     return drawn
 
 
@@ -213,21 +219,37 @@ def _ring(picture: Picture, centre: Any, radius: float, colour: Colour, width: f
 
 
 def _draw_person(
-    picture: Picture, points: Any, shown: Any, skeleton: Skeleton, sides: list[Colour], width: float
+    picture: Picture, points: Any, shown: Any, skeleton: Skeleton, sides: list[Colour], width: float, filled: bool
 ) -> None:
+    """Limbs and joints; those of a filled pose are dashed and hollow."""
     limbs = [(a, b) for a, b in skeleton.limbs if shown[a] and shown[b]]
+    pieces = [(points[a], points[b]) for a, b in limbs]
     casing = width + max(1.0, 0.5 * width)
-    for a, b in limbs:
-        _line(picture, points[a], points[b], CASING, casing)
-    for a, b in limbs:
+    for start, end in pieces:
+        for a, b in _dashes(start, end, width) if filled else [(start, end)]:
+            _line(picture, a, b, CASING, casing)
+    for limb, (start, end) in zip(limbs, pieces, strict=True):
         # A limb from side to side is of the middle; one from the middle to a side is of that side.
-        found = {sides[a], sides[b]} - {MIDDLE}
-        _line(picture, points[a], points[b], found.pop() if len(found) == 1 else MIDDLE, width)
+        found = {sides[joint] for joint in limb} - {MIDDLE}
+        colour = found.pop() if len(found) == 1 else MIDDLE
+        for a, b in _dashes(start, end, width) if filled else [(start, end)]:
+            _line(picture, a, b, colour, width)
     radius = 0.85 * width + 0.6
     for i in np.flatnonzero(shown):
+        if filled:
+            _ring(picture, points[i], radius, sides[i], max(1.0, 0.4 * width))
+            continue
         if width >= 1.5:
             _disc(picture, points[i], radius + max(0.7, 0.25 * width), OUTLINE)
         _disc(picture, points[i], radius, sides[i])
+
+
+def _dashes(start: Any, end: Any, width: float) -> list[tuple[Any, Any]]:
+    """Pieces of a line, with gaps that its thickness leaves open."""
+    number = int(np.clip(np.hypot(*(end - start)) / (5.5 * width), 1, MOST_DASHES))
+    edges = np.linspace(0, 1, 2 * number + 2)[1:-1]  # a gap at either end, too: the joints are there
+    at = start + (end - start) * edges[:, None]
+    return list(zip(at[::2], at[1::2], strict=True))
 
 
 def _text_width(text: str, height: float) -> int:

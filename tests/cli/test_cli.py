@@ -4,18 +4,14 @@ import importlib
 import json
 import re
 from pathlib import Path
-from typing import Any
 
-import cv2
 import pytest
 from typer.testing import CliRunner, Result
 
 import calipose
 from calipose.cli import app
 from calipose.cli.common import open_predictor
-from calipose.cli.predict import drawn_names
 from calipose.data.drawn import EASY, write_drawn_data
-from calipose.errors import InputError
 from calipose.images import read_picture
 from calipose.recipe import load_recipe
 
@@ -100,90 +96,28 @@ def test_evaluate_shows_figures_and_writes_results_unrounded(folder: Path, tmp_p
     assert any(len(str(entry["keypoints"][0])) > 12 for entry in results)
 
 
-def test_predict_draws_and_writes(folder: Path, tmp_path: Path) -> None:
-    pictures = folder / "people" / "images"
-    png = tmp_path / "000001.png"
-    cv2.imwrite(str(png), cv2.imread(str(pictures / "000001.jpg")))
-    twin = tmp_path / "000002.jpg"
-    twin.write_bytes((pictures / "000002.jpg").read_bytes())
-    out = tmp_path / "drawn"
-    done = call("predict", folder / "run", pictures, png, twin, png, "--out", out, "--min-score", 0, "--queries", "-v")
-    assert done.exit_code == 0, done.output
-    names = {f"{i:06d}.jpg" for i in range(1, 7)} | {"000001.png", "000002-2.jpg"}
-    assert {file.name for file in out.iterdir()} == names | {"poses.json"}
-    entries = json.loads((out / "poses.json").read_text())
-    assert [Path(entry["file"]).name for entry in entries][-2:] == ["000001.png", "000002.jpg"]
-    assert {entry["drawn"] for entry in entries} == names
-    assert all(pose["score"] >= 0 for entry in entries for pose in entry["poses"])
-    assert read_picture(out / "000001.png").shape == (48, 64, 3)
-
-
-def test_predict_skips_what_it_cannot_read(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "bad.jpg").write_text("no picture")
-    good = folder / "people" / "images" / "000001.jpg"
-    done = call("predict", folder / "run", tmp_path / "bad.jpg", good, tmp_path / "none.jpg", "--out", tmp_path / "d")
-    assert done.exit_code == 1
-    assert "bad.jpg cannot be decoded" in words(done)
-    assert "none.jpg cannot be read" in words(done)
-    assert "2 of 3 pictures" in words(done)
-    assert [entry["file"] for entry in json.loads((tmp_path / "d" / "poses.json").read_text())] == [str(good)]
-
-
-def test_drawings_never_overwrite_anything() -> None:
-    sources = [Path("a/x.jpg"), Path("b/X.jpeg"), Path("a/x-2.jpg"), Path("a/x.png")]
-    names = [path.name for path in drawn_names(sources, Path("out")).values()]
-    assert len({name.lower() for name in names}) == 4
-    with pytest.raises(InputError, match="overwrite"):
-        drawn_names([Path("a/x.jpg")], Path("a"))
-
-
-def test_predict_overwrites_only_its_own_drawings(folder: Path, tmp_path: Path) -> None:
-    pictures, out = folder / "people" / "images", tmp_path / "out"
-    out.mkdir()
-    (out / "000002.jpg").write_text("mine")
-    arguments = ("predict", folder / "run", pictures, "--out", out, "-q")
-    done = call(*arguments)
-    assert done.exit_code == 1
-    assert "000002.jpg is there already" in words(done)
-    assert [file.name for file in out.iterdir()] == ["000002.jpg"]
-    (out / "000002.jpg").unlink()
-    for _ in range(2):  # the second replaces the first
-        assert call(*arguments).exit_code == 0
-    (out / "poses.json").write_text('[{"image_id": 3}]')
-    done = call(*arguments)
-    assert done.exit_code == 1
-    assert "poses.json is not from calipose predict" in words(done)
-
-
-def test_an_interrupted_prediction_keeps_its_poses(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = importlib.import_module("calipose.cli.predict")
-    whole, left = module.predict_file, [2]
-
-    def interrupted(*arguments: Any) -> Any:
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        return whole(*arguments)
-
-    monkeypatch.setattr(module, "predict_file", interrupted)
-    done = call("predict", folder / "run", folder / "people" / "images", "--out", tmp_path)
-    assert done.exit_code != 0
-    entries = json.loads((tmp_path / "poses.json").read_text())
-    assert [entry["drawn"] for entry in entries] == ["000001.jpg", "000002.jpg"]
-
-
 @pytest.mark.parametrize(("min_score", "threshold"), [(0.3, -1.0), (-2.0, -2.0)])  # the recipe's is -1
 def test_a_lower_min_score_lowers_the_threshold(folder: Path, min_score: float, threshold: float) -> None:
     assert open_predictor(folder / "run", "cpu", False, None, min_score).settings.score_threshold == threshold
+
+
+def test_predict_draws_queries(folder: Path, tmp_path: Path) -> None:
+    pictures, out = folder / "people" / "images", tmp_path / "drawn"
+    options = ("--min-score", 0, "--threads", 1, "--save", "coco")
+    for more in ((), ("--queries",), ("--batch-size", 4), ("--flip", "--short-side", 96, "--device", "cpu")):
+        done = call("predict", pictures, "--model", folder / "run", "--out", out, *options, *more)
+        assert done.exit_code == 0, done.output
+    assert {file.name for file in out.iterdir()} == {f"{i:06d}.jpg" for i in range(1, 7)} | {
+        "poses.jsonl", "results.json"
+    }  # fmt: skip
+    assert read_picture(out / "000001.jpg").shape == (48, 64, 3)
 
 
 def test_queries_need_kqe(folder: Path, tmp_path: Path) -> None:
     people, run = folder / "people", tmp_path / "run"
     plain = ("--set", "method.kqe=false", "--set", "method.pose_query=none", "--set", "epochs=1", "-q")
     assert call("train", folder / "tiny.toml", "--data", people, "--out", run, *plain).exit_code == 0
-    done = call("predict", run, people / "images", "--out", tmp_path / "d", "--queries")
+    done = call("predict", people / "images", "--model", run, "--out", tmp_path / "d", "--queries")
     assert done.exit_code == 1
     assert "no keypoint queries" in words(done)
 
@@ -229,11 +163,11 @@ def test_demo_replaces_only_a_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("train RECIPE --data DATA --out x --init none", 1, "none: no such checkpoint"),
         ("train RECIPE --data DATA --out x --skeleton none.json", 1, "none.json"),
         ("evaluate none --data DATA", 1, "none: no such checkpoint"),
+        ("predict DATA/images --model none --out x", 1, "none"),
+        ("predict DATA --model RUN --out x", 1, "no pictures or videos in this folder"),
+        ("predict DATA/images --model RUN --out DATA/images", 1, "overwrite"),
         ("evaluate RUN --data nowhere", 1, "nowhere"),
         ("evaluate RUN --data DATA --device gpu", 1, "device 'gpu'"),
-        ("predict none DATA/images --out x", 1, "none: no such checkpoint"),
-        ("predict RUN DATA --out x", 1, "no pictures in this folder"),
-        ("predict RUN DATA/images --out DATA/images", 1, "overwrite"),
         ("info nothing", 1, "no recipe 'nothing'"),
         ("draw-data DATA", 1, "exists already"),
         ("draw-data x --size 64", 1, "width x height"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -34,8 +36,8 @@ def _version(wanted: bool) -> None:
 
 @app.callback(
     epilog=examples(
+        "calipose predict photo.jpg",
         "calipose demo",
-        "calipose predict runs/demo/run photo.jpg --out drawn",
     )
 )
 def _calipose(
@@ -62,8 +64,14 @@ app.command(
 )(evaluate)
 app.command(
     epilog=examples(
-        "calipose predict runs/first photo.jpg --out drawn",
-        "calipose predict runs/first holiday/ more/*.png --out drawn --min-score 0.5 --queries",
+        "calipose predict photo.jpg",
+        "calipose predict holiday/ '*.png' --out drawn --min-score 0.5 --save csv",
+        "calipose predict holiday/ '*.png' --out drawn --resume",
+        "calipose predict dance.mp4 --smooth",
+        "calipose predict webcam:0",
+        "calipose predict https://example.org/team.jpg",
+        "calipose predict holiday/ --out - | jq '.poses[].score'",
+        "calipose predict photo.jpg --model runs/first --queries",
     )
 )(predict)
 app.command(epilog=examples("calipose export runs/first poses.onnx"))(export)
@@ -76,4 +84,6 @@ app.command(epilog=examples("calipose demo", "calipose demo --out runs/longer --
 
 def main() -> None:
     """Run the command line; `calipose` and `python -m calipose` come here."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be text; they come out as they are
     app(prog_name="calipose")

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn, track
+from rich.progress import Progress as Bar
+from rich.text import Text
 from typer.core import TyperGroup
 
-from calipose.errors import CaliposeError, InputError
+from calipose.errors import CaliposeError
 
 if TYPE_CHECKING:
     from calipose.predictor import Predictor
@@ -20,6 +26,7 @@ if TYPE_CHECKING:
 out = Console(highlight=False)  # what was asked for
 err = Console(stderr=True, highlight=False)  # how it goes, and what went wrong
 
+LINE_SECONDS = 30.0  # between progress lines where there is no terminal to draw a bar on
 TORCH_PARTS = {"torch", "accelerate", "safetensors"}
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
@@ -71,39 +78,148 @@ def progress_over(what: str, quiet: bool) -> Callable[[list[Any]], Iterable[Any]
     return over
 
 
-def choose_device(name: str) -> str:
-    """The device of that name; an empty name takes a GPU where there is one.
+class Progress:
+    """How far a prediction is: a bar on a terminal, a line now and then elsewhere; on standard error, or nowhere.
 
-    Raises:
-        InputError: there is no such device.
+    Args:
+        total: pictures and frames to come, as far as known; None where there is no end.
+        quiet: show nothing.
+        bar: a bar may be drawn if standard error is a terminal.
     """
-    import torch
 
-    if not name:
-        return "cuda" if torch.cuda.is_available() else "cpu"
+    def __init__(self, total: int | None, quiet: bool = False, bar: bool = True) -> None:
+        self.completed, self.total, self._quiet = 0, total, quiet
+        self._begun = self._said = time.monotonic()
+        self._bar: Bar | None = None
+        if bar and not quiet and err.is_terminal:
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                _RateColumn(),
+                TimeRemainingColumn(compact=True),
+                TextColumn("left"),
+            )
+            self._bar = Bar(*columns, console=err, transient=True, redirect_stdout=False)
+            self._task = self._bar.add_task("", total=total)
+
+    def name(self, text: str) -> None:
+        """Say what is being read."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=text if len(text) <= 24 else f"...{text[-21:]}")
+
+    def say(self, message: str) -> None:
+        """`say`, but above the bar where there is one on the same terminal."""
+        if self._bar is not None and out.is_terminal:
+            err.print(message, markup=False, soft_wrap=True)
+        else:
+            say(message)
+
+    def advance(self, more: int = 1) -> None:
+        """So many more pictures or frames are done."""
+        self.completed += more
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.completed)
+        elif not self._quiet and time.monotonic() - self._said > LINE_SECONDS:
+            self._said = time.monotonic()
+            speed = self.completed / (self._said - self._begun)
+            whole = "" if self.total is None else f"/{self.total}"
+            left = "" if self.total is None else f"  {_duration((self.total - self.completed) / speed)} left"
+            err.print(f"{self.completed}{whole}  {_rate(speed)}{left}", markup=False, soft_wrap=True)
+
+    def expect(self, more: int) -> None:
+        """So many more are to come than was thought, or fewer."""
+        if self.total is not None and more:
+            self.total = max(self.total + more, self.completed)
+            if self._bar is not None:
+                self._bar.update(self._task, total=self.total)
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._begun
+
+    def __enter__(self) -> Progress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+class _RateColumn(ProgressColumn):
+    """Pictures a second, over the last half minute."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else _rate(task.speed), style="progress.data.speed")
+
+
+def _rate(speed: float) -> str:
+    """Pictures a second in words."""
+    return f"{speed:.1f} pictures/s" if speed < 100 else f"{speed:.0f} pictures/s"
+
+
+def _duration(seconds: float) -> str:
+    """A time to wait, about."""
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{max(0.0, seconds):.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+@contextmanager
+def stop_requests(answer: str) -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C into a request that the block asks for, and answers; a second Ctrl-C is hard."""
+    asked = answered = False
+
+    def ask(number: int, _: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    def stopped() -> bool:
+        nonlocal answered
+        if asked and not answered:
+            answered = True
+            err.print(answer, style="yellow", markup=False, soft_wrap=True)
+        return asked
+
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError):  # torch without CUDA asserts
-        raise InputError(f"device '{name}' cannot be used: name cpu, or cuda where torch finds a GPU") from None
-    return name
+        before = signal.signal(signal.SIGINT, ask)
+    except ValueError:  # not in the main thread: nobody sends signals there
+        yield lambda: False
+        return
+    try:
+        yield stopped
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def open_predictor(
-    checkpoint: Path, device: str, flip: bool, short_side: int | None, min_score: float = math.inf
+    model: str | Path,
+    device: str = "",
+    flip: bool = False,
+    short_side: int | None = None,
+    min_score: float = math.inf,
+    providers: list[str] | None = None,
+    threads: int = 0,
 ) -> Predictor:
-    """Predictor of a checkpoint (or run folder) with its recipe's settings, but for what is asked.
+    """Predictor of a model with its own settings, but for what is asked.
 
-    Poses of `min_score` are wished for, so the recipe's threshold is lowered where it is higher.
+    Poses of `min_score` are wished for, so the model's threshold is lowered where it is higher.
     """
     import msgspec
 
     from calipose.predictor import Predictor
 
-    predictor = Predictor.from_checkpoint(checkpoint, choose_device(device))
-    settings = msgspec.structs.replace(
+    predictor = Predictor(model, device=device, providers=providers, threads=threads)
+    predictor.settings = msgspec.structs.replace(
         predictor.settings,
         flip=flip or predictor.settings.flip,
         short_side=short_side or predictor.settings.short_side,
         score_threshold=min(predictor.settings.score_threshold, min_score),
     )
-    return Predictor(predictor.backend, settings)
+    return predictor

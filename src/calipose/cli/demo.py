@@ -11,14 +11,15 @@ import typer
 
 from calipose.cli.common import err, open_predictor, out, progress_over, say
 from calipose.cli.evaluate import figures_table
-from calipose.cli.predict import predict_file
-from calipose.cli.train import run_training, sample_sheet
+from calipose.cli.train import SHOWN_SCORE, run_training, sample_sheet
 from calipose.data.drawn import EASY, write_drawn_data
 from calipose.data.locate import read_data
-from calipose.draw import save_picture
+from calipose.draw import draw_poses, save_picture
 from calipose.errors import CaliposeError, InputError
 from calipose.evaluation.run import evaluate_predictor, save_results
+from calipose.images import read_picture
 from calipose.recipe import Recipe, load_recipe
+from calipose.writers import Journal
 
 if TYPE_CHECKING:
     from calipose.evaluation.ap import AveragePrecision
@@ -46,7 +47,7 @@ def demo(
     figures, quality = run_demo(folder, train_images, UNSEEN_PICTURES, load_recipe("drawn"))
     out.print(figures_table(figures, quality))
     say(f"unseen pictures with the poses found: {folder / 'contact_sheet.jpg'}, each in {folder / 'pictures'}")
-    say(f"network: {folder / 'run'}; poses: {folder / 'poses.json'}")
+    say(f"network: {folder / 'run'}; poses: {folder / 'poses.jsonl'}")
     if not figures.ap50 >= LEAST_AP50:
         raise CaliposeError(f"AP50 on the unseen pictures is {figures.ap50:.3f}; a sound network has {LEAST_AP50} here")
 
@@ -76,8 +77,12 @@ def run_demo(
     save_results(folder / "results.json", results)
     (folder / "pictures").mkdir()
     files = sorted(pictures.iterdir())
-    found = [predict_file(predictor, file, folder / "pictures" / file.name, 0.3, False) for file in files]
-    save_results(folder / "poses.json", found)
+    with Journal(folder / "poses.jsonl") as journal:
+        for file in files:
+            picture = read_picture(file)
+            poses = predictor.predict(picture).above(SHOWN_SCORE)
+            journal.add(str(file), f"pictures/{file.name}", poses)
+            save_picture(folder / "pictures" / file.name, draw_poses(picture, poses))
     save_picture(folder / "contact_sheet.jpg", sample_sheet(predictor, files[:SHEET_PICTURES], columns=6))
     return figures, quality
 

@@ -1,155 +1,246 @@
-"""`calipose predict`: poses in pictures, drawn and as JSON."""
+"""`calipose predict`: poses in pictures and videos, drawn and written."""
 
 from __future__ import annotations
 
-import json
+import os
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from calipose.cli.common import (
-    Device,
-    Flip,
-    Quiet,
-    ShortSide,
-    err,
-    open_predictor,
-    progress_over,
-    say,
-    say_error,
-)
-from calipose.draw import SUFFIXES, draw_poses, save_picture
-from calipose.errors import InputError, PictureError
-from calipose.evaluation.run import save_results
-from calipose.images import read_picture
+from calipose.cli.common import err, open_predictor, say_error, stop_requests
+from calipose.cli.prediction_run import PredictionRun
+from calipose.output_folder import FILES, OutputFolder
+from calipose.prediction import FindOptions
+from calipose.sources import Source, find_sources
 
-if TYPE_CHECKING:
-    from calipose.predictor import Predictor
+INPUT, OUTPUT, POSES = "What goes in", "What comes out", "Poses"
+VIDEOS, MODEL, MESSAGES = "Videos and webcams", "Model", "Messages"
+DEFAULT_OUT = "calipose-out"
 
-POSES = "poses.json"
+
+class Format(StrEnum):
+    """What `--out -` writes."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    COCO = "coco"
+
+
+class Saved(StrEnum):
+    """What `--save` writes; keys of `calipose.output_folder.FORMATS`."""
+
+    CSV = "csv"
+    COCO = "coco"
+    LABEL_STUDIO = "label-studio"
+    CVAT = "cvat"
 
 
 def predict(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .safetensors file, or a run folder.")],
-    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="Pictures, or folders of them.")],
-    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the drawn pictures and poses.json.")],
-    min_score: Annotated[float, typer.Option(min=0, max=1, help="Poses below are neither drawn nor written.")] = 0.3,
-    flip: Flip = False,
-    short_side: ShortSide = None,
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE",
+            help="Pictures, videos, folders of them, patterns ('holiday/*.jpg'), http(s) URLs of pictures, webcam:0.",
+        ),
+    ],
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Also take the folders in folders.", rich_help_panel=INPUT)
+    ] = False,
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Folder for the drawings and poses.jsonl. With - the poses go to standard output, nothing is drawn.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = DEFAULT_OUT,
+    draw: Annotated[
+        bool,
+        typer.Option(
+            "--draw/--no-draw", help="Draw the poses into copies of pictures and videos.", rich_help_panel=OUTPUT
+        ),
+    ] = True,
+    formats: Annotated[
+        list[Saved] | None,
+        typer.Option(
+            "--save",
+            metavar="FORMAT",
+            help="csv, coco, label-studio or cvat: also write poses.csv, results.json, label_studio.json, cvat.xml. "
+            "May be repeated.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    stream_format: Annotated[
+        Format,
+        typer.Option(
+            "--format", metavar="FORMAT", help="What --out - writes: jsonl, csv or coco.", rich_help_panel=OUTPUT
+        ),
+    ] = Format.JSONL,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Skip what is complete in DIR already, and go on.", rich_help_panel=OUTPUT),
+    ] = False,
+    min_score: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, metavar="SCORE", help="Poses below are neither drawn nor written.", rich_help_panel=POSES
+        ),
+    ] = 0.3,
+    min_joint_score: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="SCORE",
+            help="Joints below are not drawn, if the model scores joints.",
+            rich_help_panel=POSES,
+        ),
+    ] = 0.0,
     queries: Annotated[
         bool,
-        typer.Option("--queries", help="Draw the keypoint queries as yellow circles (the paper's Figure 2)."),
+        typer.Option(
+            "--queries",
+            help="Draw the keypoint queries as yellow circles (the paper's Figure 2).",
+            rich_help_panel=POSES,
+        ),
     ] = False,
-    device: Device = "",
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="One line a picture.")] = False,
-    quiet: Quiet = False,
+    flip: Annotated[
+        bool,
+        typer.Option(
+            "--flip",
+            help="Average with the mirrored picture: twice the time; not of a .onnx file.",
+            rich_help_panel=POSES,
+        ),
+    ] = False,
+    short_side: Annotated[
+        int | None,
+        typer.Option(
+            min=32,
+            metavar="PIXELS",
+            help="Pixels of a picture's short side in the network; more finds smaller people. By default the model's.",
+            rich_help_panel=POSES,
+        ),
+    ] = None,
+    track: Annotated[
+        bool | None,
+        typer.Option(
+            "--track/--no-track",
+            help="Follow people: ids that stay, short gaps filled (dashed), weaker poses kept where a person was just "
+            "before. On by default.",
+            show_default=False,
+            rich_help_panel=VIDEOS,
+        ),
+    ] = None,
+    smooth: Annotated[
+        bool, typer.Option("--smooth", help="Smooth the coordinates of people followed.", rich_help_panel=VIDEOS)
+    ] = False,
+    every: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Take every Nth frame only.", rich_help_panel=VIDEOS)
+    ] = 1,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="FILE",
+            help="A .onnx file, a .safetensors file or a run folder; by default the model that comes with Calipose.",
+            show_default=False,
+            rich_help_panel=MODEL,
+        ),
+    ] = "default",
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="cpu, cuda, cuda:1, ...; by default a GPU where there is one.",
+            show_default=False,
+            rich_help_panel=MODEL,
+        ),
+    ] = "",
+    providers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--provider",
+            metavar="NAME",
+            help="Of a .onnx file: cuda or another provider of ONNX Runtime; may be repeated, best first.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    threads: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Of a .onnx file: threads; 0: ONNX Runtime's choice.", rich_help_panel=MODEL
+        ),
+    ] = 0,
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Pictures of equal size that go through the network together; faster on a GPU.",
+            rich_help_panel=MODEL,
+        ),
+    ] = 1,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="A line for each picture, however many.", rich_help_panel=MESSAGES)
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors.", rich_help_panel=MESSAGES)] = False,
 ) -> None:
-    """Find the poses in pictures: a drawn picture each, and all poses in poses.json.
+    """Find the poses in pictures and videos, draw them, and write them to poses.jsonl.
 
-    Pictures that cannot be read are skipped and listed at the end; the exit code is then 1.
-    Nothing is overwritten in DIR but the drawings of an earlier prediction.
+    What cannot be read is passed over and listed at the end, with exit code 1.
+    Ctrl-C stops after the running picture; --resume goes on there.
+    Nothing in DIR is replaced but what was made of the same SOURCE before.
     """
-    sources = find_pictures(pictures)
-    drawn = drawn_names(sources, folder)
-    predictor = open_predictor(checkpoint, device, flip, short_side, min_score)
-    folder.mkdir(parents=True, exist_ok=True)
-    found: list[dict[str, Any]] = []
-    unreadable: list[PictureError] = []
-    try:
-        for source in progress_over("Predicting", quiet or verbose)(sources):
-            try:
-                found.append(predict_file(predictor, source, drawn[source], min_score, queries))
-            except PictureError as error:
-                unreadable.append(error)
-            else:
-                if verbose:
-                    scores = " ".join(f"{pose['score']:.2f}" for pose in found[-1]["poses"])
-                    say(f"{source}: {len(found[-1]['poses'])} poses  {scores}")
-    finally:
-        if found:  # an interruption loses none of them, and an early one not those of an earlier prediction
-            save_results(folder / POSES, found)
-    if found and not quiet:
-        number = sum(len(entry["poses"]) for entry in found)
-        say(f"{number} poses of score >= {min_score} in {len(found)} pictures: {folder / POSES}")
-    if unreadable:
-        for problem in unreadable:
-            say_error(str(problem))
-        err.print(f"{len(unreadable)} of {len(sources)} pictures could not be read", style="red")
-        raise typer.Exit(1)
+    to_stdout = out == "-"
+    if queries and track:
+        raise typer.BadParameter("--queries are those of the network, not of people followed: leave out --track")
+    if queries and (to_stdout or not draw):
+        raise typer.BadParameter("--queries are only drawn, and nothing is drawn here")
+    if to_stdout and (formats or resume):
+        raise typer.BadParameter("--save and --resume need a folder as --out; --format says what --out - writes")
+    if not to_stdout and stream_format is not Format.JSONL:
+        raise typer.BadParameter(f"--format is for --out -; for a folder: --save {stream_format}")
+
+    sources = find_sources(*what, recursive=recursive)
+    if recursive and not to_stdout:
+        sources = outside(Path(out), sources)
+    options = FindOptions(
+        min_score=min_score,
+        batch_size=batch_size,
+        queries=queries,
+        track=not queries if track is None else track,
+        smooth=smooth,
+        every=every,
+    )
+    folder = None
+    if not to_stdout:
+        wished = [saved.value for saved in dict.fromkeys(formats or [])]
+        folder = OutputFolder(Path(out), sources, resume=resume, draw=draw, formats=wished)
+    predictor = open_predictor(model, device, flip, short_side, min_score, providers, threads)
+    with stop_requests("stopping; Ctrl-C again stops at once") as stopped:
+        run = PredictionRun(predictor, sources, options, stopped, quiet=quiet, verbose=verbose)
+        if folder is None:
+            run.to_stdout(stream_format.value)
+        else:
+            run.to_folder(folder, min_joint_score)
+    if run.stopped_early:
+        again = "" if to_stdout else "; the same command with --resume goes on"
+        err.print(f"stopped: {run.done} of {len(sources)} done{again}", style="yellow", markup=False, soft_wrap=True)
+    for problem in run.broken:
+        say_error(str(problem))
+    if run.broken:
+        err.print(f"{len(run.broken)} of {len(sources)} could not be read", style="red", markup=False)
+    if run.stopped_early or run.broken:
+        raise typer.Exit(130 if run.stopped_early else 1)
 
 
-def predict_file(predictor: Predictor, source: Path, drawn: Path, min_score: float, queries: bool) -> dict[str, Any]:
-    """Find the poses of one picture and draw them to `drawn`; the picture's entry of poses.json.
-
-    Raises:
-        PictureError: the picture cannot be read.
-        InputError: queries are wished, but the network has none; or `drawn` cannot be written.
-    """
-    picture = read_picture(source)
-    poses, queries_img = predictor.predict_with_queries(picture)
-    if queries and queries_img is None:
-        raise InputError("--queries: this network was trained with method.kqe = false; it has no keypoint queries")
-    rings = queries_img if queries else None
-    save_picture(drawn, draw_poses(picture, poses, min_score=min_score, queries_img=rings))
-    return {"file": str(source), "drawn": drawn.name, **poses.above(min_score).to_dict()}
-
-
-def find_pictures(sources: list[Path]) -> list[Path]:
-    """The named files, and the pictures that lie directly in the named folders, each once.
-
-    Raises:
-        InputError: a folder without pictures.
-    """
-    found: dict[Path, Path] = {}
-    for source in sources:
-        files = [source]
-        if source.is_dir():
-            files = sorted(file for file in source.iterdir() if file.suffix.lower() in SUFFIXES)
-            if not files:
-                raise InputError(f"{source}: no pictures in this folder ({' '.join(SUFFIXES)})")
-        for file in files:
-            found.setdefault(file.resolve(), file)
-    return list(found.values())
-
-
-def drawn_names(sources: list[Path], folder: Path) -> dict[Path, Path]:
-    """Where each picture's drawing goes: its own stem, .png for a .png and .jpg for all others.
-
-    Of equal names the later ones are numbered.
-
-    Raises:
-        InputError: a drawing would overwrite a file that is no drawing of an earlier prediction.
-    """
-    names: dict[Path, Path] = {}
-    taken: set[str] = set()
-    ours = earlier_drawings(folder)
-    originals = {source.resolve() for source in sources}
-    for source in sources:
-        suffix = ".png" if source.suffix.lower() == ".png" else ".jpg"
-        name, number = source.stem + suffix, 1
-        while name.lower() in taken:  # some file systems do not tell A.jpg from a.jpg
-            number += 1
-            name = f"{source.stem}-{number}{suffix}"
-        taken.add(name.lower())
-        names[source] = folder / name
-        if names[source].resolve() in originals:
-            raise InputError(f"--out {folder}: {name} would overwrite the picture itself; name another folder")
-        if names[source].exists() and name not in ours:
-            raise InputError(f"--out {folder}: {name} is there already, and not listed in {POSES}; name another folder")
-    return names
-
-
-def earlier_drawings(folder: Path) -> set[str]:
-    """Names of the drawings that the folder's poses.json lists; none where there is no poses.json.
-
-    Raises:
-        InputError: a file of that name is not from an earlier prediction.
-    """
-    file = folder / POSES
-    if not file.exists():
-        return set()
-    try:
-        return {str(entry["drawn"]) for entry in json.loads(file.read_text(encoding="utf-8"))}
-    except (OSError, ValueError, TypeError, KeyError):
-        raise InputError(f"--out {folder}: its {POSES} is not from calipose predict; name another folder") from None
+def outside(folder: Path, sources: list[Source]) -> list[Source]:
+    """The sources without those in a folder, unless all are there: drawings in DIR are not drawn again."""
+    place = Path(os.path.realpath(folder))  # not Path.resolve: it raises where links lead in a circle
+    inside = [source.kind in FILES and Path(os.path.realpath(source.value)).is_relative_to(place) for source in sources]
+    return sources if all(inside) else [source for source, lies in zip(sources, inside, strict=True) if not lies]

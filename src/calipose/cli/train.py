@@ -81,7 +81,7 @@ def train(
     result = run_training(chosen, learnt, run, validate=validate, resume=resume, initial=initial, quiet=quiet)
     if result is not None:
         say(f"trained in {result.minutes:.1f} min: {result.best or result.last}; everything is in {run}")
-        say(f"try it: calipose predict {run} PICTURE... --out drawn", "dim")
+        say(f"try it: calipose predict PICTURE... --model {run}", "dim")
 
 
 def run_training(
