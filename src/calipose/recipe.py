@@ -30,13 +30,14 @@ class BackboneSettings(_Strict, frozen=True):
     Attributes:
         name: as `calipose.model.backbone.build_backbone` knows it.
         weights: file or hub name of pretrained weights, or empty.
-        freeze: nothing; the batch norms (statistics and gains as loaded); or the whole backbone.
+        freeze: nothing; the batch norms (statistics and gains as loaded); also all that lies before a feature pyramid
+            (movenet's MobileNetV2, `body`), or of that only its strides 2 to 8 (`early`); or the whole backbone.
         lr_factor: the backbone's learning rate as a multiple of the head's.
     """
 
     name: str = "hrnet-w32"
     weights: str = ""
-    freeze: Literal["none", "norm", "all"] = "none"
+    freeze: Literal["none", "norm", "early", "body", "all"] = "none"
     lr_factor: PositiveFloat = 1.0
 
 
@@ -50,7 +51,9 @@ class LossSettings(_Strict, frozen=True):
         score_divisor: Eq. 3's sum is divided by the number of people, the sum of weights, or the number of cells.
         offset_unit: Eq. 6's errors in cells, or in units of the person's sqrt(area).
         offset_beta: where smooth L1 turns from squares to absolute values, in that unit.
-        score_weight, offset_weight: factors of the two losses.
+        score_weight, offset_weight, joint_weight: factors of the losses of score, offsets and joints' scores.
+        oks_weight: factor of 1 - OKS of Omega's cells as a further loss of the offsets (not in the paper): what the
+            evaluation asks for, but without a gradient far from the truth.
     """
 
     radius: PositiveFloat = 4.0
@@ -61,6 +64,8 @@ class LossSettings(_Strict, frozen=True):
     offset_beta: PositiveFloat = 1.0
     score_weight: NotNegative = 1.0
     offset_weight: NotNegative = 1.0
+    joint_weight: NotNegative = 1.0
+    oks_weight: NotNegative = 0.0
 
 
 class OptimSettings(_Strict, frozen=True):

@@ -24,7 +24,7 @@ def bilinear(maps: Tensor, positions: Tensor) -> Tensor:
 
 
 def dense_head(head: Head, branches: list[Tensor]) -> dict[str, Tensor]:
-    """Score (b, h, w), quality and D_ck (b, k, h w, 2) for every cell."""
+    """Score (b, h, w), quality, D_ck (b, k, h w, 2) and the joints' scores (b, k, h w) for every cell."""
     method, k, width = head.method, head.keypoints, head.method.keypoint_width
     size = branches[0].shape[-2:]
     general = torch.cat(
@@ -40,12 +40,17 @@ def dense_head(head: Head, branches: list[Tensor]) -> dict[str, Tensor]:
         out = conv.weight.shape[0] // k
         return features @ conv.weight[i * out : (i + 1) * out, :, 0, 0].T + conv.bias[i * out : (i + 1) * out]
 
-    queries, semantics, keypoints = [], [], []
+    queries, semantics, keypoints, joints = [], [], [], []
+
+    def end(moves: Tensor, start: Tensor) -> None:  # the layer's third output is the joint's score
+        keypoints.append(start + moves[..., :2])
+        joints.append(moves[..., 2:])
+
     for i in range(k):
         r = r_k[:, i * width : (i + 1) * width]
         here = r.flatten(2).transpose(1, 2)
         if not method.kqe:
-            keypoints.append(center + layer(head.center_to_keypoint, i, here))
+            end(layer(head.center_to_keypoint, i, here), center)
             continue
         query = center + layer(head.center_to_query, i, here)
         if method.semantic_points:
@@ -55,7 +60,7 @@ def dense_head(head: Head, branches: list[Tensor]) -> dict[str, Tensor]:
         else:
             points = query.unsqueeze(2)
         transformed = sum(bilinear(r, points[:, :, n]) for n in range(points.shape[2]))  # R'_k
-        keypoints.append(query + layer(head.query_to_keypoint, i, transformed))
+        end(layer(head.query_to_keypoint, i, transformed), query)
         queries.append(query)
         semantics += list(points.unbind(2))
     positions = {
@@ -74,6 +79,8 @@ def dense_head(head: Head, branches: list[Tensor]) -> dict[str, Tensor]:
         return (concatenated @ conv.weight[0, :, 0, 0] + conv.bias).view(b, h, w)
 
     result = {"displacement": torch.stack(keypoints, 1) - center.unsqueeze(1), "score": read_out(head.score)}
+    if method.joint_scores:
+        result["joints"] = torch.stack(joints, 1).squeeze(-1)
     if method.quality_branch:
         result["quality"] = read_out(head.quality)
     return result

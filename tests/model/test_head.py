@@ -5,16 +5,23 @@ import torch
 from dense_reference import dense_head
 
 from calipose.method import Method, valid_methods
-from calipose.model.head import Head
+from calipose.model.head import Head, semantic_start
 from calipose.model.sampling import all_cells, read_cells, sample_bilinear, sample_rows
 
-METHODS = [*valid_methods((0, 3)), Method(semantic_at="center", semantic_points=3)]
+METHODS = [
+    *valid_methods((0, 3)),
+    Method(semantic_at="center", semantic_points=3),
+    Method(joint_scores=True, semantic_points=3),
+    Method(joint_scores=True, semantic_points=3, pose_query="keypoint"),
+    Method(joint_scores=True, kqe=False, pose_query="keypoint"),
+]
 
 
 def name(method: Method) -> str:
     quality = "+quality" if method.quality_branch else ""
     kqe = f"kqe{method.semantic_points}" if method.kqe else "direct"
-    return f"{method.label}{quality}-{kqe}-{method.pose_query}-{method.semantic_at}"
+    joints = "-joints" if method.joint_scores else ""
+    return f"{method.label}{quality}-{kqe}-{method.pose_query}-{method.semantic_at}{joints}"
 
 
 def make(method: Method, dtype: torch.dtype, training: bool) -> tuple[Head, list[torch.Tensor]]:
@@ -44,7 +51,11 @@ def test_cheap_form_equals_dense_form(method: Method, training: bool) -> None:
             else:
                 maps = head(branches)
                 cells = all_cells(16, 24, 2, torch.device("cpu"))
-                result = {"displacement": head.displacements(maps, cells), "score": maps.score}
+                moves, joints = head.keypoints_at(maps, cells)
+                assert torch.equal(moves, head.displacements(maps, cells))
+                result = {"displacement": moves, "score": maps.score}
+                if joints is not None:
+                    result["joints"] = joints
                 if maps.quality is not None:
                     result["quality"] = maps.quality
             torch.manual_seed(1)
@@ -80,6 +91,21 @@ def test_sampling_at_whole_cells_and_between() -> None:
     read = sample_bilinear(maps, positions)
     assert torch.allclose(read[0, 0], torch.tensor([0.0, 11.0, 5.5, 8.0, 5.0]), atol=1e-5)
     assert read_cells(maps, torch.tensor([[[3, 2], [1, 0]]])).tolist() == [[[11.0, 1.0]]]
+
+
+@pytest.mark.parametrize("number", [0, 1, 3, 9, 15])
+def test_semantic_points_start_apart_around_the_query(number: int) -> None:
+    start = semantic_start(number)
+    assert start.shape == (number, 2)
+    assert (start.norm(dim=1) < 2).all()
+    apart = torch.cdist(start, start) + 9 * torch.eye(number)
+    assert number < 2 or apart.min() > 0.5
+    torch.manual_seed(0)
+    head = Head((8, 8, 8, 8), 17, Method(semantic_points=number))
+    maps = head([torch.randn(1, 8, 16 // s, 16 // s) for s in (1, 2, 4, 8)])
+    query, points = head._query_points(maps, torch.tensor([[[8, 8]]]))
+    if number:
+        assert (points - query.unsqueeze(-2) - start).abs().max() < 0.1
 
 
 def test_training_starts_with_queries_at_the_centre() -> None:

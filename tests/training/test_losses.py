@@ -32,7 +32,7 @@ def scene(settings: LossSettings, quality: bool = False) -> tuple[Output, Target
     at_cells = torch.stack([displacement[b, :, :, y[b], x[b]] for b in range(2)]).transpose(2, 3)
     score = torch.randn(2, 32, 32, dtype=torch.float64).requires_grad_()
     branch = torch.randn(2, 32, 32, dtype=torch.float64).requires_grad_() if quality else None
-    return Output(plain_maps(score, displacement, branch), at_cells.detach().requires_grad_()), targets
+    return Output(plain_maps(score, displacement, branch), at_cells.detach().requires_grad_(), None), targets
 
 
 @pytest.mark.parametrize("background", [0.1, 1.0, 0.0])
@@ -43,7 +43,7 @@ def test_score_loss_cell_by_cell(divisor: str, background: float) -> None:
     loss = all_losses(output, targets, Method(), settings, SIGMAS).score
     cell_oks = oks_of_cells(targets, output.displacements, SIGMAS)
     label = {
-        (b, *cell): float(cell_oks[b, i])
+        (b, *cell): float(cell_oks[b, i].detach())
         for b in range(2)
         for i, cell in enumerate(map(tuple, targets.cells[b].tolist()))
         if targets.inside[b, i]
@@ -141,9 +141,48 @@ def test_who_is_right_has_no_loss() -> None:
     maps = ideal_maps(targets)
     x, y = targets.cells.unbind(-1)
     at_cells = maps.displacement[0][:, :, y[0], x[0]].transpose(1, 2)[None]
-    losses = all_losses(Output(maps, at_cells), targets, Method(label="gaussian"), LossSettings(), SIGMAS).to_dict()
+    losses = all_losses(Output(maps, at_cells, None), targets, Method(label="gaussian"), LossSettings(), SIGMAS).to_dict()
     assert losses["mean_oks"] == pytest.approx(1.0, abs=1e-12)
     assert losses["total"] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_joints_scores_learn_their_own_term_of_the_oks() -> None:
+    output, targets = scene(LossSettings())
+    predicted = torch.rand(2, 17, targets.cells.shape[1], dtype=torch.float64).requires_grad_()
+    output = Output(output.maps, output.displacements, predicted)
+    method = Method(joint_scores=True)
+    loss = all_losses(output, targets, method, LossSettings(), SIGMAS).joint
+    total, number = 0.0, 0
+    for b in range(2):
+        for i, cell in enumerate(targets.cells[b]):
+            person = int(targets.owner[b, cell[1], cell[0]])
+            for k in range(17):
+                if not targets.inside[b, i] or not targets.labelled[b, person, k]:
+                    continue
+                found = cell + output.displacements[b, k, i].detach()
+                d2 = float(((found - targets.keypoints[b, person, k]) ** 2).sum())
+                area = float(targets.area[b, person])
+                term = math.exp(-d2 / (2 * area * (2 * float(SIGMAS[k])) ** 2))
+                total, number = total + (float(predicted[b, k, i].detach()) - term) ** 2, number + 1
+    assert float(loss.detach()) == pytest.approx(total / number, rel=1e-6)
+    loss.backward()
+    assert output.displacements.grad is None  # the label has no gradient
+    none, some = (
+        float(all_losses(output, targets, method, LossSettings(joint_weight=w), SIGMAS).total) for w in (0.0, 3.0)
+    )
+    assert some - none == pytest.approx(3 * total / number, rel=1e-6)
+
+
+def test_oks_as_a_loss_of_the_offsets() -> None:
+    output, targets = scene(LossSettings())
+    plain, learnt = (all_losses(output, targets, Method(), LossSettings(oks_weight=w), SIGMAS) for w in (0.0, 2.0))
+    assert float(learnt.total - plain.total) == pytest.approx(2 * (1 - float(plain.mean_oks)), rel=1e-9)
+    plain.total.backward(retain_graph=True)
+    without = output.displacements.grad.clone()
+    output.displacements.grad = None
+    learnt.total.backward()
+    assert not torch.equal(without, output.displacements.grad)
+    assert output.displacements.grad.isfinite().all()
 
 
 def batch(kind: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -167,8 +206,9 @@ def batch(kind: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Te
         (Method(keypoint_width=4, semantic_points=2), LossSettings(score_divisor="people", offset_unit="sqrt_area")),
         (Method(keypoint_width=4, label="gaussian", quality_branch=True, kqe=False, pose_query="none"),
          LossSettings(score_divisor="cells", center="box")),
+        (Method(keypoint_width=4, semantic_points=2, joint_scores=True), LossSettings(oks_weight=2.0)),
     ],
-    ids=["cir", "cir-people-sqrt", "gaussian-quality-cells-box"],
+    ids=["cir", "cir-people-sqrt", "gaussian-quality-cells-box", "joints-oks"],
 )  # fmt: skip
 def test_every_batch_has_a_finite_loss_and_gradient(kind: str, method: Method, settings: LossSettings) -> None:
     torch.manual_seed(0)
@@ -180,6 +220,6 @@ def test_every_batch_has_a_finite_loss_and_gradient(kind: str, method: Method, s
     losses.total.backward()
     assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in network.parameters())
     if kind in {"nobody", "crowd"}:
-        assert losses.offset == losses.quality == losses.mean_oks == 0
+        assert losses.offset == losses.quality == losses.joint == losses.mean_oks == 0
     if kind == "crowd":
         assert losses.total == 0

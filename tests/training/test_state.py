@@ -95,6 +95,18 @@ def test_freezing(how: str, learns: str) -> None:
     assert net.head.keypoint_norm.training
 
 
+@pytest.mark.parametrize("how", ["early", "body"])
+def test_freezing_what_lies_before_the_pyramid(how: str) -> None:
+    net = Network("movenet-0.1", 17, METHOD)
+    freeze_backbone(net.backbone, how)
+    for name, parameter in net.named_parameters():
+        body = name.removeprefix("backbone.body.")
+        late = body.startswith(("blocks.3", "blocks.4", "blocks.5", "blocks.6")) and ".bn" not in body
+        assert parameter.requires_grad == (body == name or (how == "early" and late)), name
+    with pytest.raises(InputError, match=f"freeze = '{how}' needs a backbone with a pyramid"):
+        freeze_backbone(network().backbone, how)
+
+
 def test_moving_average_step_by_step() -> None:
     net = torch.nn.BatchNorm1d(2)
     average, expected = MovingAverage(net, 0.9), 1.0

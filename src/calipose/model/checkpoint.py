@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import calipose
+from calipose.calibration import ScoreMap
 from calipose.errors import InputError
 from calipose.files import replacing
 from calipose.model.network import Network
@@ -29,6 +30,7 @@ class Checkpoint:
 
     Attributes:
         weights: the network's state by name.
+        score_map: from the network's score to the expected OKS; the identity until it is calibrated.
         notes: what training says of itself (epoch, metrics); free-form, JSON.
     """
 
@@ -36,6 +38,7 @@ class Checkpoint:
     skeleton: Skeleton
     weights: dict[str, Tensor]
     notes: dict[str, Any] = field(default_factory=dict)
+    score_map: ScoreMap = field(default_factory=ScoreMap)
 
     def network(self) -> Network:
         """The network with these weights, in evaluation mode.
@@ -102,6 +105,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     header = {
         "recipe": checkpoint.recipe.to_dict(),
         "skeleton": checkpoint.skeleton.to_dict(),
+        "score_map": checkpoint.score_map.to_dict(),
         "notes": checkpoint.notes,
         "torch": torch.__version__,
     }
@@ -109,19 +113,26 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint; a run folder means its `best.safetensors`, or `last.safetensors`.
+    """Read a checkpoint; a run folder means its `best.safetensors`, or `last.safetensors`; a folder in
+    the hub's form its `model.safetensors`.
 
     Raises:
         InputError: missing, damaged, or not Calipose's.
     """
     path = Path(path)
     if path.is_dir():
-        found = [path / name for name in ("best.safetensors", "last.safetensors") if (path / name).is_file()]
+        found = [
+            path / name
+            for name in ("best.safetensors", "last.safetensors", "model.safetensors")
+            if (path / name).is_file()
+        ]
         if not found:
-            raise InputError(f"{path}: holds neither best.safetensors nor last.safetensors")
+            raise InputError(f"{path}: holds neither best.safetensors nor last.safetensors (nor model.safetensors)")
         path = found[0]
     weights, header = load_tensors(path)
     if "recipe" not in header:
         raise InputError(f"{path}: is a training state, not a checkpoint")
     recipe = Recipe.from_dict(header["recipe"], str(path))
-    return Checkpoint(recipe, Skeleton.from_dict(header["skeleton"], str(path)), weights, header["notes"])
+    skeleton = Skeleton.from_dict(header["skeleton"], str(path))
+    score_map = ScoreMap.from_dict(header.get("score_map", {}), str(path))
+    return Checkpoint(recipe, skeleton, weights, header["notes"], score_map)

@@ -24,11 +24,13 @@ class Candidates:
     Attributes:
         keypoints_inp: (b, n, k, 2); scores: (b, n), -inf where a picture has fewer than n peaks.
         queries_inp: (b, n, k, 2), the keypoint queries; None without KQE.
+        keypoint_scores: (b, n, k), each joint's own score; None where the network has none.
     """
 
     keypoints_inp: Tensor
     scores: Tensor
     queries_inp: Tensor | None
+    keypoint_scores: Tensor | None
 
 
 def find_peaks(score: Tensor, most: int) -> tuple[Tensor, Tensor]:
@@ -80,23 +82,30 @@ def find_candidates(network: Network, images: Tensor, most: int, flip_index: Seq
     score = final_score(maps)
     if flip_index is None:
         cells, values = find_peaks(score, most)
-        points_cell = _points(network, maps, cells)
+        points_cell, joints = _poses_at(network, maps, cells)
     else:
         mirrored = network.encode(images.flip(2))
         cells, values = find_peaks((score + final_score(mirrored).flip(-1)) / 2, most)
         last = score.shape[-1] - 1
-        seen = _points(network, mirrored, _mirror(cells, last))[:, :, list(flip_index)]
-        points_cell = (_points(network, maps, cells) + _mirror(seen, last)) / 2
+        points_cell, joints = _poses_at(network, maps, cells)
+        seen, seen_joints = _poses_at(network, mirrored, _mirror(cells, last))
+        points_cell = (points_cell + _mirror(seen[:, :, list(flip_index)], last)) / 2
+        if joints is not None and seen_joints is not None:
+            joints = (joints + seen_joints[:, list(flip_index)]) / 2
     points_inp = points_cell.transpose(2, 3) * STRIDE + CELL_CENTRE_INP
-    return Candidates(points_inp[0], values, points_inp[1] if len(points_inp) > 1 else None)
+    queries = points_inp[1] if len(points_inp) > 1 else None
+    return Candidates(points_inp[0], values, queries, None if joints is None else joints.transpose(1, 2))
 
 
-def _points(network: Network, maps: Maps, cells: Tensor) -> Tensor:
-    """The poses at `cells` (b, n, 2): positions (1 or 2, b, k, n, 2) in cells of keypoints and, with KQE, queries."""
-    keypoints = cells.unsqueeze(1) + network.head.displacements(maps, cells)
+def _poses_at(network: Network, maps: Maps, cells: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The poses at `cells` (b, n, 2): positions (1 or 2, b, k, n, 2) in cells of keypoints and, with KQE, queries; the
+    joints' scores (b, k, n), None where the network has none.
+    """
+    moves, joints = network.head.keypoints_at(maps, cells)
+    keypoints = cells.unsqueeze(1) + moves
     if not network.head.method.kqe:
-        return keypoints.unsqueeze(0)
-    return torch.stack([keypoints, network.head.queries(maps, cells)])
+        return keypoints.unsqueeze(0), joints
+    return torch.stack([keypoints, network.head.queries(maps, cells)]), joints
 
 
 def _mirror(points_cell: Tensor, last: int) -> Tensor:

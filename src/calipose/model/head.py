@@ -9,6 +9,7 @@ tests/model/dense_reference.py holds the paper's literal form; both agree, gradi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,7 +27,9 @@ class KeypointMaps:
 
     Attributes:
         displacement: (b, k, 2, h, w), D_cq; without KQE, D_ck.
-        keypoint: (b, k, 2, h, w), W_qk R_k: what one semantic point contributes to D_qk; None without KQE.
+            With joint scores and without KQE (b, k, 3, h, w): the joint's score comes third.
+        keypoint: (b, k, 2, h, w), W_qk R_k: what one semantic point contributes to D_qk; None without KQE. With joint
+            scores (b, k, 3, h, w).
         features: (b, k C_k, h, w), R_k, from which D_qq' is computed where it is needed.
     """
 
@@ -48,12 +51,24 @@ class Maps(KeypointMaps):
     quality: Tensor | None
 
 
+def semantic_start(number: int, radius_cell: float = 2.0) -> Tensor:
+    """Where the semantic points start around the query: (N, 2) cells, evenly on a disc (Vogel's spiral).
+
+    Started all at the query they get the same gradient, since R'_k is a plain sum, and stay together: N points that
+    read one place. Source: docs/decisions.md.
+    """
+    n = torch.arange(number, dtype=torch.float64)
+    distance, angle = radius_cell * (n / max(number, 1)).sqrt(), n * math.pi * (3 - math.sqrt(5))
+    return (distance.unsqueeze(1) * torch.stack([angle.cos(), angle.sin()], 1)).float()
+
+
 class Head(nn.Module):
     """KQE (Eq. 4), PQE (Eq. 7) and the score read-out for `keypoints` joints on a backbone's four branches."""
 
     def __init__(self, channels: Sequence[int], keypoints: int, method: Method) -> None:
         super().__init__()
         self.method, self.keypoints = method, keypoints
+        self.outputs = 3 if method.joint_scores else 2  # of the layer that ends at the keypoint: x, y, joint's score
         k, n = keypoints, method.semantic_points
         width_k, width_i = k * method.keypoint_width, method.instance_width
         self.keypoint_features = nn.Conv2d(sum(channels), width_k, 1, bias=False)
@@ -64,9 +79,9 @@ class Head(nn.Module):
             self.center_to_query = nn.Conv2d(width_k, 2 * k, 1, groups=k)
             if n:
                 self.query_to_semantic = nn.Conv2d(width_k, 2 * n * k, 1, groups=k)
-            self.query_to_keypoint = nn.Conv2d(width_k, 2 * k, 1, groups=k)
+            self.query_to_keypoint = nn.Conv2d(width_k, self.outputs * k, 1, groups=k)
         else:
-            self.center_to_keypoint = nn.Conv2d(width_k, 2 * k, 1, groups=k)
+            self.center_to_keypoint = nn.Conv2d(width_k, self.outputs * k, 1, groups=k)
         if method.pose_query == "auto":
             self.center_to_auto = nn.Conv2d(width_i, 2 * k, 1)
         points = method.query_points(k)
@@ -83,6 +98,9 @@ class Head(nn.Module):
                 # Training starts with every query (almost) at the centre.
                 nn.init.normal_(module.weight, std=1e-3)  # type: ignore[arg-type]
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+                if name == "query_to_semantic":
+                    start = semantic_start(self.method.semantic_points).flatten().repeat(self.keypoints)
+                    module.bias.data.copy_(start)  # type: ignore[operator]
             elif name in {"score", "quality"}:
                 nn.init.normal_(module.weight, std=1e-3)  # type: ignore[arg-type]
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
@@ -106,7 +124,7 @@ class Head(nn.Module):
         for convolution, norm in layers:
             weight, bias = convolution.weight, None
             if not norm.training:
-                weight, bias = _fold(weight, norm)
+                weight, bias = fold(weight, norm)
             projected = F.conv2d(fine, weight[:, : fine.shape[1]], bias)
             projected.add_(_upsample(F.conv2d(branches[-1], weight[:, fine.shape[1] :]), size))
             features.append(F.relu_(norm(projected) if norm.training else projected))
@@ -123,17 +141,18 @@ class Head(nn.Module):
         """D_cq (or D_ck) and W_qk R_k of every cell, in one convolution over R_k."""
         k = self.keypoints
         if not self.method.kqe:
-            displacement = torch.unflatten(self.center_to_keypoint(features).contiguous(), 1, (k, 2))
+            displacement = torch.unflatten(self.center_to_keypoint(features).contiguous(), 1, (k, self.outputs))
             return KeypointMaps(displacement, None, features)
         first, last = self.center_to_query, self.query_to_keypoint
         assert first.bias is not None
         width = self.method.keypoint_width
-        weight = torch.stack([layer.weight.view(k, 2, width, 1, 1) for layer in (first, last)], 1)
+        weight = torch.cat([layer.weight.view(k, -1, width, 1, 1) for layer in (first, last)], 1)
         # The bias of W_qk comes once, after the sum over the semantic points.
-        bias = torch.stack([first.bias.view(k, 2), torch.zeros_like(first.bias).view(k, 2)], 1)
-        maps = F.conv2d(features, weight.flatten(0, 2), bias.flatten(), groups=k)
+        bias = torch.cat([first.bias.view(k, 2), first.bias.new_zeros(k, self.outputs)], 1)
+        maps = F.conv2d(features, weight.flatten(0, 1), bias.flatten(), groups=k)
         # Contiguous, so that a keypoint's maps can be sampled on their own.
-        displacement, part = torch.unflatten(maps.contiguous(), 1, (k, 2, 2)).unbind(2)
+        moves = torch.unflatten(maps.contiguous(), 1, (k, -1))
+        displacement, part = moves[:, :, :2], moves[:, :, 2:]
         return KeypointMaps(displacement, part, features)
 
     def _pose_query_positions(self, maps: KeypointMaps, instance: Tensor) -> Tensor | None:
@@ -187,6 +206,15 @@ class Head(nn.Module):
 
         Returns: (b, k, m, 2) displacements from the cell to its pose's keypoints, in cells.
         """
+        return self.keypoints_at(maps, cells)[0]
+
+    def keypoints_at(self, maps: KeypointMaps, cells: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Displacements (b, k, m, 2) as `displacements` gives them, and joint scores (b, k, m), None without them."""
+        moves = self._moves(maps, cells)
+        return moves[..., :2], moves[..., 2] if self.method.joint_scores else None
+
+    def _moves(self, maps: KeypointMaps, cells: Tensor) -> Tensor:
+        """(b, k, m, 2 or 3): D_ck and, with joint scores, the joint's score."""
         if not self.method.kqe:
             return read_cells(maps.displacement, cells).transpose(-1, -2)
         assert maps.keypoint is not None
@@ -196,12 +224,13 @@ class Head(nn.Module):
             # W_qk R'_k, R'_k being the sum over the semantic points
             to_keypoint = torch.unflatten(parts, 2, (-1, points.shape[-2])).sum(3)
             if self.query_to_keypoint.bias is not None:
-                to_keypoint = to_keypoint + self.query_to_keypoint.bias.view(1, self.keypoints, 1, 2)
-            return query - cells.to(query.dtype).unsqueeze(1) + to_keypoint
+                to_keypoint = to_keypoint + self.query_to_keypoint.bias.view(1, self.keypoints, 1, -1)
+            to_query = query - cells.to(query.dtype).unsqueeze(1)
+            return torch.cat([to_query + to_keypoint[..., :2], to_keypoint[..., 2:]], -1)
 
     def queries(self, maps: KeypointMaps, cells: Tensor) -> Tensor:
         """Keypoint queries of chosen cells: (b, k, m, 2) positions in cells (the yellow circles of Figure 2)."""
-        return cells.unsqueeze(1) + read_cells(maps.displacement, cells).transpose(-1, -2)
+        return cells.unsqueeze(1) + read_cells(maps.displacement, cells).transpose(-1, -2)[..., :2]
 
 
 def _sample_per_keypoint(maps: Tensor, positions: Tensor) -> Tensor:
@@ -218,7 +247,7 @@ def _upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(maps, size=list(size), mode="bilinear", align_corners=False)
 
 
-def _fold(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+def fold(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Weight and bias of the convolution that equals `norm` (evaluation mode) after a convolution with `weight`."""
     assert norm.running_mean is not None
     assert norm.running_var is not None

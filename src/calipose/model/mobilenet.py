@@ -115,10 +115,11 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(Backbone):
     """MobileNetV2 whose channels are `width` times the paper's.
 
-    `channels` are those of blocks.1, blocks.2, blocks.4 and blocks.6 (40, 48, 144, 480 for width 1.5).
+    `channels` are those of the stages that `outputs` names, one a stride: by default blocks.1, blocks.2, blocks.4 and
+    blocks.6 (40, 48, 144, 480 for width 1.5).
     """
 
-    def __init__(self, width: float) -> None:
+    def __init__(self, width: float, outputs: tuple[int, int, int, int] = _OUTPUTS) -> None:
         super().__init__()
         self.mean = self.std = (127.5, 127.5, 127.5)
 
@@ -127,19 +128,24 @@ class MobileNetV2(Backbone):
         self.bn1 = nn.BatchNorm2d(inputs)
         self.blocks = nn.ModuleList()
         widths = [_scaled(stage.channels, width) for stage in _STAGES]
-        for stage, outputs in zip(_STAGES, widths, strict=True):
+        for stage, channels in zip(_STAGES, widths, strict=True):
             blocks = nn.Sequential()
             for i in range(stage.blocks):
                 stride = stage.stride if i == 0 else 1
                 if stage.expansion == 1:
-                    blocks.append(SeparableConv(inputs, outputs))
+                    blocks.append(SeparableConv(inputs, channels))
                 else:
-                    blocks.append(InvertedResidual(inputs, outputs, stage.expansion, stride))
-                inputs = outputs
+                    blocks.append(InvertedResidual(inputs, channels, stage.expansion, stride))
+                inputs = channels
             self.blocks.append(blocks)
-        c4, c8, c16, c32 = (widths[i] for i in _OUTPUTS)
+        self.outputs = outputs
+        c4, c8, c16, c32 = (widths[i] for i in outputs)
         self.channels = (c4, c8, c16, c32)
         initialise(self)
+
+    def early(self) -> list[nn.Module]:
+        """The parts that compute maps of strides 2 to 8."""
+        return [self.conv_stem, self.bn1, *self.blocks[: _OUTPUTS[1] + 1]]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """See `Backbone.forward`."""
@@ -147,6 +153,6 @@ class MobileNetV2(Backbone):
         maps = []
         for i, blocks in enumerate(self.blocks):
             x = blocks(x)
-            if i in _OUTPUTS:
+            if i in self.outputs:
                 maps.append(x)
         return maps

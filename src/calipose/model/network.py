@@ -14,10 +14,13 @@ from calipose.model.head import Head, Maps
 
 @dataclass(frozen=True)
 class Output:
-    """Maps of a batch, and the displacements (b, k, m, 2) at the cells that were asked for."""
+    """Maps of a batch, and at the cells that were asked for the displacements (b, k, m, 2) and, where the network has
+    them, the joints' scores (b, k, m).
+    """
 
     maps: Maps
     displacements: Tensor
+    joint_scores: Tensor | None
 
 
 class Network(nn.Module):
@@ -45,4 +48,4 @@ class Network(nn.Module):
     def forward(self, images: Tensor, cells: Tensor) -> Output:
         """Maps of `images` (see `encode`) and the displacements at `cells` (b, m, 2) int64."""
         maps = self.encode(images)
-        return Output(maps, self.head.displacements(maps, cells))
+        return Output(maps, *self.head.keypoints_at(maps, cells))

@@ -11,17 +11,18 @@ from torch import Tensor
 from calipose.method import Method
 from calipose.model.network import Output
 from calipose.recipe import LossSettings
-from calipose.training.targets import Targets, oks_of_cells, scatter_cells, score_label
+from calipose.training.targets import Targets, joint_similarity, oks_of_cells, scatter_cells, score_label
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Scalars of one batch; `mean_oks` is the mean OKS of Omega's cells, to be watched."""
+    """Scalars of one batch; `mean_oks` is the mean OKS of Omega's cells, learnt from where `oks_weight` says so."""
 
     total: Tensor
     score: Tensor
     offset: Tensor
     quality: Tensor
+    joint: Tensor
     mean_oks: Tensor
 
     def to_dict(self) -> dict[str, float]:
@@ -51,6 +52,16 @@ def offset_loss(predicted: Tensor, target: Tensor, counts: Tensor, scale: Tensor
     return each / (2 * counts.sum()).clamp(min=1)
 
 
+def joint_loss(predicted: Tensor, similarity: Tensor, counts: Tensor) -> Tensor:
+    """Squared error of the joints' scores, divided by the number of joints that count (design section 7).
+
+    Args: `predicted`, `similarity` (b, m, k): a joint's score and its own term of the OKS (Eq. 1) at its predicted
+    place; `counts` (b, m, k) bool: labelled joints of Omega's cells.
+    """
+    error = torch.where(counts, predicted - similarity, 0)
+    return (error**2).sum() / counts.sum().clamp(min=1)
+
+
 def all_losses(output: Output, targets: Targets, method: Method, settings: LossSettings, sigmas: Tensor) -> Losses:
     """Total loss of a batch: the score's (Eq. 3), the offsets' (Eq. 6) and, with a quality branch, its own.
 
@@ -60,7 +71,8 @@ def all_losses(output: Output, targets: Targets, method: Method, settings: LossS
     """
     maps = output.maps
     omega = targets.owner >= 0
-    cell_oks = oks_of_cells(targets, output.displacements, sigmas)
+    learnt_oks = oks_of_cells(targets, output.displacements, sigmas)
+    cell_oks = learnt_oks.detach()  # a label has no gradient (design section 5)
     label = score_label(targets, cell_oks, method.label, settings.radius)
     weight = torch.where(omega, 1.0, settings.background_weight) * ~targets.ignore
     score = score_loss(maps.score, label, weight, _score_divisor(weight, targets, settings))
@@ -76,9 +88,17 @@ def all_losses(output: Output, targets: Targets, method: Method, settings: LossS
     if maps.quality is not None:  # supervised in Omega only, as in the paper's Table 3
         error = (maps.quality - scatter_cells(targets, cell_oks)) ** 2
         quality = (error * omega).sum() / omega.sum().clamp(min=1)
-    total = settings.score_weight * (score + quality) + settings.offset_weight * offset
-    mean_oks = (cell_oks * targets.inside).sum() / targets.inside.sum().clamp(min=1)
-    return Losses(total, score, offset, quality, mean_oks)
+    joint = score.new_zeros(())
+    if output.joint_scores is not None:
+        position = predicted.detach() + targets.cells.unsqueeze(2)
+        similarity = joint_similarity(position, targets.of_cells(targets.keypoints), area, sigmas)
+        joint = joint_loss(output.joint_scores.transpose(1, 2), similarity, counts)
+    total = settings.score_weight * (score + quality) + settings.offset_weight * offset + settings.joint_weight * joint
+    number = targets.inside.sum().clamp(min=1)
+    mean_oks = (cell_oks * targets.inside).sum() / number
+    if settings.oks_weight:
+        total = total + settings.oks_weight * ((1 - learnt_oks) * targets.inside).sum() / number
+    return Losses(total, score, offset, quality, joint, mean_oks)
 
 
 def _score_divisor(weight: Tensor, targets: Targets, settings: LossSettings) -> Tensor:

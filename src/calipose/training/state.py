@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from calipose.errors import InputError
 from calipose.model.checkpoint import fill, load_tensors, save_tensors
+from calipose.model.movenet import MoveNetPyramid
 from calipose.recipe import Recipe
 
 
@@ -66,10 +67,20 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def freeze_backbone(backbone: nn.Module, how: str) -> None:
-    """Keep the whole backbone (`all`), or its batch norms (`norm`), as they were loaded."""
+    """Keep the backbone, or the part of it that `how` names (see `BackboneSettings`), as it was loaded.
+
+    Raises:
+        InputError: `body` or `early` where the backbone has no pyramid.
+    """
+    kept: set[nn.Module] = set()
+    if how in {"body", "early"}:
+        if not isinstance(backbone, MoveNetPyramid):
+            raise InputError(f"backbone.freeze = '{how}' needs a backbone with a pyramid, such as movenet-1.5")
+        for part in [backbone.body] if how == "body" else backbone.body.early():
+            kept |= set(part.modules())
     for module in backbone.modules():
         norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
-        if how == "all" or (how == "norm" and norm):
+        if how == "all" or module in kept or (how != "none" and norm):
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad_(False)
 
@@ -78,7 +89,7 @@ def training_mode(network: nn.Module, backbone: nn.Module, how: str) -> None:
     """Training mode, but frozen batch norms keep their statistics."""
     network.train()
     for module in backbone.modules():
-        if how in {"all", "norm"} and isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if how != "none" and isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
 
 

@@ -108,22 +108,25 @@ def joint_similarity(keypoints: Tensor, truth: Tensor, area: Tensor, sigmas: Ten
 
 def oks(keypoints: Tensor, truth: Tensor, labelled: Tensor, area: Tensor, sigmas: Tensor) -> Tensor:
     """Object keypoint similarity (Eq. 1): the mean of `joint_similarity` over the labelled joints; (...)."""
-    similarity = joint_similarity(keypoints, truth, area, sigmas)
+    mask = labelled.unsqueeze(-1)  # an unlabelled joint may hold anything, and must not reach the gradient
+    similarity = joint_similarity(torch.where(mask, keypoints, 0), torch.where(mask, truth, 0), area, sigmas)
     return (similarity * labelled).sum(-1) / labelled.sum(-1).clamp(min=1)
 
 
 def oks_of_cells(targets: Targets, displacements: Tensor, sigmas: Tensor) -> Tensor:
-    """OKS (b, m) of the pose that each of Omega's cells predicts with its person; no gradient (design section 5).
+    """OKS (b, m) of the pose that each of Omega's cells predicts with its person.
 
     Args: `displacements` (b, k, m, 2) in cells.
     """
-    predicted = (targets.cells.unsqueeze(1) + displacements.detach()).transpose(1, 2)
+    predicted = (targets.cells.unsqueeze(1) + displacements).transpose(1, 2)
     truth, labelled = targets.of_cells(targets.keypoints), targets.of_cells(targets.labelled)
     return oks(predicted, truth, labelled, targets.of_cells(targets.area), sigmas)
 
 
 def score_label(targets: Targets, cell_oks: Tensor, label: InstanceLabel, radius: float) -> Tensor:
     """Label (b, h, w) of the score map: CIR (Eq. 2) or the paper's two contrasts; 0 outside of every Omega.
+
+    It has no gradient, though the OKS may have (design section 5).
 
     Args: `cell_oks` (b, m) from `oks_of_cells`.
     """
@@ -133,7 +136,7 @@ def score_label(targets: Targets, cell_oks: Tensor, label: InstanceLabel, radius
     if label == "gaussian":
         sigma = GAUSSIAN_PER_RADIUS * radius
         return torch.where(omega, torch.exp(-(targets.distance**2) / (2 * sigma**2)), 0)
-    return scatter_cells(targets, cell_oks)
+    return scatter_cells(targets, cell_oks.detach())
 
 
 def scatter_cells(targets: Targets, values: Tensor) -> Tensor:
