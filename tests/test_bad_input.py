@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from calipose.backends import BatchPoses
 from calipose.data.drawn import EASY, write_drawn_data
 from calipose.data.locate import find_data, read_data
 from calipose.errors import InputError, PictureError
@@ -30,16 +31,18 @@ class Nobody:
     def __init__(self, skeleton: Skeleton = COCO_17) -> None:
         self.skeleton, self.looks = skeleton, 0
 
-    def candidates(self, images: np.ndarray, most: int, flip: bool) -> tuple[np.ndarray, np.ndarray, None]:
+    def candidates(self, images: np.ndarray, most: int, flip: bool) -> BatchPoses:
         self.looks += 1
-        return np.zeros((1, 1, len(self.skeleton), 2)), np.full((1, 1), -np.inf), None
+        scores = np.full((1, 1), -np.inf)
+        return BatchPoses(np.zeros((1, 1, len(self.skeleton), 2)), scores, scores)
 
 
 class Somebody(Nobody):
     """A backend that finds one pose in every picture."""
 
-    def candidates(self, images: np.ndarray, most: int, flip: bool) -> tuple[np.ndarray, np.ndarray, None]:
-        return np.zeros((1, 1, len(self.skeleton), 2)), np.full((1, 1), 0.9), None
+    def candidates(self, images: np.ndarray, most: int, flip: bool) -> BatchPoses:
+        scores = np.full((1, 1), 0.9)
+        return BatchPoses(np.zeros((1, 1, len(self.skeleton), 2)), scores, scores)
 
 
 @pytest.fixture

@@ -19,21 +19,26 @@ LAYERS = (
     ("errors", "files"),
     ("skeleton", "geometry", "method"),
     ("poses", "images"),
-    ("draw",),
+    ("draw", "calibration", "fetch", "video", "connectors", "track"),
+    ("video_writer", "writers", "sources"),
     ("data",),
     ("recipe",),
     ("model",),
     ("backends",),
     ("predictor",),
+    ("prediction", "hub"),
+    ("output_folder",),
     ("evaluation",),
     ("data.loader", "training", "export"),
+    ("quantize",),
     ("cli", "__main__"),
 )
-FACADE = "predictor"  # the package's own names come from this layer and those below
-NEED_TORCH = ("model", "training", "data.loader", "export", "backends.torch_backend")
+FACADE = "hub"  # the package's own names come from this layer and those below
+NEED_TORCH = ("model", "training", "data.loader", "export", "quantize", "backends.torch_backend")
 OPTIONAL = (
     "torch", "torchvision", "safetensors", "accelerate", "tensorboard", "timm", "huggingface_hub", "matplotlib", "av",
-    "onnx", "onnxscript", "onnxruntime", "faster_coco_eval", "pycocotools", "PIL", "scipy", "hypothesis",
+    "onnx", "onnxscript", "onnxruntime", "faster_coco_eval", "pycocotools", "PIL", "scipy", "hypothesis", "pandas",
+    "supervision",
 )  # fmt: skip
 
 

@@ -10,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from calipose.backends import BatchPoses
 from calipose.backends.torch_backend import TorchBackend
+from calipose.calibration import ScoreMap, Setting
 from calipose.errors import InputError, PictureError
 from calipose.method import Method
 from calipose.model.checkpoint import Checkpoint, save_checkpoint
@@ -34,9 +36,10 @@ class FixedBackend:
     calls: list[tuple[tuple[int, ...], int, bool]] = field(default_factory=list)
     queries: bool = True
 
-    def candidates(self, images: np.ndarray, most: int, flip: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    def candidates(self, images: np.ndarray, most: int, flip: bool) -> BatchPoses:
         self.calls.append((images.shape, most, flip))
-        return self.keypoints_inp[None], self.scores[None], self.keypoints_inp[None] + 1 if self.queries else None
+        keypoints, scores = (np.stack([values] * len(images)) for values in (self.keypoints_inp, self.scores))
+        return BatchPoses(keypoints, scores, scores, None, keypoints + 1 if self.queries else None)
 
 
 @dataclass
@@ -46,13 +49,21 @@ class SpotBackend:
     skeleton: Skeleton = SPOT
     pad_colour: tuple[int, int, int] = (0, 0, 0)
 
-    def candidates(self, images: np.ndarray, most: int, flip: bool) -> tuple[np.ndarray, np.ndarray, None]:
-        light = np.clip(images[0].astype(np.float64).min(-1) - 100, 0, None)
+    batches: list[int] = field(default_factory=list)
+
+    def candidates(self, images: np.ndarray, most: int, flip: bool) -> BatchPoses:
+        self.batches.append(len(images))
+        found = [self.spot(image) for image in images]
+        scores = np.stack([score for _, score in found])
+        return BatchPoses(np.stack([keypoints for keypoints, _ in found]), scores, scores)
+
+    def spot(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        light = np.clip(image.astype(np.float64).min(-1) - 100, 0, None)
         y, x = np.mgrid[: light.shape[0], : light.shape[1]]
         if not light.any():
-            return np.zeros((1, 2, 3, 2)), np.full((1, 2), -np.inf), None
+            return np.zeros((1, 3, 2)), np.full(1, -np.inf)
         middle = np.array([(x * light).sum(), (y * light).sum()]) / light.sum()
-        return (middle + np.array([[-8.0, 0], [0, 0], [8, 0]]))[None, None], np.ones((1, 1)), None
+        return (middle + np.array([[-8.0, 0], [0, 0], [8, 0]]))[None], np.ones(1)
 
 
 def random_poses(n: int, seed: int = 0) -> np.ndarray:
@@ -223,6 +234,67 @@ def test_many_pictures_come_in_order_one_by_one(tmp_path: Path) -> None:
         next(found)
     nobody = predictor(np.zeros((50, 70, 3), np.uint8))
     assert (len(nobody), nobody.picture_size, nobody.skeleton) == (0, (70, 50), SPOT)
+
+
+@pytest.mark.parametrize(("batch_size", "largest"), [(1, 1), (2, 2), (3, 2), (8, 4)])
+def test_batches_hold_equal_sizes_only_and_keep_the_order(batch_size: int, largest: int) -> None:
+    sizes = [(96, 120), (96, 120), (120, 96), (96, 120), (96, 128), (120, 96), (96, 96)]
+    places = [(20 + 5 * i, 30 + 4 * i) for i in range(len(sizes))]
+    pictures = [np.dstack([spotted(*size, *place)] * 3) for size, place in zip(sizes, places, strict=True)]
+    drawn = 0
+
+    def sources():
+        nonlocal drawn
+        for picture in pictures:
+            drawn += 1
+            yield picture
+
+    backend = SpotBackend()
+    found = Predictor(backend, PredictSettings(short_side=96)).predict_many(sources(), batch_size)
+    for i, (poses, (height, width), place) in enumerate(zip(found, sizes, places, strict=True)):
+        assert drawn <= (i // batch_size + 1) * batch_size  # no more are held than asked for
+        assert poses.picture_size == (width, height)
+        assert np.abs(poses.keypoints_img[0, 1] - place).max() < 0.1
+    assert sum(backend.batches) == len(pictures)
+    assert max(backend.batches) == largest  # 96 x 120 and 96 x 128 are both 96 x 128 after padding
+
+
+def test_no_batch() -> None:
+    with pytest.raises(InputError, match="batch_size 0"):
+        next(Predictor(SpotBackend()).predict_many([], 0))
+
+
+def test_warm_up_runs_the_network_once() -> None:
+    backend = FixedBackend(random_poses(1), np.ones(1))
+    Predictor(backend, PredictSettings(short_side=96)).warm_up()
+    assert backend.calls == [((1, 96, 96, 3), 30, False)]
+
+
+def test_scores_are_calibrated_and_raw_ones_stay() -> None:
+    keypoints_inp = spread_people([(7.3, 8.6), (22.1, 20.4)], seed=2)
+    maps = ideal_maps(targets_of(keypoints_inp.float(), area_inp=900.0))
+    setting = Setting(short_side=128, flip=False, nms_threshold=0.3)
+    score_map = ScoreMap(x=(0.0, 1.0), y=(0.0, 0.5), setting=setting)
+    picture = np.zeros((128, 128, 3), np.uint8)
+    plain, mapped = (
+        Predictor(TorchBackend(StubNetwork(lambda _: maps), COCO_17, score_map=m), PredictSettings(short_side=128))
+        for m in (None, score_map)
+    )
+    raw = plain.predict(picture)
+    poses = mapped.predict(picture)
+    assert np.array_equal(poses.raw_scores, raw.scores)
+    assert np.array_equal(raw.raw_scores, raw.scores)
+    np.testing.assert_allclose(poses.scores, 0.5 * raw.scores, atol=1e-5)
+
+
+def test_a_model_by_its_name(run_folder: Path, tmp_path: Path) -> None:
+    assert Predictor(run_folder, device="cpu").settings.max_poses == 5
+    assert Predictor(run_folder / "last.safetensors", PredictSettings(max_poses=3)).settings.max_poses == 3
+    for name in (tmp_path / "none.onnx", tmp_path / "none.safetensors", tmp_path):
+        with pytest.raises(InputError, match=str(name)):
+            Predictor(name)
+    with pytest.raises(InputError, match="device 'tpu9'"):
+        Predictor(run_folder, device="tpu9")
 
 
 @pytest.mark.parametrize(

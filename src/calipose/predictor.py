@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from importlib import resources
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from calipose.backends import Backend
+from calipose.backends import Backend, BatchPoses
 from calipose.errors import InputError
 from calipose.geometry import Floats, apply_affine, invert_affine, pose_nms
 from calipose.images import Picture, network_input, read_picture
@@ -15,16 +17,46 @@ from calipose.poses import Poses
 from calipose.recipe import PredictSettings
 from calipose.skeleton import Skeleton
 
+DEFAULT = "default"  # the model that comes with the package
+
 
 class Predictor:
     """Finds the poses of all people in pictures.
 
-    Args: `backend`, which runs the network; `settings` of decoding. `Predictor.from_checkpoint` makes both.
+    Args:
+        model: "default" is the model that comes with the package; an ONNX file (needs no torch); a checkpoint, a run
+            folder, or a folder that `save_pretrained` wrote (need torch); or a backend.
+        settings: of decoding; by default the model's own.
+        device: of a checkpoint: "cpu", "cuda", ...; by default a GPU where there is one.
+        providers: of an ONNX file: ONNX Runtime's, such as "cuda"; by default the CPU's.
+        threads: of an ONNX file; 0 for ONNX Runtime's own choice.
+
+    Raises:
+        InputError: the model is missing, damaged, or not Calipose's, or a device or provider is not there.
     """
 
-    def __init__(self, backend: Backend, settings: PredictSettings | None = None) -> None:
-        self.backend = backend
-        self.settings = settings or PredictSettings()
+    def __init__(
+        self,
+        model: str | Path | Backend = DEFAULT,
+        settings: PredictSettings | None = None,
+        *,
+        device: str = "",
+        providers: list[str] | None = None,
+        threads: int = 0,
+    ) -> None:
+        self.backend: Backend
+        self.settings: PredictSettings
+        if not isinstance(model, str | Path):
+            self.backend, self.settings = model, settings or PredictSettings()
+            return
+        path = default_model() if str(model) == DEFAULT else Path(model)
+        if path.suffix == ".onnx":
+            if device not in {"", "cpu"} and not providers:
+                providers = [device.partition(":")[0]]
+            opened = Predictor.from_onnx(path, settings, providers, threads)
+        else:
+            opened = Predictor.from_checkpoint(path, device, settings)
+        self.backend, self.settings = opened.backend, opened.settings
 
     @classmethod
     def from_checkpoint(
@@ -33,13 +65,15 @@ class Predictor:
         """Predictor of a trained network (needs torch); settings of its recipe unless given.
 
         Raises:
-            InputError: the file is missing, damaged, or not Calipose's.
+            InputError: the file is missing, damaged, or not Calipose's, or there is no such device.
         """
         from calipose.backends.torch_backend import TorchBackend
         from calipose.model.checkpoint import load_checkpoint
+        from calipose.model.device import choose_device
 
         checkpoint = load_checkpoint(path)
-        backend = TorchBackend(checkpoint.network(), checkpoint.skeleton, device)
+        network = checkpoint.network()
+        backend = TorchBackend(network, checkpoint.skeleton, choose_device(device), score_map=checkpoint.score_map)
         return cls(backend, settings or checkpoint.recipe.predict)
 
     @classmethod
@@ -65,6 +99,11 @@ class Predictor:
         """Skeleton of the poses."""
         return self.backend.skeleton
 
+    def warm_up(self) -> None:
+        """Run once on an empty picture, so that the first real one does not wait for what is set up at first use."""
+        side = self.settings.short_side
+        self.predict(np.full((side, side, 3), self.backend.pad_colour, np.uint8))
+
     def predict(self, picture: Picture | str | Path) -> Poses:
         """Poses in one picture: an array (h, w, 3) RGB uint8, or a file.
 
@@ -76,32 +115,93 @@ class Predictor:
 
     __call__ = predict
 
-    def predict_many(self, pictures: Iterable[Picture | str | Path]) -> Iterator[Poses]:
-        """Poses of pictures one by one, in order; a result never depends on the other pictures.
+    def predict_many(self, pictures: Iterable[Picture | str | Path], batch_size: int = 1) -> Iterator[Poses]:
+        """Poses of pictures, in order; at most `batch_size` pictures are held at a time.
+
+        Only pictures of equal size after padding go through the network together, so a result never depends on the
+        other pictures.
 
         Raises:
-            InputError: an array is no picture.
+            InputError: an array is no picture, or `batch_size` is below 1.
             PictureError: a file cannot be read.
         """
-        for source in pictures:
-            picture = source if isinstance(source, np.ndarray) else read_picture(source)
-            yield self.predict_with_queries(picture)[0]
+        if batch_size < 1:
+            raise InputError(f"batch_size {batch_size}: at least one picture goes through the network")
+        waiting = iter(pictures)
+        while window := [_picture(source) for source in islice(waiting, batch_size)]:
+            yield from (poses for poses, _ in self._predict_window(window))
 
     def predict_with_queries(self, picture: Picture) -> tuple[Poses, Floats | None]:
         """Poses in a picture (h, w, 3) RGB uint8, and their keypoint queries_img (p, k, 2) (the yellow circles of
-        Figure 2), or None where the network has none.
+        Figure 2), or None where the backend has none.
         """
-        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
-            raise InputError(
-                f"picture is an array of {picture.dtype} with shape {picture.shape}; (h, w, 3) RGB uint8 is needed"
-            )
+        return self._predict_window([_picture(picture)])[0]
+
+    def _predict_window(self, pictures: list[Picture]) -> list[tuple[Poses, Floats | None]]:
+        """Poses and queries of a few pictures, those of equal padded size in one batch."""
         settings = self.settings
-        image, inp_from_img = network_input(picture, settings.short_side, self.backend.pad_colour, settings.max_aspect)
-        keypoints_inp, scores, queries_inp = self.backend.candidates(image[None], settings.max_poses, settings.flip)
-        good = scores[0] > settings.score_threshold
+        inputs = [
+            network_input(picture, settings.short_side, self.backend.pad_colour, settings.max_aspect)
+            for picture in pictures
+        ]
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for place, (image, _) in enumerate(inputs):
+            groups.setdefault(image.shape, []).append(place)
+        found: dict[int, tuple[Poses, Floats | None]] = {}
+        for places in groups.values():
+            batch = np.stack([inputs[place][0] for place in places])
+            candidates = self.backend.candidates(batch, settings.max_poses, settings.flip)
+            for row, place in enumerate(places):
+                height, width = pictures[place].shape[:2]
+                found[place] = self._poses(candidates, row, inputs[place][1], (width, height))
+        return [found[place] for place in range(len(pictures))]
+
+    def _poses(
+        self, found: BatchPoses, row: int, inp_from_img: Floats, picture_size: tuple[int, int]
+    ) -> tuple[Poses, Floats | None]:
+        """One picture's candidates: threshold, frame, pose NMS."""
+        good = np.flatnonzero(found.scores[row] > self.settings.score_threshold)
         img_from_inp = invert_affine(inp_from_img)
-        keypoints_img = apply_affine(img_from_inp, keypoints_inp[0][good])
-        kept = pose_nms(keypoints_img, scores[0][good], self.skeleton.sigmas_array, settings.nms_threshold)
-        height, width = picture.shape[:2]
-        poses = Poses(keypoints_img[kept], scores[0][good][kept], (width, height), skeleton=self.skeleton)
-        return poses, None if queries_inp is None else apply_affine(img_from_inp, queries_inp[0][good][kept])
+        keypoints_img = apply_affine(img_from_inp, found.keypoints_inp[row][good])
+        sigmas = self.skeleton.sigmas_array
+        # By the raw scores, which the graph of an ONNX file sorts by, too.
+        kept = pose_nms(keypoints_img, found.raw_scores[row][good], sigmas, self.settings.nms_threshold)
+        chosen = good[kept]
+        poses = Poses(
+            keypoints_img[kept],
+            found.scores[row][chosen],
+            picture_size,
+            None if found.keypoint_scores is None else found.keypoint_scores[row][chosen],
+            self.skeleton,
+            raw_scores=found.raw_scores[row][chosen],
+        )
+        if found.queries_inp is None:
+            return poses, None
+        return poses, apply_affine(img_from_inp, found.queries_inp[row][chosen])
+
+
+def default_model() -> Path:
+    """The ONNX file of the model that comes with the package.
+
+    Raises:
+        InputError: this installation has none.
+    """
+    path = Path(str(resources.files("calipose").joinpath("weights", "default.onnx")))
+    if not path.is_file():
+        raise InputError("this installation holds no default model; name a model: an .onnx file or a checkpoint")
+    return path
+
+
+def _picture(source: Picture | str | Path) -> Picture:
+    """The picture itself, checked.
+
+    Raises:
+        InputError: an array that is no picture; PictureError: a file that cannot be read.
+    """
+    if not isinstance(source, np.ndarray):
+        return read_picture(source)
+    if source.ndim != 3 or source.shape[2] != 3 or source.dtype != np.uint8 or not source.size:
+        raise InputError(
+            f"picture is an array of {source.dtype} with shape {source.shape}; (h, w, 3) RGB uint8 is needed"
+        )
+    return source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -9,19 +10,43 @@ from numpy.typing import NDArray
 
 from calipose.skeleton import Skeleton
 
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class BatchPoses:
+    """Candidate poses of a batch of b pictures, n each, best first.
+
+    Attributes:
+        keypoints_inp: (b, n, k, 2).
+        scores: (b, n), calibrated where the model is; -inf for padding.
+        raw_scores: (b, n), the network's own.
+        keypoint_scores: (b, n, k), or None where the network gives none.
+        queries_inp: (b, n, k, 2), the keypoint queries, or None where the backend has none.
+    """
+
+    keypoints_inp: Floats
+    scores: Floats
+    raw_scores: Floats
+    keypoint_scores: Floats | None = None
+    queries_inp: Floats | None = None
+
 
 class Backend(Protocol):
     """Runs a network; knows its skeleton and the colour that pads its input."""
 
-    skeleton: Skeleton
-    pad_colour: tuple[int, int, int]
+    @property
+    def skeleton(self) -> Skeleton:
+        """Skeleton of the poses."""
+        ...
 
-    def candidates(
-        self, images: NDArray[np.uint8], most: int, flip: bool
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
-        """Candidate poses of `images` (b, h, w, 3) RGB.
+    @property
+    def pad_colour(self) -> tuple[int, int, int]:
+        """RGB of what lies outside of a picture."""
+        ...
 
-        Returns: keypoints_inp (b, n, k, 2); scores (b, n), best first, -inf for padding; keypoint queries_inp
-        (b, n, k, 2), or None where the network has none.
+    def candidates(self, images: NDArray[np.uint8], most: int, flip: bool) -> BatchPoses:
+        """Candidate poses of `images` (b, h, w, 3) RGB, at most `most` a picture; `flip` averages with the mirrored
+        pictures.
         """
         ...

@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from calipose.backends import BatchPoses
+from calipose.calibration import ScoreMap
 from calipose.errors import InputError
 from calipose.recipe import PredictSettings
 from calipose.skeleton import Skeleton
@@ -17,9 +20,17 @@ METADATA_KEY = "calipose"
 
 
 class OnnxBackend:
-    """An ONNX file that `calipose export` wrote.
+    """An ONNX file that `calipose export` wrote (docs/onnx.md).
 
-    Args: `providers` of ONNX Runtime, by default the CPU's; `threads`, 0 for its own choice.
+    Args:
+        path: the file.
+        providers: of ONNX Runtime, by full or short name ("cuda" for CUDAExecutionProvider); by default the CPU's.
+        threads: of one network run; 0 for ONNX Runtime's own choice.
+
+    Attributes:
+        settings: of prediction, as exported.
+        score_map: the calibration that is inside of the graph.
+        header: all that the file says of itself.
 
     Raises:
         InputError: the file is missing, damaged, or not Calipose's, or a provider is not there.
@@ -31,35 +42,35 @@ class OnnxBackend:
         path = Path(path)
         if not path.is_file():
             raise InputError(f"{path}: no such ONNX file")
-        there = onnxruntime.get_available_providers()
-        wanted = providers or ["CPUExecutionProvider"]
-        for name in wanted:
-            if name not in there:
-                raise InputError(f"ONNX Runtime has no provider '{name}' here; there are {', '.join(there)}")
+        if threads < 0:
+            raise InputError(f"threads {threads}: name 1 or more, or 0 for ONNX Runtime's own choice")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        wanted = find_providers(providers or ["cpu"], onnxruntime.get_available_providers())
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, wanted)
-            header: dict[str, Any] = json.loads(self._session.get_modelmeta().custom_metadata_map[METADATA_KEY])
+            self.header: dict[str, Any] = json.loads(self._session.get_modelmeta().custom_metadata_map[METADATA_KEY])
         except KeyError:
             raise InputError(f"{path}: an ONNX file, but not one that calipose export wrote") from None
         except Exception as error:  # ONNX Runtime's errors have no common base of their own
             raise InputError(f"{path}: not a readable ONNX file ({str(error).splitlines()[0]})") from None
-        self.skeleton = Skeleton.from_dict(header["skeleton"], str(path))
-        r, g, b = header["pad_colour"]
-        self.pad_colour = (r, g, b)
-        self.settings = PredictSettings(**header["predict"])
+        self.skeleton = Skeleton.from_dict(self.header.get("skeleton"), str(path))
+        try:
+            r, g, b = self.header["pad_colour"]
+            self.pad_colour = (int(r), int(g), int(b))
+            self.settings = msgspec.convert(self.header["predict"], PredictSettings)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: its metadata cannot be used ({error!r}); export it again") from None
+        self.score_map = ScoreMap.from_dict(self.header.get("score_map", {}), str(path))
+        self._outputs = [output.name for output in self._session.get_outputs()]
 
-    def run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64], None]:
-        """Poses after pose NMS; see `Backend.candidates`."""
-        outputs = self._session.run(["keypoints", "scores", "valid"], {"images": np.ascontiguousarray(images)})
-        keypoints, scores, valid = (np.asarray(output) for output in outputs)
-        return keypoints.astype(np.float64), np.where(valid, scores.astype(np.float64), -np.inf), None
+    def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        """The file's own outputs by name, for `images` (b, h, w, 3) RGB; see docs/onnx.md."""
+        outputs = self._session.run(self._outputs, {"images": np.ascontiguousarray(images)})
+        return {name: np.asarray(output) for name, output in zip(self._outputs, outputs, strict=True)}
 
-    def candidates(
-        self, images: NDArray[np.uint8], most: int, flip: bool
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], None]:
+    def candidates(self, images: NDArray[np.uint8], most: int, flip: bool) -> BatchPoses:
         """See `Backend.candidates`; pose NMS was done in the graph, repeating it changes nothing.
 
         Raises:
@@ -67,7 +78,30 @@ class OnnxBackend:
         """
         if flip:
             raise InputError("flip needs the checkpoint and torch; an ONNX file predicts once")
-        keypoints, scores, _ = self.run(images)
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :most]
-        keypoints = np.take_along_axis(keypoints, best[..., None, None], 1)
-        return keypoints, np.take_along_axis(scores, best, 1), None
+        found = self.run(images)
+        raw = np.where(found["valid"], found["raw_scores"], -np.inf).astype(np.float64)
+        best = np.argsort(-raw, axis=1, kind="stable")[:, :most]
+
+        def chosen(name: str) -> NDArray[np.float64]:
+            values = found[name]
+            index = best.reshape(*best.shape, *[1] * (values.ndim - 2))
+            return np.take_along_axis(values, index, 1).astype(np.float64)
+
+        raw = np.take_along_axis(raw, best, 1)
+        scores = np.where(np.isfinite(raw), chosen("scores"), -np.inf)
+        joints = chosen("keypoint_scores") if "keypoint_scores" in found else None
+        return BatchPoses(chosen("keypoints"), scores, raw, joints)
+
+
+def find_providers(wanted: list[str], there: list[str]) -> list[str]:
+    """Full names of ONNX Runtime's providers, of which `there` are available.
+
+    Raises:
+        InputError: one of them is not there.
+    """
+    by_name = {name.lower(): name for name in there}
+    by_name |= {name.lower().removesuffix("executionprovider"): name for name in there}
+    for name in wanted:
+        if name.lower() not in by_name:
+            raise InputError(f"ONNX Runtime has no provider '{name}' here; there are {', '.join(there)}")
+    return [by_name[name.lower()] for name in wanted]

@@ -5,17 +5,25 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from calipose.backends import BatchPoses, Floats
+from calipose.calibration import ScoreMap
 from calipose.model.decode import find_candidates
 from calipose.model.network import Network
 from calipose.skeleton import Skeleton
 
 
 class TorchBackend:
-    """A `Network` on one device; `precision` as in recipes."""
+    """A `Network` on one device; `precision` as in recipes; `score_map` calibrates its scores."""
 
     def __init__(
-        self, network: Network, skeleton: Skeleton, device: str | torch.device = "cpu", precision: str = "fp32"
+        self,
+        network: Network,
+        skeleton: Skeleton,
+        device: str | torch.device = "cpu",
+        precision: str = "fp32",
+        score_map: ScoreMap | None = None,
     ) -> None:
         self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.skeleton = skeleton
@@ -23,10 +31,9 @@ class TorchBackend:
         self.pad_colour = (r, g, b)
         self.device = torch.device(device)
         self.precision = precision
+        self.score_map = score_map or ScoreMap.identity()
 
-    def candidates(
-        self, images: NDArray[np.uint8], most: int, flip: bool
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
+    def candidates(self, images: NDArray[np.uint8], most: int, flip: bool) -> BatchPoses:
         """See `Backend.candidates`."""
         was_training = self.network.training
         self.network.eval()
@@ -37,5 +44,16 @@ class TorchBackend:
                 found = find_candidates(self.network, batch, most, index)
         finally:
             self.network.train(was_training)
-        queries = None if found.queries_inp is None else found.queries_inp.double().cpu().numpy()
-        return found.keypoints_inp.double().cpu().numpy(), found.scores.double().cpu().numpy(), queries
+        raw = _floats(found.scores)
+        return BatchPoses(
+            _floats(found.keypoints_inp),
+            self.score_map(raw),
+            raw,
+            None if found.keypoint_scores is None else _floats(found.keypoint_scores),
+            None if found.queries_inp is None else _floats(found.queries_inp),
+        )
+
+
+def _floats(values: Tensor) -> Floats:
+    array: Floats = values.double().cpu().numpy()
+    return array

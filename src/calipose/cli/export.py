@@ -8,21 +8,40 @@ from typing import Annotated
 import typer
 
 from calipose.cli.common import err, say
+from calipose.errors import InputError
 
 
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A .safetensors file, or a run folder.")],
     file: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The file to write.")],
     half: Annotated[bool, typer.Option("--half", help="Store weights in half precision: half the file.")] = False,
+    int8: Annotated[
+        bool,
+        typer.Option("--int8", help="Compute the backbone in 8 bits; needs --data. AP before and after is printed."),
+    ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="Labelled pictures for --int8: folder, or ANNOTATIONS.json=PICTURES."),
+    ] = None,
 ) -> None:
-    """Write a network as one ONNX file: pictures in, poses out, pose NMS inside.
+    """Write a network as one ONNX file: pictures in, poses out, calibration and pose NMS inside.
 
-    The file predicts without torch; it is kept only if it gives torch's poses.
+    The file predicts without torch; it is kept only if it gives torch's poses. docs/onnx.md says what is in it.
     """
     from calipose.export import export_onnx
     from calipose.model.checkpoint import load_checkpoint
 
-    with err.status("Exporting, and comparing with torch"):
-        gaps = export_onnx(load_checkpoint(checkpoint), file, half)
+    if int8 and (half or data is None):
+        raise InputError("--int8 needs --data, a labelled data set to measure with, and does not go with --half")
+    if not int8:
+        with err.status("Exporting, and comparing with torch"):
+            gaps = export_onnx(load_checkpoint(checkpoint), file, half)
+        size = file.stat().st_size / 1e6
+        say(f"{file}: {size:.1f} MB; {gaps.poses} poses differ from torch's by at most {gaps.pixels:.4f} px")
+        return
+    from calipose.quantize import export_int8
+
+    with err.status("Exporting, quantizing, and measuring on both"):
+        before, after = export_int8(load_checkpoint(checkpoint), file, str(data))
     size = file.stat().st_size / 1e6
-    say(f"{file}: {size:.1f} MB; {gaps['poses']:.0f} poses differ from torch's by at most {gaps['pixels']:.4f} px")
+    say(f"{file}: {size:.1f} MB; AP {after.ap:.3f} in 8 bits, {before.ap:.3f} in fp32, on {before.pictures} pictures")
