@@ -1,0 +1,240 @@
+// The page: takes a picture (dropped, chosen or pasted), shows it with its poses, and says what went wrong.
+
+import { Model, UserError } from "./calipose.js";
+import { drawPoses } from "./draw.js";
+
+const MODEL = "model.onnx"; // beside this page; what `calipose export` wrote
+const MIN_SCORE = 0.3; // where the slider starts, as `calipose predict` does
+
+const element = (id) => document.getElementById(id);
+
+let model = null; // a promise of the Model
+let current = null; // the picture's file
+let result = null; // {model, poses, width, height, milliseconds} of the picture
+let pinned = null; // the pose that was clicked in the list
+let hovered = null;
+let turn = 0; // number of pictures opened; the result of an earlier one comes too late
+let tasks = 0; // under way
+
+/** Runs a task, shows that it runs, and what went wrong. */
+async function attempt(text, task) {
+  element("error").hidden = true;
+  element("busy").hidden = false;
+  element("status").textContent = text;
+  tasks++;
+  try {
+    await task();
+  } catch (error) {
+    if (!(error instanceof UserError)) console.error(error);
+    element("error").textContent =
+      error instanceof UserError ? error.message : `This went wrong: ${error.message ?? error}`;
+    element("error").hidden = false;
+  } finally {
+    tasks--;
+    if (!tasks) {
+      element("busy").hidden = true;
+      describeResult();
+    }
+  }
+}
+
+/** Opens a model; pictures wait for it. If it fails, the one before stays. */
+function openModel(name, read) {
+  return attempt(`Loading ${name} ...`, async () => {
+    const before = model;
+    const loading = read().then((bytes) => Model.load(bytes, name));
+    model = loading;
+    let loaded;
+    try {
+      loaded = await loading;
+    } catch (error) {
+      if (model === loading) model = before;
+      throw error;
+    }
+    const { skeleton, settings, size } = loaded;
+    element("about-model").textContent =
+      `${name}: ${skeleton.keypoints.length} keypoints (${skeleton.name}), ` +
+      `short side ${settings.short_side} px, ${(size / 1e6).toFixed(1)} MB`;
+    const old = await before?.catch(() => null);
+    await old?.release();
+    if (current) openPicture(current);
+  });
+}
+
+async function fetchModel() {
+  const response = await fetch(MODEL, { cache: "no-cache" }).catch(() => null);
+  if (!response) throw new UserError("The server of this page does not answer: start it again, then reload the page.");
+  if (!response.ok) {
+    throw new UserError(
+      `There is no ${MODEL} beside this page. Put one there with: calipose export CHECKPOINT ${MODEL}, ` +
+        "or choose a file that it wrote.",
+    );
+  }
+  return new Uint8Array(await response.arrayBuffer());
+}
+
+/** Shows a picture at once, and its poses when they are found. */
+function openPicture(file) {
+  return attempt("Looking for people ...", async () => {
+    const mine = ++turn;
+    const start = performance.now();
+    // Pixels as they are stored, as OpenCV reads them: colours not converted; EXIF orientation applied.
+    const options = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
+    const bitmap = await createImageBitmap(file, options).catch(() => {
+      throw new UserError(`${file.name} is no picture that this browser can read. JPEG, PNG and WebP are.`);
+    });
+    const decode = performance.now() - start;
+    if (mine !== turn) return;
+    current = file;
+    result = pinned = hovered = null;
+    showPicture(file, bitmap.width / bitmap.height);
+    showResult();
+    try {
+      if (!model) throw new UserError("There is no model yet: choose a file that calipose export wrote.");
+      const network = await model;
+      const { poses, milliseconds } = await network.predict(bitmap);
+      if (mine !== turn) return;
+      const { width, height } = bitmap;
+      result = { model: network, poses, width, height, milliseconds: { decode, ...milliseconds } };
+      showResult();
+    } catch (error) {
+      if (mine === turn) throw error; // else of a picture or model that was replaced
+    } finally {
+      bitmap.close();
+    }
+  });
+}
+
+function showPicture(file, aspect) {
+  const picture = element("picture");
+  URL.revokeObjectURL(picture.src);
+  picture.src = URL.createObjectURL(file); // shown by the browser itself: colours and scaling at their best
+  picture.alt = file.name;
+  element("shown").style.setProperty("--aspect", aspect);
+  element("shown").hidden = false;
+  element("stage").classList.remove("empty");
+}
+
+const threshold = () => Number(element("threshold").value);
+const shownPoses = () => result.poses.filter((pose) => pose.score >= threshold());
+
+/** Lists the poses; called once a picture. */
+function showResult() {
+  element("results").hidden = !result;
+  element("list").replaceChildren(...(result?.poses ?? []).map(listEntry));
+  update();
+}
+
+function listEntry(pose) {
+  const entry = document.createElement("li");
+  const button = document.createElement("button");
+  button.type = "button";
+  button.ariaPressed = "false";
+  button.ariaLabel = `Pose of score ${pose.score.toFixed(2)}`;
+  const [bar, score] = [document.createElement("span"), document.createElement("span")];
+  bar.className = "bar";
+  bar.style.setProperty("--share", Math.min(Math.max(pose.score, 0), 1));
+  score.textContent = pose.score.toFixed(2);
+  button.append(bar, score);
+  button.addEventListener("click", () => {
+    pinned = pinned === pose ? null : pose;
+    for (const other of element("list").querySelectorAll("button")) {
+      other.ariaPressed = String(other === button && pinned === pose);
+    }
+    draw();
+  });
+  const hover = (over) => (event) => {
+    if (event.pointerType !== "mouse") return;
+    hovered = over;
+    draw();
+  };
+  button.addEventListener("pointerenter", hover(pose));
+  button.addEventListener("pointerleave", hover(null));
+  entry.append(button);
+  return entry;
+}
+
+/** Brings all that depends on the slider up to date. */
+function update() {
+  element("threshold-value").textContent = threshold().toFixed(2);
+  if (result) {
+    [...element("list").children].forEach((entry, p) => {
+      entry.hidden = result.poses[p].score < threshold();
+    });
+    const { model: network, width, height } = result;
+    element("json").textContent = JSON.stringify(network.toDict(shownPoses(), width, height), null, 1);
+  }
+  draw();
+  if (!tasks) describeResult();
+}
+
+function describeResult() {
+  const count = (number) => `${number} ${number === 1 ? "pose" : "poses"}`;
+  let text = model ? "Ready for a picture." : "Waiting for a model.";
+  if (result) {
+    const number = shownPoses().length;
+    const below = result.poses.length - number;
+    text = number || below ? `${count(number)} of score ${threshold().toFixed(2)} or more` : "Nobody found";
+    text += below ? `, ${below} below.` : ".";
+  }
+  element("status").textContent = text;
+  if (result) element("picture").alt = `${current.name}: ${text}`;
+}
+
+function draw() {
+  const { clientWidth, naturalWidth } = element("picture");
+  const start = performance.now();
+  const poses = result ? shownPoses() : [];
+  const chosen = [hovered, pinned].find((pose) => poses.includes(pose)) ?? null;
+  drawPoses(element("overlay"), poses, result?.model.skeleton, clientWidth / naturalWidth, chosen);
+  if (!result) return;
+  result.milliseconds.draw ??= performance.now() - start; // the first time only: not while the slider moves
+  const names = { decode: "Decoding", prepare: "Fitting", network: "Network", draw: "Drawing" };
+  element("timings").replaceChildren(
+    ...Object.entries(names).map(([key, name]) => {
+      const [group, term, value] = ["div", "dt", "dd"].map((tag) => document.createElement(tag));
+      term.textContent = name;
+      value.textContent = `${result.milliseconds[key].toFixed(key === "draw" ? 1 : 0)} ms`;
+      group.append(term, value);
+      return group;
+    }),
+  );
+}
+
+/** Opens what was dropped, chosen or pasted. */
+function open(file) {
+  if (!file) return;
+  if (file.name.toLowerCase().endsWith(".onnx")) {
+    openModel(file.name, async () => new Uint8Array(await file.arrayBuffer()));
+  } else {
+    openPicture(file);
+  }
+}
+
+for (const id of ["picture-file", "model-file"]) {
+  element(id).addEventListener("change", (event) => {
+    open(event.target.files[0]);
+    event.target.value = ""; // so that the same file can be chosen again
+  });
+}
+document.addEventListener("paste", (event) => open(event.clipboardData.files[0]));
+document.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  element("stage").classList.add("over");
+});
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) element("stage").classList.remove("over"); // left the window
+});
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  element("stage").classList.remove("over");
+  const [file] = event.dataTransfer.files;
+  if (file) open(file);
+  else attempt("", async () => {
+    throw new UserError("That was a link or text. Save the picture first, then drop its file.");
+  });
+});
+element("threshold").value = MIN_SCORE;
+element("threshold").addEventListener("input", update);
+new ResizeObserver(draw).observe(element("picture"));
+openModel(MODEL, fetchModel);
