@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -47,24 +48,55 @@ def read_picture(path: str | Path, ignore_orientation: bool = False) -> Picture:
         data = Path(path).read_bytes()
     except OSError as error:
         raise PictureError(f"picture {path} cannot be read: {error.strerror or error}") from None
+    return decode_picture(data, str(path), ignore_orientation)
+
+
+def decode_picture(data: bytes, name: str, ignore_orientation: bool = False) -> Picture:
+    """The picture in the bytes of a file, as `read_picture` gives it; of several pictures in it, the first.
+
+    Args:
+        data: the whole file.
+        name: what the messages call it.
+        ignore_orientation: leave the pixels as stored.
+
+    Returns: `(h, w, 3)` uint8, RGB.
+
+    Raises:
+        PictureError: the bytes are none, cut off, or cannot be decoded; the message has the name.
+    """
     if not data:
-        raise PictureError(f"picture {path} is empty (0 bytes)")
+        raise PictureError(f"picture {name} is empty (0 bytes)")
     if not _is_complete(data):
-        raise PictureError(f"picture {path} is cut off: its end is missing; copy or download it again")
+        raise PictureError(f"picture {name} is cut off: its end is missing; copy or download it again")
     try:
         # IMREAD_UNCHANGED alone keeps alpha and 16 bits together; it ignores the orientation, applied below.
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         pixels = None
     if pixels is None:
-        raise PictureError(f"picture {path} cannot be decoded: it is damaged or no picture")
+        raise PictureError(f"picture {name} cannot be decoded: it is damaged or no picture")
+    rgb = rgb_picture(pixels, name)
+    return rgb if ignore_orientation else _upright(rgb, exif_orientation(data))
+
+
+def rgb_picture(pixels: NDArray[Any], name: str) -> Picture:
+    """Pixels as OpenCV decodes them -> RGB of 8 bits: grey in three channels, transparency onto white.
+
+    Args:
+        pixels: `(h, w)`, or `(h, w, c)` with 1 (grey), 3 (BGR) or 4 (BGRA) channels; uint8 or uint16.
+        name: what the message calls the picture.
+
+    Returns: `(h, w, 3)` uint8.
+
+    Raises:
+        PictureError: other kinds of pixels.
+    """
     if pixels.dtype == np.uint16:
         pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if pixels.dtype != np.uint8 or (pixels.ndim == 3 and pixels.shape[2] not in {1, 3, 4}):
         kind = f"{pixels.dtype} values, shape {pixels.shape}"
-        raise PictureError(f"picture {path} has {kind}; convert it to 8 or 16 bits, grey, RGB or RGBA")
-    rgb = _rgb(pixels)
-    return rgb if ignore_orientation else _upright(rgb, exif_orientation(data))
+        raise PictureError(f"picture {name} has {kind}; convert it to 8 or 16 bits, grey, RGB or RGBA")
+    return _rgb(pixels)
 
 
 def network_input(
