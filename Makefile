@@ -2,17 +2,29 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: demo test check bench clean
+.PHONY: demo demo-train test check bench clean
 
-$(VENV)/ready: pyproject.toml constraints.txt
+$(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "calipose needs Python >= 3.11; name one: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+
+$(VENV)/ready-demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) '.[demo]'
 	@touch $@
 
-demo: $(VENV)/ready
-	$(BIN)/python -m calipose demo
+$(VENV)/ready: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) '.[dev]'
+	@touch $@ $(VENV)/ready-demo
+
+# The default model on a few pictures; needs no torch. make demo PICTURES="a.jpg holiday/" takes yours.
+demo: $(VENV)/ready-demo
+	$(BIN)/python -m calipose demo $(PICTURES)
+
+# Draws people, trains on them, finds the poses in pictures it has not seen.
+demo-train: $(VENV)/ready
+	$(BIN)/python -m calipose demo-train
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2

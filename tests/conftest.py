@@ -16,3 +16,37 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder.name}/ is not beside the project: photographs and golden values are read from there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported network of random weights, whose scores are within 0 and about 1; half a minute to make."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    import torch
+
+    from calipose.export import export_onnx
+    from calipose.model.checkpoint import Checkpoint
+    from calipose.model.network import Network
+    from calipose.recipe import Recipe
+    from calipose.skeleton import COCO_17
+
+    torch.manual_seed(0)
+    recipe = Recipe.from_dict(
+        {
+            "name": "tiny",
+            "backbone": {"name": "mobilenetv2-0.25"},
+            "method": {"keypoint_width": 4, "instance_width": 8, "semantic_points": 3},
+            "predict": {"short_side": 96},
+        }
+    )
+    network = Network("mobilenetv2-0.25", 17, recipe.method)
+    for name, parameter in network.head.named_parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)
+        if name.startswith("score."):
+            parameter.data /= 4
+        if name == "score.bias":
+            parameter.data += 0.4
+    path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
+    export_onnx(Checkpoint(recipe, COCO_17, network.state_dict()), path)
+    return path

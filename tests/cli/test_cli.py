@@ -36,7 +36,7 @@ score_threshold = -1.0
 max_poses = 3
 """
 
-COMMANDS = ("train", "evaluate", "predict", "export", "info", "draw-data", "demo")
+COMMANDS = ("train", "evaluate", "predict", "export", "info", "draw-data", "demo", "demo-train")
 
 
 def call(*arguments: object) -> Result:
@@ -130,14 +130,14 @@ def test_info_counts_the_recipes(folder: Path) -> None:
 
 
 def test_demo_replaces_only_a_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    demo = importlib.import_module("calipose.cli.demo")  # `calipose.cli.demo` itself is the command
+    demo = importlib.import_module("calipose.cli.demo_train")  # `calipose.cli.demo_train` itself is the command
     (tmp_path / "tiny.toml").write_text(TINY)
     monkeypatch.setattr(demo, "UNSEEN_PICTURES", 2)
     monkeypatch.setattr(demo, "PICTURE_PX", 64)
     monkeypatch.setattr(demo, "load_recipe", lambda _: load_recipe(tmp_path / "tiny.toml", ["epochs=1"]))
     out = tmp_path / "demo"
     for _ in range(2):  # the second replaces the first
-        done = call("demo", "--out", out, "--train-images", 16)
+        done = call("demo-train", "--out", out, "--train-images", 16)
         assert done.exit_code == 1
         assert "AP50 on the unseen pictures is" in words(done)  # so little training is not enough
         assert len(list((out / "pictures").iterdir())) == 2
@@ -145,7 +145,7 @@ def test_demo_replaces_only_a_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (out / "left-over").touch()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    done = call("demo", "--out", tmp_path / "mine")
+    done = call("demo-train", "--out", tmp_path / "mine")
     assert done.exit_code == 1
     assert (tmp_path / "mine" / "thesis.txt").exists()
 

@@ -11,6 +11,7 @@ import typer
 import calipose
 from calipose.cli.common import Commands, examples, out
 from calipose.cli.demo import demo
+from calipose.cli.demo_train import demo_train
 from calipose.cli.draw_data import draw_data
 from calipose.cli.evaluate import evaluate
 from calipose.cli.export import export
@@ -79,7 +80,10 @@ app.command(epilog=examples("calipose info", "calipose info coco-w32-512 my-reci
 app.command("draw-data", epilog=examples("calipose draw-data people --images 1000 --preset easy --size 192x192"))(
     draw_data
 )
-app.command(epilog=examples("calipose demo", "calipose demo --out runs/longer --train-images 3000"))(demo)
+app.command(epilog=examples("calipose demo", "calipose demo photo.jpg holiday/"))(demo)
+app.command(
+    "demo-train", epilog=examples("calipose demo-train", "calipose demo-train --out runs/longer --train-images 3000")
+)(demo_train)
 
 
 def main() -> None:

@@ -1,102 +1,76 @@
-"""`calipose demo`: the whole way on drawn people, from an empty folder to a measured network."""
+"""`calipose demo`: the model that comes with the package, on photographs that well-known packages carry."""
 
 from __future__ import annotations
 
-import json
-import shutil
+import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import numpy as np
 import typer
 
-from calipose.cli.common import err, open_predictor, out, progress_over, say
-from calipose.cli.evaluate import figures_table
-from calipose.cli.train import SHOWN_SCORE, run_training, sample_sheet
-from calipose.data.drawn import EASY, write_drawn_data
-from calipose.data.locate import read_data
+from calipose.cli.common import err, open_predictor, out, say
+from calipose.data.drawn import EASY, draw_scene
 from calipose.draw import draw_poses, save_picture
-from calipose.errors import CaliposeError, InputError
-from calipose.evaluation.run import evaluate_predictor, save_results
-from calipose.images import read_picture
-from calipose.recipe import Recipe, load_recipe
-from calipose.writers import Journal
+from calipose.images import Picture, read_picture
+from calipose.poses import Poses
+from calipose.sources import find_sources
 
-if TYPE_CHECKING:
-    from calipose.evaluation.ap import AveragePrecision
-    from calipose.evaluation.quality import ScoreQuality
-
-MARK = "calipose-demo.json"  # a folder that holds it was made here, and may be replaced
-PICTURE_PX = 192
-UNSEEN_PICTURES = 100
-TRAIN_SEED, UNSEEN_SEED = 1, 2
-LEAST_AP50 = 0.8
-SHEET_PICTURES = 24
+# Pictures with people in scikit-image: a portrait by NASA (public domain), and a photographer (CC0).
+PACKAGED = ("astronaut.png", "camera.png")
+SHOWN_SCORE = 0.3
+DRAWN_SIZE = (640, 480)
 
 
 def demo(
-    folder: Annotated[
-        Path,
-        typer.Option("--out", metavar="DIR", help="Folder of the demo; an earlier demo there is replaced."),
-    ] = Path("runs/demo"),
-    train_images: Annotated[int, typer.Option(min=16, help="Drawn pictures to learn from.")] = 1600,
+    pictures: Annotated[list[str] | None, typer.Argument(metavar="[SOURCE]...", help="Pictures of your own.")] = None,
+    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the drawn pictures.")] = Path(
+        "runs/demo"
+    ),
 ) -> None:
-    """Draw people, train a small network on them, and find the poses in pictures it has not seen.
+    """Find the poses in a few pictures with the model that comes with the package; no torch, no download.
 
-    Needs no data and no GPU; takes minutes. Ends with AP on the unseen pictures.
+    Without SOURCE: photographs that the package scikit-image carries, where it is installed, and drawn people.
     """
-    figures, quality = run_demo(folder, train_images, UNSEEN_PICTURES, load_recipe("drawn"))
-    out.print(figures_table(figures, quality))
-    say(f"unseen pictures with the poses found: {folder / 'contact_sheet.jpg'}, each in {folder / 'pictures'}")
-    say(f"network: {folder / 'run'}; poses: {folder / 'poses.jsonl'}")
-    if not figures.ap50 >= LEAST_AP50:
-        raise CaliposeError(f"AP50 on the unseen pictures is {figures.ap50:.3f}; a sound network has {LEAST_AP50} here")
-
-
-def run_demo(
-    folder: Path, train_images: int, unseen_images: int, recipe: Recipe
-) -> tuple[AveragePrecision, dict[str, ScoreQuality]]:
-    """Draw, train, evaluate and predict into `folder`; figures and quality of scores on the unseen pictures.
-
-    Raises:
-        InputError: the folder holds something that is no demo.
-        typer.Exit: the training was asked to stop.
-    """
-    clear(folder)
-    train, unseen = folder / "train", folder / "unseen"
-    for data, number, seed in ((train, train_images, TRAIN_SEED), (unseen, unseen_images, UNSEEN_SEED)):
-        with err.status(f"Drawing {number} pictures"):
-            write_drawn_data(data, number, EASY, (PICTURE_PX, PICTURE_PX), seed)
-    say(f"drew {train_images} pictures to learn from and {unseen_images} others: {folder}")
-    run_training(recipe, read_data([train]), folder / "run")
-
-    predictor = open_predictor(folder / "run", "", False, None)
-    annotations, pictures = unseen / "annotations.json", unseen / "images"
-    figures, quality, results = evaluate_predictor(
-        predictor, annotations, pictures, bootstrap=1000, track=progress_over("Predicting", quiet=False)
-    )
-    save_results(folder / "results.json", results)
-    (folder / "pictures").mkdir()
-    files = sorted(pictures.iterdir())
-    with Journal(folder / "poses.jsonl") as journal:
-        for file in files:
-            picture = read_picture(file)
-            poses = predictor.predict(picture).above(SHOWN_SCORE)
-            journal.add(str(file), f"pictures/{file.name}", poses)
-            save_picture(folder / "pictures" / file.name, draw_poses(picture, poses))
-    save_picture(folder / "contact_sheet.jpg", sample_sheet(predictor, files[:SHEET_PICTURES], columns=6))
-    return figures, quality
-
-
-def clear(folder: Path) -> None:
-    """An empty folder that is marked as a demo's.
-
-    Raises:
-        InputError: the folder holds something that is no demo.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not (folder / MARK).is_file():
-            raise InputError(f"{folder} holds something that is no demo: name a new folder with --out")
-        shutil.rmtree(folder)
+    predictor = open_predictor("default")
+    found = own_pictures(pictures) if pictures else packaged_pictures()
     folder.mkdir(parents=True, exist_ok=True)
-    note = "Made by `calipose demo`, which replaces this folder when it is run again."
-    (folder / MARK).write_text(json.dumps({"note": note}) + "\n", encoding="utf-8")
+    for name, picture in found.items():
+        poses = predictor.predict(picture).above(SHOWN_SCORE)
+        path = folder / f"{Path(name).stem}.jpg"
+        save_picture(path, draw_poses(picture, poses))
+        say(f"{path}: {len(poses)} {'pose' if len(poses) == 1 else 'poses'}")
+        if len(poses):
+            out.print(table(poses))
+
+
+def own_pictures(sources: list[str]) -> dict[str, Picture]:
+    """The first frame of what the user names, by name."""
+    return {source.name: next(iter(source.frames())).picture for source in find_sources(*sources)}
+
+
+def packaged_pictures() -> dict[str, Picture]:
+    """Photographs of scikit-image, if it is installed, and a drawn scene, by name."""
+    found: dict[str, Picture] = {}
+    spec = importlib.util.find_spec("skimage")
+    if spec is None or spec.origin is None:
+        err.print("scikit-image is not installed (pip install 'calipose[demo]'): drawn people only", style="yellow")
+    else:
+        data = Path(spec.origin).parent / "data"
+        found = {name: read_picture(data / name) for name in PACKAGED if (data / name).is_file()}
+    found["drawn.png"] = draw_scene(np.random.default_rng(0), DRAWN_SIZE, EASY).image
+    return found
+
+
+def table(poses: Poses) -> str:
+    """Score, place and surest joints of each pose, a line each."""
+    lines = []
+    for pose, box in zip(poses, poses.boxes_img, strict=True):
+        left, top, right, bottom = box.round().astype(int).tolist()
+        line = f"  score {pose.scores[0]:.2f}  x {left} to {right}, y {top} to {bottom}"
+        if pose.keypoint_scores is not None:
+            order = np.argsort(-pose.keypoint_scores[0])[:3]
+            joints = (f"{pose.skeleton.keypoints[j]} {pose.keypoint_scores[0, j]:.2f}" for j in order)
+            line += f"  surest: {', '.join(joints)}"
+        lines.append(line)
+    return "\n".join(lines)
