@@ -248,9 +248,8 @@ def report(contestants: list[Contestant], times: dict[str, dict[str, list[float]
 
 def machine(threads: int) -> str:
     """What a figure is void without."""
-    names = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
+    from install import processor
+
     versions = []
     for package in PACKAGES:
         try:
@@ -260,7 +259,7 @@ def machine(threads: int) -> str:
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     return (
-        f"{datetime.date.today()}, {names[0] if names else platform.machine()}, {len(os.sched_getaffinity(0))} cores, {threads} threads, "
+        f"{datetime.date.today()}, {processor()}, {len(os.sched_getaffinity(0))} cores, {threads} threads, "
         f"load {os.getloadavg()[0]:.1f} before\n"
         f"Python {platform.python_version()}, {', '.join(versions)}; commit {commit}"
     )
@@ -285,14 +284,14 @@ def main() -> None:
     contestants: list[Contestant] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in options.recipes:
-            named = name == RECIPES[0]
-            checkpoint = (
-                load_checkpoint(options.checkpoint)
-                if named and options.checkpoint
-                else random_checkpoint(name, scene.image)
-            )
-            onnx = options.onnx if named and options.onnx else Path(folder) / f"{name}.onnx"
-            if not onnx.is_file():
+            given = name == RECIPES[0]  # the files that the options name are of the first
+            checkpoint = random_checkpoint(name, scene.image)
+            if given and options.checkpoint:
+                checkpoint = load_checkpoint(options.checkpoint)
+            onnx = Path(folder) / f"{name}.onnx"
+            if given and options.onnx:
+                onnx = options.onnx
+            else:
                 print(f"{name}: exporting ...", file=sys.stderr)
                 export_onnx(checkpoint, onnx)
             contestants += contestants_of(name, checkpoint, onnx, scene.image, people, options.threads)

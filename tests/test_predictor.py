@@ -259,6 +259,16 @@ def test_batches_hold_equal_sizes_only_and_keep_the_order(batch_size: int, large
     assert max(backend.batches) == largest  # 96 x 120 and 96 x 128 are both 96 x 128 after padding
 
 
+def test_pictures_before_a_broken_one_are_predicted(tmp_path: Path) -> None:
+    good = np.dstack([spotted(96, 96, 40, 50)] * 3)
+    found = Predictor(SpotBackend(), PredictSettings(short_side=96)).predict_many(
+        [good, good, good, tmp_path / "missing.png", good], batch_size=8
+    )
+    assert [len(next(found)) for _ in range(3)] == [1, 1, 1]
+    with pytest.raises(PictureError, match=r"missing\.png"):
+        next(found)
+
+
 def test_no_batch() -> None:
     with pytest.raises(InputError, match="batch_size 0"):
         next(Predictor(SpotBackend()).predict_many([], 0))

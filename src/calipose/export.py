@@ -10,31 +10,37 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import calipose
 from calipose.backends.onnx_backend import METADATA_KEY, OnnxBackend
 from calipose.calibration import TIE_SLOPE, ScoreMap
+from calipose.data.drawn import HARD, draw_scene
 from calipose.errors import CaliposeError, InputError
 from calipose.files import replacing
+from calipose.geometry import Floats, inp_from_cell, pose_nms
 from calipose.model.checkpoint import Checkpoint
-from calipose.model.decode import find_candidates, pose_nms_mask
+from calipose.model.decode import PEAK_WINDOW, final_score, find_candidates, pose_nms_mask
 from calipose.model.fold import folded
 from calipose.model.network import Network
 
 if TYPE_CHECKING:
     import onnx
 
+SCOPES = "pkg.torch.onnx.name_scopes"  # where torch's exporter says what part of the network a node comes from
 OPSET = 18  # from 20 on TensorRT reads GridSample as nearest
 HALF_FROM = 1024  # weights with at least so many numbers are stored in half precision
 EXACT = ("center_to", "query_to", "score", "quality")  # layers of the head that give positions and scores: always fp32
+LEAST_CELLS = 64  # of the score map of a picture of 32 x 32 pixels
 PIXEL_TOLERANCE, SCORE_TOLERANCE = 0.05, 1e-4  # the parity that a file must show to be kept
 
 
@@ -42,8 +48,8 @@ class DecodedNetwork(nn.Module):
     """Network, decoding, pose NMS and calibration as one graph.
 
     Input: `images` (b, h, w, 3) uint8 RGB, sides multiples of 32. Outputs: `keypoints` (b, n, k, 2) in input pixels,
-    best first; `scores` (b, n), calibrated, and `raw_scores` (b, n), both 0 where not valid; `valid` (b, n): False for
-    padding and for poses that the NMS drops; with joint scores `keypoint_scores` (b, n, k).
+    best first; `scores` (b, n), calibrated, 0 where not valid; `raw_scores` (b, n), -inf for padding; `valid` (b, n):
+    False for padding and for poses that the NMS drops; with joint scores `keypoint_scores` (b, n, k).
     """
 
     def __init__(
@@ -77,10 +83,9 @@ class DecodedNetwork(nn.Module):
         """See the class."""
         found = find_candidates(self.network, images, self.most)
         valid = pose_nms_mask(found.keypoints_inp, found.scores, self.sigmas, self.nms_threshold)
-        raw = torch.where(valid, found.scores, 0.0)
-        scores = torch.where(valid, self._map(raw), 0.0)
+        scores = torch.where(valid, self._map(found.scores), 0.0)
         joints = () if found.keypoint_scores is None else (found.keypoint_scores,)
-        return found.keypoints_inp, scores, raw, valid, *joints
+        return found.keypoints_inp, scores, found.scores, valid, *joints
 
     def _map(self, raw: Tensor) -> Tensor:
         """`ScoreMap` as a sum of clipped slopes."""
@@ -94,13 +99,19 @@ class DecodedNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class Parity:
-    """Largest gaps between an ONNX file and torch: `pixels` of keypoints in the input frame, `score`; of how many
-    `poses`.
+    """Largest gaps between an ONNX file and torch.
+
+    Attributes:
+        pixels: between keypoints, in the input frame.
+        score: between scores, those of joints included; relative to the best score where that is beyond 1.
+        poses: how many were compared.
+        rounding: how far half precision moved the keypoints (pixels) and scores of a pose, the median; None without.
     """
 
     pixels: float
     score: float
     poses: int
+    rounding: tuple[float, float] | None = None
 
     @property
     def good(self) -> bool:
@@ -111,12 +122,13 @@ class Parity:
 def export_onnx(checkpoint: Checkpoint, path: Path, half: bool = False) -> Parity:
     """Write an ONNX file that holds everything needed to predict; returns its parity with torch.
 
-    The file appears under its name only after it has given torch's poses on random pictures of several sizes. `half`
+    The file appears under its name only after it has given torch's poses on drawn pictures of several sizes. `half`
     rounds the features' weights to half precision first and stores them so: half the file, fp32 arithmetic, and the
     parity is that with the rounded network.
 
     Raises:
-        InputError: onnx or onnxscript is not installed, or the file cannot be written.
+        InputError: onnx or onnxscript is not installed, or the file cannot be written, or the recipe asks for more
+            poses a picture than the smallest input has cells.
         CaliposeError: the file does not give torch's poses; nothing is kept.
     """
     try:
@@ -127,6 +139,8 @@ def export_onnx(checkpoint: Checkpoint, path: Path, half: bool = False) -> Parit
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}")
     settings, skeleton = checkpoint.recipe.predict, checkpoint.skeleton
+    if settings.max_poses > LEAST_CELLS:
+        raise InputError(f"predict.max_poses {settings.max_poses}: an exported file gives at most {LEAST_CELLS} poses")
     network = folded(checkpoint.network())
     if half:
         round_to_half(network)
@@ -154,9 +168,13 @@ def export_onnx(checkpoint: Checkpoint, path: Path, half: bool = False) -> Parit
         _store_as_half(model)
     with replacing(path) as temporary:
         onnx.save(model, temporary)
-        gaps = parity(graph, OnnxBackend(temporary))
+        backend = OnnxBackend(temporary)
+        gaps = parity(graph, backend)
         if not gaps.good:
             raise CaliposeError(f"the exported file differs from torch: {gaps}; it was not kept")
+    if half:
+        graph.network = checkpoint.network()
+        gaps = replace(gaps, rounding=rounding(graph, backend))
     return gaps
 
 
@@ -179,16 +197,41 @@ def _trace(graph: DecodedNetwork) -> onnx.ModelProto:
             verbose=False,
         )
     assert program is not None
-    return program.model_proto
+    model = program.model_proto
+    _tidy(model, graph.most)
+    return model
+
+
+def _tidy(model: onnx.ModelProto, most: int) -> None:
+    """Leave out what the exporter notes for its own developers (lines and paths of source code), but for the part of
+    the network that a node belongs to; name the free dimensions.
+    """
+    del model.graph.metadata_props[:]
+    del model.graph.value_info[:]
+    for entry in (*model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output):
+        kept = [(e.key, e.value) for e in entry.metadata_props if e.key == SCOPES]
+        del entry.metadata_props[:]
+        for key, value in kept:
+            entry.metadata_props.add(key=key, value=value)
+    for name, dim in zip(("batch", "height", "width"), model.graph.input[0].type.tensor_type.shape.dim, strict=False):
+        dim.dim_param = name
+    for output in model.graph.output:
+        output.type.tensor_type.shape.dim[0].dim_param = "batch"
+        output.type.tensor_type.shape.dim[1].dim_value = most
 
 
 @torch.no_grad()
 def round_to_half(network: Network) -> None:
     """Round the weights that half precision is meant for: large, and not of the layers of positions and scores."""
     for name, parameter in network.named_parameters():
-        layer = name.removeprefix("head.")
-        if parameter.numel() >= HALF_FROM and not (name != layer and layer.startswith(EXACT)):
+        if parameter.numel() >= HALF_FROM and is_feature(name):
             parameter.copy_(parameter.half().float())
+
+
+def is_feature(name: str) -> bool:
+    """Whether a network's parameter of that name makes features, and not positions or scores."""
+    layer = name.removeprefix("head.")
+    return layer == name or not layer.startswith(EXACT)
 
 
 def _store_as_half(model: onnx.ModelProto) -> None:
@@ -211,48 +254,93 @@ def _store_as_half(model: onnx.ModelProto) -> None:
     model.graph.node.extend([*casts, *nodes])
 
 
-def parity(graph: DecodedNetwork, backend: OnnxBackend, pictures: int = 2) -> Parity:
-    """Largest gaps between torch and an ONNX file on random pictures of several sizes."""
+def drawn_batches(pictures: int = 2) -> list[NDArray[np.uint8]]:
+    """Batches (b, h, w, 3) of drawn people, of several sizes."""
     random = np.random.default_rng(0)
-    gaps = []
-    for height, width in ((96, 160), (224, 128), (64, 64)):
-        coarse = random.integers(0, 256, (pictures, height // 8, width // 8, 3), np.uint8)
-        gaps.append(compare(graph, backend, coarse.repeat(8, 1).repeat(8, 2)))
-    return Parity(max(g.pixels for g in gaps), max(g.score for g in gaps), sum(g.poses for g in gaps))
+    sizes = ((160, 96), (128, 224), (64, 64))
+    return [np.stack([draw_scene(random, size, HARD).image for _ in range(pictures)]) for size in sizes]
 
 
-def compare(graph: DecodedNetwork, backend: OnnxBackend, images: np.ndarray) -> Parity:
+def parity(graph: DecodedNetwork, backend: OnnxBackend) -> Parity:
+    """Largest gaps between torch and an ONNX file on drawn pictures of several sizes."""
+    gaps = [compare(graph, backend, images) for images in drawn_batches()]
+    return Parity(
+        float(np.max([g.pixels for g in gaps])), float(np.max([g.score for g in gaps])), sum(g.poses for g in gaps)
+    )
+
+
+@torch.no_grad()
+def compare(graph: DecodedNetwork, backend: OnnxBackend, images: NDArray[np.uint8]) -> Parity:
     """Largest gaps between torch and an ONNX file on `images` (b, h, w, 3).
 
-    Each of torch's poses is paired with the nearest of the file's whose score differs by less than the tolerance. What
-    a gap in scores below the tolerance decides is passed over: which of two equals is better, hence kept, and which
-    cell of two equals is the peak.
+    Each candidate of the file is paired with the nearest in keypoints of torch's possible ones, and each of torch's
+    sure ones with the nearest of the file's. Where scores differ by less than the tolerance, rounding may decide which
+    of two cells is the peak: both are possible, neither is sure. What pose NMS keeps of the file's candidates must be
+    what the predictor keeps, unless an OKS is as near to the threshold.
     """
-    with torch.no_grad():
-        want = dict(zip(graph.outputs, (t.numpy() for t in graph(torch.from_numpy(images))), strict=True))
-    got = backend.run(images)
-    pixels = score = 0.0
+    found = backend.run(images)
+    pixels, scores = [0.0], [0.0]
     poses = 0
-    for row in range(len(images)):
-        valid, found = want["valid"][row], got["valid"][row]
-        values = want["raw_scores"][row]
-        unit = max(1.0, float(np.abs(values[valid]).max(initial=0)))  # scores beyond 1 are compared relatively
-        sure = valid & (values - values[valid].min(initial=np.inf) > SCORE_TOLERANCE * unit)
-        for place in np.flatnonzero(sure):
-            close = np.flatnonzero(found & (np.abs(got["raw_scores"][row] - values[place]) <= SCORE_TOLERANCE * unit))
-            equals = valid & (np.abs(values - values[place]) <= SCORE_TOLERANCE * unit)
-            if not len(close) and equals.sum() > 1:
-                continue
-            poses += 1
-            if not len(close):
-                return Parity(float("inf"), float("inf"), poses)
-            away = np.abs(got["keypoints"][row][close] - want["keypoints"][row][place]).max((1, 2))
-            if away.min() > PIXEL_TOLERANCE and equals.sum() > 1:
-                continue
-            nearest = close[away.argmin()]
-            pixels = max(pixels, float(away.min()))
-            for name in ("scores", "raw_scores", "keypoint_scores"):
-                if name in want:
-                    gap = np.abs(got[name][row][nearest] - want[name][row][place]).max()
-                    score = max(score, float(gap) / unit)
-    return Parity(pixels, score, poses)
+    for row, image in enumerate(images):
+        keypoints, raw, joints, sure = _possible(graph, image)
+        real = found["raw_scores"][row] > -np.inf
+        got = {name: values[row][real] for name, values in found.items()}
+        if not len(raw) or not real.any() or not _same_nms(graph, got):
+            return Parity(float("inf"), float("inf"), poses)
+        away = np.abs(got["keypoints"][:, None] - keypoints).max((2, 3))  # (the file's, torch's)
+        nearest = away.argmin(1)
+        unit = max(1.0, float(np.abs(raw).max()))
+        last = got["raw_scores"].min() if len(nearest) == graph.most else -np.inf  # worse ones had no place
+        wanted = sure & (raw > last + SCORE_TOLERANCE * unit)
+        pixels += [away.min(1).max(), away.min(0)[wanted].max(initial=0)]
+        mapped = np.where(got["valid"], backend.score_map(got["raw_scores"]), 0)
+        scores += [np.abs(got["raw_scores"] - raw[nearest]).max() / unit, np.abs(got["scores"] - mapped).max() / unit]
+        if joints is not None:
+            scores.append(np.abs(got["keypoint_scores"] - joints[nearest]).max())
+        poses += len(nearest)
+    return Parity(float(np.max(pixels)), float(np.max(scores)), poses)  # not a number stays so, and is not good
+
+
+def _possible(
+    graph: DecodedNetwork, image: NDArray[np.uint8]
+) -> tuple[Floats, Floats, Floats | None, NDArray[np.bool_]]:
+    """Torch's poses at every cell of a picture (h, w, 3) that is a peak but for rounding.
+
+    Returns: keypoints_inp (m, k, 2), scores (m,), joint scores (m, k) or None, and which of them rounding cannot undo.
+    """
+    maps = graph.network.encode(torch.from_numpy(image).unsqueeze(0))
+    score = final_score(maps)
+    around = F.pad(score.unsqueeze(1), [PEAK_WINDOW // 2] * 4, value=-torch.inf)
+    highest, second = F.unfold(around, PEAK_WINDOW)[0].topk(2, dim=0).values.view(2, *score.shape[1:])
+    tolerance = SCORE_TOLERANCE * max(1.0, float(score.abs().max()))
+    y, x = (score[0] >= highest - tolerance).nonzero(as_tuple=True)
+    cells = torch.stack([x, y], -1)
+    moves, joints = graph.network.head.keypoints_at(maps, cells.unsqueeze(0))
+    keypoints = inp_from_cell((cells + moves[0]).transpose(0, 1).numpy())
+    sure = (score[0] == highest) & (highest - second > tolerance)
+    values = score[0, y, x].double().numpy()
+    return keypoints, values, None if joints is None else joints[0].T.double().numpy(), sure[y, x].numpy()
+
+
+def _same_nms(graph: DecodedNetwork, found: dict[str, NDArray[Any]]) -> bool:
+    """Whether the graph keeps the candidates that the predictor keeps; passed over where rounding may decide."""
+    sigmas = graph.sigmas.double().numpy()
+    near = [graph.nms_threshold + gap for gap in (0, -SCORE_TOLERANCE, SCORE_TOLERANCE)]
+    kept = [set(pose_nms(found["keypoints"], found["raw_scores"], sigmas, threshold).tolist()) for threshold in near]
+    return kept[0] != kept[1] or kept[0] != kept[2] or kept[0] == set(np.flatnonzero(found["valid"]).tolist())
+
+
+@torch.no_grad()
+def rounding(graph: DecodedNetwork, backend: OnnxBackend) -> tuple[float, float]:
+    """How far the file's poses are from those of torch's network as it was trained: pixels and score, medians."""
+    moved = []
+    for images in drawn_batches():
+        want = dict(zip(graph.outputs, (t.numpy() for t in graph(torch.from_numpy(images))), strict=True))
+        got = backend.run(images)
+        for row in range(len(images)):
+            ours, theirs = got["valid"][row], want["valid"][row]
+            away = np.abs(got["keypoints"][row][ours][:, None] - want["keypoints"][row][theirs]).max((2, 3))
+            scores = np.abs(got["scores"][row][ours] - want["scores"][row][theirs][away.argmin(1)])
+            moved.append(np.stack([away.min(1), scores]))
+    pixels, score = np.median(np.concatenate(moved, 1), 1)
+    return float(pixels), float(score)

@@ -52,7 +52,7 @@ class Predictor:
         path = default_model() if str(model) == DEFAULT else Path(model)
         if path.suffix == ".onnx":
             if device not in {"", "cpu"} and not providers:
-                providers = [device.partition(":")[0]]
+                providers = [device]
             opened = Predictor.from_onnx(path, settings, providers, threads)
         else:
             opened = Predictor.from_checkpoint(path, device, settings)
@@ -67,9 +67,12 @@ class Predictor:
         Raises:
             InputError: the file is missing, damaged, or not Calipose's, or there is no such device.
         """
-        from calipose.backends.torch_backend import TorchBackend
-        from calipose.model.checkpoint import load_checkpoint
-        from calipose.model.device import choose_device
+        try:
+            from calipose.backends.torch_backend import TorchBackend
+            from calipose.model.checkpoint import load_checkpoint
+            from calipose.model.device import choose_device
+        except ModuleNotFoundError as error:
+            raise InputError(f"{path}: a checkpoint needs {error.name}: pip install 'calipose[train]'") from None
 
         checkpoint = load_checkpoint(path)
         network = checkpoint.network()
@@ -123,13 +126,18 @@ class Predictor:
 
         Raises:
             InputError: an array is no picture, or `batch_size` is below 1.
-            PictureError: a file cannot be read.
+            PictureError: a file cannot be read; the pictures before it were predicted.
         """
         if batch_size < 1:
             raise InputError(f"batch_size {batch_size}: at least one picture goes through the network")
         waiting = iter(pictures)
-        while window := [_picture(source) for source in islice(waiting, batch_size)]:
+        while True:
+            window, problem = _read(islice(waiting, batch_size))
             yield from (poses for poses, _ in self._predict_window(window))
+            if problem is not None:
+                raise problem
+            if not window:
+                return
 
     def predict_with_queries(self, picture: Picture) -> tuple[Poses, Floats | None]:
         """Poses in a picture (h, w, 3) RGB uint8, and their keypoint queries_img (p, k, 2) (the yellow circles of
@@ -190,6 +198,17 @@ def default_model() -> Path:
     if not path.is_file():
         raise InputError("this installation holds no default model; name a model: an .onnx file or a checkpoint")
     return path
+
+
+def _read(sources: Iterable[Picture | str | Path]) -> tuple[list[Picture], InputError | None]:
+    """The pictures, up to the first that cannot be read, and what is wrong with that one."""
+    pictures: list[Picture] = []
+    try:
+        for source in sources:
+            pictures.append(_picture(source))
+    except InputError as error:
+        return pictures, error
+    return pictures, None
 
 
 def _picture(source: Picture | str | Path) -> Picture:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from calipose.backends.onnx_backend import METADATA_KEY
 from calipose.data.locate import find_data
 from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision
@@ -36,6 +37,8 @@ def export_int8(checkpoint: Checkpoint, path: Path, data: str) -> tuple[AverageP
         InputError: onnx is not installed, or the data set cannot be used.
         CaliposeError: the fp32 file, which is made first, does not give torch's poses.
     """
+    import onnx
+
     annotations, pictures = find_data(data)
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "fp32.onnx"
@@ -44,8 +47,12 @@ def export_int8(checkpoint: Checkpoint, path: Path, data: str) -> tuple[AverageP
         quantized = Path(folder) / "int8.onnx"
         _quantize(plain, quantized, list(calibration_inputs(Predictor.from_onnx(plain), annotations, pictures)))
         after, *_ = evaluate_predictor(Predictor.from_onnx(quantized), annotations, pictures)
+        model = onnx.load(quantized)
+        for entry in model.metadata_props:
+            if entry.key == METADATA_KEY:
+                entry.value = json.dumps({**json.loads(entry.value), "weights": "backbone int8, head float32"})
         with replacing(path) as temporary:
-            temporary.write_bytes(quantized.read_bytes())
+            onnx.save(model, temporary)
     return before, after
 
 

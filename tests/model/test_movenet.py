@@ -69,7 +69,7 @@ def test_the_published_files_own_poses(movenet: tuple[Network, dict, Path], shar
         }
         center = maps["center"][0]
         y, x = divmod(int(center.argmax()), center.shape[1])
-        regressed = maps["displacement"][:, y, x].view(17, 2).numpy() + [y, x]
+        regressed = maps["displacement"][:, y, x].view(17, 2).numpy() + np.array([y, x])
         kept = best[:51].reshape(17, 3)
         sure = kept[:, 2] > 0.4
         # Its decoding moves each joint to the nearest peak of its heat map: near what was regressed.
@@ -80,9 +80,8 @@ def test_the_published_files_own_poses(movenet: tuple[Network, dict, Path], shar
 
 @pytest.mark.photographs
 def test_the_queries_start_at_movenets_keypoints(movenet: tuple[Network, dict, Path], shared: Path) -> None:
-    from default_start import teach_head
-
     from calipose.images import read_picture
+    from default_start import teach_head
 
     network, lasts, _ = movenet
     paths = sorted((shared / "data" / "coco-train" / "images").iterdir())[:40]

@@ -141,7 +141,8 @@ def test_who_is_right_has_no_loss() -> None:
     maps = ideal_maps(targets)
     x, y = targets.cells.unbind(-1)
     at_cells = maps.displacement[0][:, :, y[0], x[0]].transpose(1, 2)[None]
-    losses = all_losses(Output(maps, at_cells, None), targets, Method(label="gaussian"), LossSettings(), SIGMAS).to_dict()
+    output = Output(maps, at_cells, None)
+    losses = all_losses(output, targets, Method(label="gaussian"), LossSettings(), SIGMAS).to_dict()
     assert losses["mean_oks"] == pytest.approx(1.0, abs=1e-12)
     assert losses["total"] == pytest.approx(0.0, abs=1e-12)
 

@@ -55,6 +55,8 @@ class OnnxBackend:
             raise InputError(f"{path}: an ONNX file, but not one that calipose export wrote") from None
         except Exception as error:  # ONNX Runtime's errors have no common base of their own
             raise InputError(f"{path}: not a readable ONNX file ({str(error).splitlines()[0]})") from None
+        if missing := [name for name in wanted if name not in self._session.get_providers()]:
+            raise InputError(f"ONNX Runtime could not start {missing[0]}; are its libraries installed?")
         self.skeleton = Skeleton.from_dict(self.header.get("skeleton"), str(path))
         try:
             r, g, b = self.header["pad_colour"]
@@ -71,7 +73,7 @@ class OnnxBackend:
         return {name: np.asarray(output) for name, output in zip(self._outputs, outputs, strict=True)}
 
     def candidates(self, images: NDArray[np.uint8], most: int, flip: bool) -> BatchPoses:
-        """See `Backend.candidates`; pose NMS was done in the graph, repeating it changes nothing.
+        """See `Backend.candidates`; poses that the graph's NMS drops are among them, as with torch.
 
         Raises:
             InputError: `flip`, which needs the maps of both pictures.
@@ -79,18 +81,9 @@ class OnnxBackend:
         if flip:
             raise InputError("flip needs the checkpoint and torch; an ONNX file predicts once")
         found = self.run(images)
-        raw = np.where(found["valid"], found["raw_scores"], -np.inf).astype(np.float64)
-        best = np.argsort(-raw, axis=1, kind="stable")[:, :most]
-
-        def chosen(name: str) -> NDArray[np.float64]:
-            values = found[name]
-            index = best.reshape(*best.shape, *[1] * (values.ndim - 2))
-            return np.take_along_axis(values, index, 1).astype(np.float64)
-
-        raw = np.take_along_axis(raw, best, 1)
-        scores = np.where(np.isfinite(raw), chosen("scores"), -np.inf)
-        joints = chosen("keypoint_scores") if "keypoint_scores" in found else None
-        return BatchPoses(chosen("keypoints"), scores, raw, joints)
+        floats = {name: values[:, :most].astype(np.float64) for name, values in found.items()}  # the best come first
+        raw = floats["raw_scores"]
+        return BatchPoses(floats["keypoints"], self.score_map(raw), raw, floats.get("keypoint_scores"))
 
 
 def find_providers(wanted: list[str], there: list[str]) -> list[str]:

@@ -30,7 +30,9 @@ LINE_SECONDS = 30.0  # between progress lines where there is no terminal to draw
 TORCH_PARTS = {"torch", "accelerate", "safetensors"}
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; by default a GPU where there is one.")]
+Device = Annotated[
+    str, typer.Option(help="cpu, cuda, cuda:1, ...; by default a GPU where there is one (.onnx files: the CPU).")
+]
 Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored picture (twice the time).")]
 ShortSide = Annotated[
     int | None,

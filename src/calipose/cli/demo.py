@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from calipose.cli.common import err, open_predictor, out, say
+from calipose.cli.common import err, open_predictor, say
 from calipose.data.drawn import EASY, draw_scene
 from calipose.draw import draw_poses, save_picture
 from calipose.images import Picture, read_picture
@@ -18,7 +18,7 @@ from calipose.sources import find_sources
 
 # Pictures with people in scikit-image: a portrait by NASA (public domain), and a photographer (CC0).
 PACKAGED = ("astronaut.png", "camera.png")
-SHOWN_SCORE = 0.3
+SHOWN_SCORE = SHOWN_JOINT = 0.3  # poses and joints below are not drawn
 DRAWN_SIZE = (640, 480)
 
 
@@ -38,10 +38,10 @@ def demo(
     for name, picture in found.items():
         poses = predictor.predict(picture).above(SHOWN_SCORE)
         path = folder / f"{Path(name).stem}.jpg"
-        save_picture(path, draw_poses(picture, poses))
+        save_picture(path, draw_poses(picture, poses, min_keypoint_score=SHOWN_JOINT))
         say(f"{path}: {len(poses)} {'pose' if len(poses) == 1 else 'poses'}")
-        if len(poses):
-            out.print(table(poses))
+        for line in table(poses):
+            say(line)
 
 
 def own_pictures(sources: list[str]) -> dict[str, Picture]:
@@ -62,7 +62,7 @@ def packaged_pictures() -> dict[str, Picture]:
     return found
 
 
-def table(poses: Poses) -> str:
+def table(poses: Poses) -> list[str]:
     """Score, place and surest joints of each pose, a line each."""
     lines = []
     for pose, box in zip(poses, poses.boxes_img, strict=True):
@@ -73,4 +73,4 @@ def table(poses: Poses) -> str:
             joints = (f"{pose.skeleton.keypoints[j]} {pose.keypoint_scores[0, j]:.2f}" for j in order)
             line += f"  surest: {', '.join(joints)}"
         lines.append(line)
-    return "\n".join(lines)
+    return lines

@@ -99,7 +99,7 @@ def predict(
             help="Joints below are not drawn, if the model scores joints.",
             rich_help_panel=POSES,
         ),
-    ] = 0.0,
+    ] = 0.3,
     queries: Annotated[
         bool,
         typer.Option(
