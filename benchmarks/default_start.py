@@ -156,6 +156,7 @@ def teach_head(network: Network, lasts: dict[str, tuple[Tensor, Tensor]], batche
                 weight[i, feature, columns[name]] = sign * last_weight[row, :, 0, 0]
                 shift[i, feature] = sign * constant
         query = head.center_to_query.weight.data.view(k, 2, width)
+        query[i] = 0
         query[i, 0, :2] = torch.tensor([1.0, -1.0])
         query[i, 1, 2:4] = torch.tensor([1.0, -1.0])
         if width >= 10:  # the offset that MoveNet sees at the query, the mean over the semantic points

@@ -27,17 +27,8 @@ from calipose.video_writer import VideoWriter
 
 SIZE = (320, 240)
 KINDS = (
-    "empty",
-    "cut off",
-    "text",
-    "header only",
-    "zeros",
-    "folder",
-    "png cut",
-    "float tiff",
-    "link to nothing",
-    "gif head",
-)
+    "empty", "cut off", "text", "header only", "zeros", "webp head", "png head", "float tiff", "pdf", "gif head",
+)  # fmt: skip
 
 
 def break_file(path: Path, kind: str) -> None:
@@ -46,8 +37,8 @@ def break_file(path: Path, kind: str) -> None:
     path.unlink()
     contents = {
         "empty": b"", "cut off": data[: len(data) // 2], "text": b"not a picture", "header only": data[:20],
-        "zeros": bytes(500), "png head": b"\x89PNG\r\n\x1a\n" + bytes(30), "gif head": b"GIF89a",
-        "webp head": b"RIFF\x10\0\0\0WEBPVP8 ", "pdf": b"%PDF-1.7\n",
+        "zeros": bytes(500), "webp head": b"RIFF\x10\0\0\0WEBPVP8 ", "png head": b"\x89PNG\r\n\x1a\n" + bytes(30),
+        "pdf": b"%PDF-1.7\n", "gif head": b"GIF89a",
     }  # fmt: skip
     if kind in contents:
         path.write_bytes(contents[kind])
@@ -90,7 +81,8 @@ def main() -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate()
         first = lines(out / "poses.jsonl")
-        print(f"interrupted: exit code {process.returncode}, {first} pictures done; it said: {said.splitlines()[-1]}")
+        stopped = next((line for line in said.splitlines() if line.startswith("stopped")), "nothing")
+        print(f"interrupted: exit code {process.returncode}, {first} pictures done; it said: {stopped}")
         again = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
         entries = [json.loads(line)["file"] for line in (out / "poses.jsonl").read_text().splitlines()]
         good = {str(folder / f"{i:04d}.jpg") for i in range(options.files)} - {str(folder / name) for name in broken}

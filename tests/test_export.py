@@ -18,13 +18,14 @@ from calipose.backends.torch_backend import TorchBackend
 from calipose.calibration import ScoreMap, Setting
 from calipose.data.drawn import EASY, HARD, draw_scene, write_drawn_data
 from calipose.errors import CaliposeError, InputError
-from calipose.export import DecodedNetwork, compare, export_onnx, round_to_half
+from calipose.export import DecodedNetwork, export_onnx, round_to_half
 from calipose.geometry import pose_nms
 from calipose.method import Method
 from calipose.model.checkpoint import Checkpoint
 from calipose.model.decode import pose_nms_mask
 from calipose.model.fold import folded
 from calipose.model.network import Network
+from calipose.parity import compare
 from calipose.predictor import Predictor
 from calipose.quantize import backbone_convolutions, export_int8
 from calipose.recipe import PredictSettings, Recipe

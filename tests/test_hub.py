@@ -79,7 +79,8 @@ def test_push(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         def create_repo(self, name: str, private: bool, exist_ok: bool) -> None:
             done.append((name, private, exist_ok))
 
-        def upload_folder(self, repo_id: str, folder_path: str) -> str:
+        def upload_folder(self, repo_id: str, folder_path: str, allow_patterns: list[str]) -> str:
+            assert allow_patterns == ["model.safetensors", "config.json", "README.md"]
             done.append({file.name: file.read_bytes() for file in Path(folder_path).iterdir()})
             return f"address of {repo_id}"
 

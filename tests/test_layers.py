@@ -29,12 +29,13 @@ LAYERS = (
     ("prediction", "hub"),
     ("output_folder",),
     ("evaluation",),
-    ("data.loader", "training", "export"),
+    ("data.loader", "training", "parity"),
+    ("export",),
     ("quantize",),
     ("cli", "__main__"),
 )
 FACADE = "hub"  # the package's own names come from this layer and those below
-NEED_TORCH = ("model", "training", "data.loader", "export", "quantize", "backends.torch_backend")
+NEED_TORCH = ("model", "training", "data.loader", "export", "parity", "quantize", "backends.torch_backend")
 OPTIONAL = (
     "torch", "torchvision", "safetensors", "accelerate", "tensorboard", "timm", "huggingface_hub", "matplotlib", "av",
     "onnx", "onnxscript", "onnxruntime", "faster_coco_eval", "pycocotools", "PIL", "scipy", "hypothesis", "pandas",

@@ -1,6 +1,6 @@
 """The predictor: frames, files of every kind, thresholds and duplicates; the network is a stub."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -70,6 +70,21 @@ def random_poses(n: int, seed: int = 0) -> np.ndarray:
     """Poses far from each other."""
     rng = np.random.default_rng(seed)
     return rng.uniform(-20, 20, (n, 17, 2)) + 300.0 * np.arange(n)[:, None, None]
+
+
+def test_scores_of_joints_lie_between_0_and_1() -> None:
+    backend = FixedBackend(random_poses(1), np.ones(1))
+    found = backend.candidates(np.zeros((1, 64, 64, 3), np.uint8), 30, False)
+    backend.candidates = lambda *_: replace(found, keypoint_scores=np.linspace(-0.2, 1.2, 17)[None, None])  # type: ignore[method-assign]
+    poses = Predictor(backend).predict(np.zeros((512, 512, 3), np.uint8))
+    np.testing.assert_allclose(poses.keypoint_scores[0], np.linspace(-0.2, 1.2, 17).clip(0, 1))
+
+
+def test_settings_of_a_backend_are_taken() -> None:
+    backend = FixedBackend(random_poses(1), np.ones(1))
+    backend.settings = PredictSettings(short_side=96)  # type: ignore[attr-defined]
+    assert Predictor(backend).settings.short_side == 96
+    assert Predictor(backend, PredictSettings(short_side=64)).settings.short_side == 64
 
 
 @pytest.mark.parametrize(

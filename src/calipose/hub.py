@@ -103,7 +103,7 @@ def push_to_hub(source: str | Path, name: str, *, private: bool = False, licence
         try:
             api = hub.HfApi()
             api.create_repo(name, private=private, exist_ok=True)
-            return str(api.upload_folder(repo_id=name, folder_path=str(saved)))
+            return str(api.upload_folder(repo_id=name, folder_path=str(saved), allow_patterns=[WEIGHTS, CONFIG, CARD]))
         except (OSError, ValueError) as error:  # the hub's errors are OSErrors; a malformed name is a ValueError
             raise InputError(f"'{name}': the hub did not take it: {error}") from error
 

@@ -26,7 +26,7 @@ class Predictor:
     Args:
         model: "default" is the model that comes with the package; an ONNX file (needs no torch); a checkpoint, a run
             folder, or a folder that `save_pretrained` wrote (need torch); or a backend.
-        settings: of decoding; by default the model's own.
+        settings: of decoding; by default the model's own, if it has some.
         device: of a checkpoint: "cpu", "cuda", ...; by default a GPU where there is one.
         providers: of an ONNX file: ONNX Runtime's, such as "cuda"; by default the CPU's.
         threads: of an ONNX file; 0 for ONNX Runtime's own choice.
@@ -47,7 +47,8 @@ class Predictor:
         self.backend: Backend
         self.settings: PredictSettings
         if not isinstance(model, str | Path):
-            self.backend, self.settings = model, settings or PredictSettings()
+            self.backend = model
+            self.settings = settings or getattr(model, "settings", None) or PredictSettings()
             return
         path = default_model() if str(model) == DEFAULT else Path(model)
         if path.suffix == ".onnx":
@@ -179,7 +180,8 @@ class Predictor:
             keypoints_img[kept],
             found.scores[row][chosen],
             picture_size,
-            None if found.keypoint_scores is None else found.keypoint_scores[row][chosen],
+            # A linear layer gives them; what they estimate lies in [0, 1].
+            None if found.keypoint_scores is None else found.keypoint_scores[row][chosen].clip(0, 1),
             self.skeleton,
             raw_scores=found.raw_scores[row][chosen],
         )

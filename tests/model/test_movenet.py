@@ -47,7 +47,9 @@ def test_the_published_files_own_poses(movenet: tuple[Network, dict, Path], shar
     pictures = sorted((shared / "data" / "coco-train" / "images").iterdir())
     interpreter = Interpreter(str(file))
     compared = 0
-    for path in pictures[:12]:
+    for path in pictures:
+        if compared == 3:
+            break
         picture = read_picture(path, ignore_orientation=True)[:256, :256]
         if picture.shape != (256, 256, 3):
             continue
@@ -75,7 +77,7 @@ def test_the_published_files_own_poses(movenet: tuple[Network, dict, Path], shar
         # Its decoding moves each joint to the nearest peak of its heat map: near what was regressed.
         assert np.abs(regressed[sure] * 4 / 256 - kept[sure, :2]).mean() < 0.03
         compared += 1
-    assert compared >= 3
+    assert compared == 3
 
 
 @pytest.mark.photographs

@@ -41,7 +41,8 @@ def find_peaks(score: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """
     highest = F.max_pool2d(score.unsqueeze(1), PEAK_WINDOW, stride=1, padding=PEAK_WINDOW // 2).squeeze(1)
     peaks = torch.where(score == highest, score, -torch.inf).flatten(1)
-    best = peaks.topk(min(most, peaks.shape[1]), dim=1)
+    count = peaks.shape[1]
+    best = peaks.topk(most if most <= count else count, dim=1)  # not min(), which an exported graph would compute
     batch, height, width = score.shape
     cells = all_cells(height, width, batch, score.device)
     return cells.gather(1, best.indices.unsqueeze(-1).expand(-1, -1, 2)), best.values

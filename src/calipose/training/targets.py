@@ -108,7 +108,8 @@ def joint_similarity(keypoints: Tensor, truth: Tensor, area: Tensor, sigmas: Ten
 
 def oks(keypoints: Tensor, truth: Tensor, labelled: Tensor, area: Tensor, sigmas: Tensor) -> Tensor:
     """Object keypoint similarity (Eq. 1): the mean of `joint_similarity` over the labelled joints; (...)."""
-    mask = labelled.unsqueeze(-1)  # an unlabelled joint may hold anything, and must not reach the gradient
+    # An unlabelled joint may hold anything finite, and must not reach the gradient; what is no number must be noticed.
+    mask = labelled.unsqueeze(-1) | truth.isnan()
     similarity = joint_similarity(torch.where(mask, keypoints, 0), torch.where(mask, truth, 0), area, sigmas)
     return (similarity * labelled).sum(-1) / labelled.sum(-1).clamp(min=1)
 
