@@ -200,33 +200,33 @@ class Head(nn.Module):
         return query, query.unsqueeze(-2) + torch.unflatten(to_semantic, -1, (-1, 2))
 
     def displacements(self, maps: KeypointMaps, cells: Tensor) -> Tensor:
+        """D_ck (Eq. 4) alone, (b, k, m, 2); see `keypoints_at`."""
+        return self.keypoints_at(maps, cells)[0]
+
+    def keypoints_at(self, maps: KeypointMaps, cells: Tensor) -> tuple[Tensor, Tensor | None]:
         """KQE (Eq. 4): D_ck = D_cq + D_qk at chosen cells.
 
         Args: `cells` (b, m, 2) int64, x and y.
 
-        Returns: (b, k, m, 2) displacements from the cell to its pose's keypoints, in cells.
+        Returns: (b, k, m, 2) displacements from the cell to its pose's keypoints, in cells; the joints' scores
+        (b, k, m), None where the network has none.
         """
-        return self.keypoints_at(maps, cells)[0]
-
-    def keypoints_at(self, maps: KeypointMaps, cells: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Displacements (b, k, m, 2) as `displacements` gives them, and joint scores (b, k, m), None without them."""
-        moves = self._moves(maps, cells)
-        return moves[..., :2], moves[..., 2] if self.method.joint_scores else None
-
-    def _moves(self, maps: KeypointMaps, cells: Tensor) -> Tensor:
-        """(b, k, m, 2 or 3): D_ck and, with joint scores, the joint's score."""
         if not self.method.kqe:
-            return read_cells(maps.displacement, cells).transpose(-1, -2)
+            return self._split(read_cells(maps.displacement, cells).transpose(-1, -2))
         assert maps.keypoint is not None
         with torch.autocast(maps.keypoint.device.type, enabled=False):  # positions stay in full precision
             query, points = self._query_points(maps, cells)
             parts = _sample_per_keypoint(maps.keypoint, points.flatten(2, 3))
             # W_qk R'_k, R'_k being the sum over the semantic points
-            to_keypoint = torch.unflatten(parts, 2, (-1, points.shape[-2])).sum(3)
+            summed = torch.unflatten(parts, 2, (-1, points.shape[-2])).sum(3)
             if self.query_to_keypoint.bias is not None:
-                to_keypoint = to_keypoint + self.query_to_keypoint.bias.view(1, self.keypoints, 1, -1)
-            to_query = query - cells.to(query.dtype).unsqueeze(1)
-            return torch.cat([to_query + to_keypoint[..., :2], to_keypoint[..., 2:]], -1)
+                summed = summed + self.query_to_keypoint.bias.view(1, self.keypoints, 1, -1)
+            to_keypoint, scores = self._split(summed)
+            return query - cells.to(query.dtype).unsqueeze(1) + to_keypoint, scores
+
+    def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Displacement and joint's score in the outputs (..., 2 or 3) of the layer that ends at the keypoint."""
+        return outputs[..., :2], outputs[..., 2] if self.method.joint_scores else None
 
     def queries(self, maps: KeypointMaps, cells: Tensor) -> Tensor:
         """Keypoint queries of chosen cells: (b, k, m, 2) positions in cells (the yellow circles of Figure 2)."""
