@@ -1,9 +1,15 @@
 """Fixtures shared by the tests."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from calipose.model.checkpoint import Checkpoint
 
 # Two tests run at once on two cores; more threads in each would only fight.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,13 +25,10 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An exported network of random weights, whose scores are within 0 and about 1; half a minute to make."""
-    pytest.importorskip("onnx")
-    pytest.importorskip("onnxscript")
+def tiny_checkpoint() -> Checkpoint:
+    """A network of random weights, whose displacements are some cells and whose scores are within 0 and about 1."""
     import torch
 
-    from calipose.export import export_onnx
     from calipose.model.checkpoint import Checkpoint
     from calipose.model.network import Network
     from calipose.recipe import Recipe
@@ -47,6 +50,16 @@ def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
             parameter.data /= 4
         if name == "score.bias":
             parameter.data += 0.4
+    return Checkpoint(recipe, COCO_17, network.state_dict())
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny_checkpoint`, exported; half a minute to make."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    from calipose.export import export_onnx
+
     path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
-    export_onnx(Checkpoint(recipe, COCO_17, network.state_dict()), path)
+    assert export_onnx(tiny_checkpoint, path).poses > 50
     return path

@@ -28,7 +28,7 @@ from calipose.model.network import Network
 from calipose.parity import compare
 from calipose.predictor import Predictor
 from calipose.quantize import backbone_convolutions, export_int8
-from calipose.recipe import PredictSettings, Recipe
+from calipose.recipe import PredictSettings
 from calipose.skeleton import COCO_17
 
 onnx = pytest.importorskip("onnx")
@@ -36,31 +36,16 @@ pytest.importorskip("onnxscript")
 
 
 @pytest.fixture(scope="module")
-def checkpoint() -> Checkpoint:
-    torch.manual_seed(0)
-    recipe = Recipe.from_dict(
-        {
-            "name": "tiny",
-            "backbone": {"name": "mobilenetv2-0.25"},
-            "method": {"keypoint_width": 4, "instance_width": 8, "semantic_points": 3},
-            "predict": {"short_side": 96},
-        }
-    )
-    network = Network("mobilenetv2-0.25", 17, recipe.method)
-    for parameter in network.head.parameters():  # displacements of some cells, scores that differ
-        parameter.data += 0.05 * torch.randn_like(parameter)
-    return Checkpoint(recipe, COCO_17, network.state_dict())
+def checkpoint(tiny_checkpoint: Checkpoint) -> Checkpoint:
+    return tiny_checkpoint
 
 
 SETTING = Setting(short_side=96, flip=False, nms_threshold=0.3)
 
 
 @pytest.fixture(scope="module")
-def exported(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
-    gaps = export_onnx(checkpoint, path)
-    assert gaps.poses > 50
-    return path
+def exported(tiny_onnx: Path) -> Path:
+    return tiny_onnx
 
 
 @pytest.fixture(scope="module")
