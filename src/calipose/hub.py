@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,8 +97,6 @@ def push_to_hub(source: str | Path, name: str, *, private: bool = False, licence
         saved = Path(source)
         if not (saved / CONFIG).is_file():  # a folder in the hub's form goes up as it is, its own card included
             saved = save_pretrained(source, Path(folder) / "model", licence=licence)
-        else:
-            saved = Path(shutil.copytree(saved, Path(folder) / "model"))
         try:
             api = hub.HfApi()
             api.create_repo(name, private=private, exist_ok=True)

@@ -14,7 +14,7 @@ from calipose.data.locate import find_data
 from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision
 from calipose.evaluation.run import evaluate_predictor
-from calipose.export import export_onnx
+from calipose.export import SCOPES, export_onnx
 from calipose.files import replacing
 from calipose.images import network_input, read_picture
 from calipose.predictor import Predictor
@@ -43,9 +43,10 @@ def export_int8(checkpoint: Checkpoint, path: Path, data: str) -> tuple[AverageP
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "fp32.onnx"
         export_onnx(checkpoint, plain)
-        before, *_ = evaluate_predictor(Predictor.from_onnx(plain), annotations, pictures)
+        predictor = Predictor.from_onnx(plain)
+        before, *_ = evaluate_predictor(predictor, annotations, pictures)
         quantized = Path(folder) / "int8.onnx"
-        _quantize(plain, quantized, list(calibration_inputs(Predictor.from_onnx(plain), annotations, pictures)))
+        _quantize(plain, quantized, calibration_inputs(predictor, annotations, pictures))
         after, *_ = evaluate_predictor(Predictor.from_onnx(quantized), annotations, pictures)
         model = onnx.load(quantized)
         for entry in model.metadata_props:
@@ -77,7 +78,7 @@ def backbone_convolutions(model: onnx.ModelProto) -> tuple[list[str], list[str]]
     outside: list[str] = []
     for node in model.graph.node:
         if node.op_type == "Conv":
-            scopes = {entry.key: entry.value for entry in node.metadata_props}.get("pkg.torch.onnx.name_scopes", "")
+            scopes = {entry.key: entry.value for entry in node.metadata_props}.get(SCOPES, "")
             (inside if "network.backbone" in scopes else outside).append(node.name)
     return inside, outside
 

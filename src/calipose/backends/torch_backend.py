@@ -7,8 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from calipose.backends import BatchPoses, Floats
+from calipose.backends import BatchPoses
 from calipose.calibration import ScoreMap
+from calipose.geometry import Floats
 from calipose.model.decode import find_candidates
 from calipose.model.network import Network
 from calipose.skeleton import Skeleton

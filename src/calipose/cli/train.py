@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from calipose.cli.common import Quiet, err, out, say
+from calipose.cli.common import LINE_SECONDS, Quiet, err, out, say
 from calipose.data.locate import find_data, read_data
 from calipose.draw import contact_sheet, draw_poses, save_picture
 from calipose.errors import InputError
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 SAMPLES = 8  # validation pictures on a contact sheet
 SAMPLE_PX = 320
 SHOWN_SCORE = 0.3  # poses below are left out of the sheet, as `calipose predict` does
-LINE_SECONDS = 30.0  # between progress lines where there is no terminal to draw a bar on
 
 
 def train(

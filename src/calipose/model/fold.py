@@ -34,14 +34,13 @@ def folded(network: Network) -> Network:
 def _fold_pairs(module: nn.Module) -> None:
     """Fold each batch norm that directly follows its convolution among a module's parts."""
     parts = list(module.named_children())
-    for (first, convolution), (second, norm) in pairwise(parts):
+    for (_, convolution), (name, norm) in pairwise(parts):
         if not (isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)):
             continue
         if convolution.out_channels == norm.num_features:
             fused = fuse_conv_bn_eval(convolution, norm)
             # In place: some convolutions here are subclasses that pad on their own.
             convolution.weight, convolution.bias = fused.weight, fused.bias
-            setattr(module, first, convolution)
-            setattr(module, second, nn.Identity())
+            setattr(module, name, nn.Identity())
     for _, part in parts:
         _fold_pairs(part)

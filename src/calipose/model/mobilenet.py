@@ -145,7 +145,7 @@ class MobileNetV2(Backbone):
 
     def early(self) -> list[nn.Module]:
         """The parts that compute maps of strides 2 to 8."""
-        return [self.conv_stem, self.bn1, *self.blocks[: _OUTPUTS[1] + 1]]
+        return [self.conv_stem, self.bn1, *self.blocks[: self.outputs[1] + 1]]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """See `Backbone.forward`."""
