@@ -10,6 +10,7 @@ import numpy as np
 import typer
 
 from calipose.cli.common import err, open_predictor, say
+from calipose.cli.prediction_run import counted
 from calipose.data.drawn import EASY, draw_scene
 from calipose.draw import draw_poses, save_picture
 from calipose.images import Picture, read_picture
@@ -39,7 +40,7 @@ def demo(
         poses = predictor.predict(picture).above(SHOWN_SCORE)
         path = folder / f"{Path(name).stem}.jpg"
         save_picture(path, draw_poses(picture, poses, min_keypoint_score=SHOWN_JOINT))
-        say(f"{path}: {len(poses)} {'pose' if len(poses) == 1 else 'poses'}")
+        say(f"{path}: {counted(len(poses), 'pose')}")
         for line in table(poses):
             say(line)
 

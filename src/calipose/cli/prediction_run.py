@@ -134,8 +134,7 @@ class PredictionRun:
         except _Stopped:
             return
         if output.frames and self._listed:
-            persons = f"{len(people)} {'person' if len(people) == 1 else 'people'}"
-            followed = f", {persons} followed" if self.options.track else ""
+            followed = f", {counted(len(people), 'person', 'people')} followed" if self.options.track else ""
             lost = "; its sound could not be kept" if output.video is not None and output.video.sound == "lost" else ""
             self._progress.say(
                 f"{output.drawing if folder.draw else source.name}  {output.frames} frames{followed}{lost}"
@@ -183,18 +182,16 @@ class PredictionRun:
         if self._listed:
             scores = " ".join(f"{score:.2f}" for score in poses.scores[:SHOWN_SCORES])
             more = " ..." if len(poses) > SHOWN_SCORES else ""
-            self._progress.say(
-                f"{name}  {len(poses)} {'pose' if len(poses) == 1 else 'poses'}  {scores}{more}".rstrip()
-            )
+            self._progress.say(f"{name}  {counted(len(poses), 'pose')}  {scores}{more}".rstrip())
 
     def _sum_up(self, where: Path) -> None:
         counts = [(self._pictures, "picture"), (self._frames, "frame")]
-        what = " and ".join(f"{n} {word}{'s' * (n != 1)}" for n, word in counts if n)
+        what = " and ".join(counted(n, word) for n, word in counts if n)
         if what:
             speed = (self._pictures + self._frames) / self._progress.seconds
             # Weaker ones of people who are followed count in videos.
             score = "" if self._frames else f" of score >= {self.options.min_score:g}"
-            say(f"{self._poses} poses{score} in {what}, {speed:.1f} a second: {where}")
+            say(f"{counted(self._poses, 'pose')}{score} in {what}, {speed:.1f} a second: {where}")
 
     def _expected(self, source: Source) -> int:
         """Frames that will be taken of a source, as far as it says."""
@@ -206,6 +203,11 @@ class PredictionRun:
         total = None if endless else sum(map(self._expected, sources))
         self._progress = Progress(total, self._quiet, bar)
         return self._progress
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with its word, as in 1 pose and 2 poses; `many` where an s at the end does not do."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def _is_file(stream: TextIO) -> bool:
