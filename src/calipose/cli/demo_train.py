@@ -23,7 +23,7 @@ from calipose.writers import Journal
 
 if TYPE_CHECKING:
     from calipose.evaluation.ap import AveragePrecision
-    from calipose.evaluation.quality import ScoreQuality
+    from calipose.evaluation.scores import ScoreQuality
 
 MARK = "calipose-demo.json"  # a folder that holds it was made here, and may be replaced
 PICTURE_PX = 192

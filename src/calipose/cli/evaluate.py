@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from calipose.evaluation.ap import AveragePrecision
-    from calipose.evaluation.quality import ScoreQuality
+    from calipose.evaluation.scores import ScoreQuality
 
 POPULATIONS = {"score": "all poses of score >= 0.05", "best": "the best 20 of each picture"}
 

@@ -16,7 +16,7 @@ from calipose.cli.common import LINE_SECONDS, Quiet, err, out, say
 from calipose.data.locate import find_data, read_data
 from calipose.draw import contact_sheet, draw_poses, save_picture
 from calipose.errors import InputError
-from calipose.evaluation.quality import read_ground_truth
+from calipose.evaluation.coco_files import read_ground_truth
 from calipose.evaluation.run import evaluate_predictor
 from calipose.images import Picture, read_picture
 from calipose.recipe import Recipe, load_recipe

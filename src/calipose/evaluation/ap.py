@@ -14,20 +14,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from calipose.errors import CaliposeError
-from calipose.evaluation.quality import (
+from calipose.evaluation.coco_files import (
     LARGEST_AREA,
-    POSES_PER_PICTURE,
     Flags,
     Found,
     GroundTruth,
     GroundTruthSource,
     Integers,
     ResultsSource,
-    greedy_match,
-    oks_matrix,
     read_ground_truth,
     read_results,
 )
+from calipose.evaluation.matching import POSES_PER_PICTURE, greedy_match, oks_matrix
 from calipose.geometry import pose_area
 from calipose.skeleton import COCO_17, Skeleton
 

@@ -9,7 +9,9 @@ from typing import Any
 
 from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision, evaluate_results
-from calipose.evaluation.quality import ScoreQuality, match_poses, read_ground_truth, score_quality
+from calipose.evaluation.coco_files import read_ground_truth
+from calipose.evaluation.matching import match_poses
+from calipose.evaluation.scores import ScoreQuality, score_quality
 from calipose.files import replacing
 from calipose.images import read_picture
 from calipose.predictor import Predictor

@@ -1,25 +1,22 @@
-"""The quality of each pose: who it is of, by COCO's matching, its OKS, and how well its score foretells that.
-
-COCO's files are read here, strictly, once for all of `evaluation`.
-"""
+"""COCO's ground truth and results files, read strictly, once for all of `evaluation`."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from calipose.data.coco import require_keypoints
 from calipose.errors import InputError
-from calipose.geometry import Floats, keypoint_similarity, oks
+from calipose.geometry import Floats
 from calipose.skeleton import COCO_17, Skeleton
 
 Integers = NDArray[np.int64]
@@ -27,10 +24,7 @@ Flags = NDArray[np.bool_]
 GroundTruthSource = str | Path | Mapping[str, Any]
 ResultsSource = str | Path | Sequence[Mapping[str, Any]]
 
-POSES_PER_PICTURE = 20  # pycocotools' maxDets for keypoints
 LARGEST_AREA = 1e5**2  # pixels; the end of pycocotools' area ranges
-LEAST_SCORE = 0.05  # of the population "all returned poses" (docs/design: the contract of the score)
-LEAST_OKS = 0.1  # below it a pose is of nobody
 
 
 class _Image(msgspec.Struct):
@@ -226,153 +220,3 @@ def read_results(source: ResultsSource, truth: GroundTruth) -> list[Found]:
         best_first = entries[np.argsort(-scores[entries], kind="stable")]
         found.append(Found(keypoints[best_first], scores[best_first], best_first))
     return found
-
-
-def oks_matrix(keypoints_img: Floats, people: People, skeleton: Skeleton) -> Floats:
-    """OKS of poses `(p, k, 2)` with people: `(p, g)`.
-
-    Where a person has no labelled joint, the distances are those to the person's box made three times as wide
-    and high about its centre (pycocotools' `computeOks`).
-    """
-    sigmas = skeleton.sigmas_array
-    with np.errstate(over="ignore"):  # a joint absurdly far off has similarity 0
-        similarity = oks(keypoints_img[:, None], people.keypoints_img, people.labelled, people.area, sigmas)
-        for g in np.flatnonzero(~people.labelled.any(1)):
-            corner, size = people.box[g, :2], people.box[g, 2:]
-            before, after = corner - size - keypoints_img, keypoints_img - corner - 2 * size
-            d2 = ((np.maximum(before, 0) + np.maximum(after, 0)) ** 2).sum(-1)
-            similarity[:, g] = keypoint_similarity(d2, people.area[g], sigmas).mean(-1)
-    return similarity
-
-
-def greedy_match(similarity: Floats, ignored: Flags, crowd: Flags, thresholds: ArrayLike) -> Integers:
-    """COCO's matching in one picture: each pose in turn takes the free person of highest OKS.
-
-    A person is taken once, a crowd any number of times; an ignored person only if no other will do; of equals
-    the last (pycocotools' `evaluateImg`).
-
-    Args: `similarity` (p, g), best pose first; `ignored`, `crowd` (g,); `thresholds` (t,) of the OKS.
-
-    Returns: `(t, p)`, the person's index or -1.
-    """
-    least = np.minimum(np.asarray(thresholds, np.float64), 1 - 1e-10)
-    poses, people = similarity.shape
-    match = np.full((len(least), poses), -1, np.int64)
-    if people == 0:
-        return match
-    rows = np.arange(len(least))
-    taken = np.zeros((len(least), people), bool)
-    for p in range(poses):
-        for group in (~ignored, ignored):
-            value = np.where(group & ~taken, similarity[p], -1.0)
-            best = people - 1 - value[:, ::-1].argmax(1)
-            free = (match[:, p] < 0) & (value[rows, best] >= least)
-            match[free, p] = best[free]
-        matched = np.flatnonzero(match[:, p] >= 0)
-        taken[matched, match[matched, p]] = ~crowd[match[matched, p]]
-    return match
-
-
-@dataclass(frozen=True)
-class Matches:
-    """Poses and whom they are of; poses of ignored people and crowds are left out.
-
-    Attributes, all `(n,)`: `entry` in the results; `picture`, position in the ground truth's order of ids;
-    `rank` of the pose in its picture, 0 the best; `score`; `oks`, 0 where the pose is of nobody; `area` of
-    the person in pixels, nan where nobody; `labelled`, the person's labelled joints.
-    """
-
-    entry: Integers
-    picture: Integers
-    rank: Integers
-    score: Floats
-    oks: Floats
-    area: Floats
-    labelled: Integers
-
-    def __getitem__(self, mask: Flags) -> Matches:
-        """The chosen poses."""
-        return Matches(*(getattr(self, f.name)[mask] for f in fields(self)))
-
-
-def match_poses(ground_truth: GroundTruthSource, results: ResultsSource, skeleton: Skeleton = COCO_17) -> Matches:
-    """The OKS of each pose with the person that COCO's matching gives it.
-
-    First the match is COCO's at OKS 0.5, so that `oks >= 0.5` says exactly which poses AP50 counts as right.
-    Then the poses left over take, best first, the free person of highest OKS down to 0.1, so that a
-    half-right pose keeps its OKS. With a single pass at 0.1 a bad pose of high score could take its
-    neighbour's person, and the neighbour's right pose would be called wrong.
-
-    Raises:
-        InputError: as `read_ground_truth` and `read_results`.
-    """
-    truth = read_ground_truth(ground_truth, skeleton)
-    parts = []
-    for i, (people, found) in enumerate(zip(truth.people, read_results(results, truth), strict=True)):
-        similarity = oks_matrix(found.keypoints_img, people, skeleton)
-        match = greedy_match(similarity, people.ignored, people.crowd, [0.5])[0]
-        rest = np.flatnonzero(match < 0)
-        free = np.setdiff1d(np.flatnonzero(~people.ignored), match)
-        nobody = np.zeros(len(free), bool)
-        second = greedy_match(similarity[np.ix_(rest, free)], nobody, nobody, [LEAST_OKS])[0]
-        match[rest[second >= 0]] = free[second[second >= 0]]
-
-        # One row more stands for nobody, whom the index -1 finds.
-        kept = np.flatnonzero(~np.append(people.ignored, False)[match])
-        match = match[kept]
-        parts.append(
-            Matches(
-                entry=found.entries[kept],
-                picture=np.full(len(kept), i, np.int64),
-                rank=kept,
-                score=found.scores[kept],
-                oks=np.pad(similarity, ((0, 0), (0, 1)))[kept, match],
-                area=np.append(people.area, np.nan)[match],
-                labelled=np.append(people.labelled.sum(1), 0)[match],
-            )
-        )
-    return Matches(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Matches)))
-
-
-def pearson(a: ArrayLike, b: ArrayLike) -> float:
-    """Pearson's correlation of two `(n,)` arrays; nan where one of them is constant or n < 2."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return math.nan
-    return float(np.corrcoef(a, b)[0, 1])
-
-
-def ranks(values: ArrayLike) -> Floats:
-    """Ranks from 1, `(n,)`; equal values share the mean of theirs."""
-    _, group, counts = np.unique(np.asarray(values, np.float64), return_inverse=True, return_counts=True)
-    mean: Floats = (counts.cumsum() - (counts - 1) / 2)[group]
-    return mean
-
-
-def rank_correlation(score: ArrayLike, oks: ArrayLike) -> float:
-    """Spearman's correlation of two `(n,)` arrays; nan where one of them is constant or n < 2."""
-    return pearson(ranks(score), ranks(oks))
-
-
-@dataclass(frozen=True)
-class ScoreQuality:
-    """How well scores foretell OKS in one population of poses."""
-
-    poses: int
-    mean_score: float
-    mean_oks: float
-    spearman: float
-    pearson: float
-
-    @classmethod
-    def of(cls, matches: Matches) -> ScoreQuality:
-        """Of these poses; nan where there are too few."""
-        score, value = matches.score, matches.oks
-        means = (float(score.mean()), float(value.mean())) if len(score) else (math.nan, math.nan)
-        return cls(len(score), *means, rank_correlation(score, value), pearson(score, value))
-
-
-def score_quality(matches: Matches) -> dict[str, ScoreQuality]:
-    """On both populations: all poses with score >= 0.05 (`"score"`); each picture's best 20 (`"best"`)."""
-    populations = {"score": matches.score >= LEAST_SCORE, "best": matches.rank < POSES_PER_PICTURE}
-    return {name: ScoreQuality.of(matches[mask]) for name, mask in populations.items()}
