@@ -142,7 +142,7 @@ def contestants_of(
 ) -> Iterator[Contestant]:
     """The four of one recipe; fewer, with the reason printed, where torch.compile does not work."""
     settings = checkpoint.recipe.predict
-    backend = TorchBackend(checkpoint.network(), checkpoint.skeleton, score_map=checkpoint.score_map)
+    backend = TorchBackend(checkpoint.network(), checkpoint.skeleton, calibration=checkpoint.calibration)
     network = backend.network
     images = fitted(picture, settings).permute(0, 3, 1, 2).float()  # channels-last in memory
     normalised = (images - network.mean) / network.std
@@ -162,7 +162,7 @@ def contestants_of(
         return Contestant(f"{name}, {way}", f"{size(predictor.settings)}, {poses} poses", run, yardstick)
 
     yield Contestant(yardstick, size(settings), whole(backbone), yardstick)
-    compiled = TorchBackend(copy.deepcopy(network), checkpoint.skeleton, score_map=checkpoint.score_map)
+    compiled = TorchBackend(copy.deepcopy(network), checkpoint.skeleton, calibration=checkpoint.calibration)
     yield entrant("torch", Predictor(backend, settings))
     # Compiling the network alone would do nothing: prediction calls `encode`, never the network's `forward`.
     compiled.network.encode = torch.compile(compiled.network.encode, dynamic=False)

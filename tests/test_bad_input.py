@@ -34,7 +34,7 @@ class Nobody:
     def candidates(self, images: np.ndarray, most: int, flip: bool) -> BatchPoses:
         self.looks += 1
         scores = np.full((1, 1), -np.inf)
-        return BatchPoses(np.zeros((1, 1, len(self.skeleton), 2)), scores, scores)
+        return BatchPoses(np.zeros((1, 1, len(self.skeleton), 2)), scores)
 
 
 class Somebody(Nobody):
@@ -42,7 +42,7 @@ class Somebody(Nobody):
 
     def candidates(self, images: np.ndarray, most: int, flip: bool) -> BatchPoses:
         scores = np.full((1, 1), 0.9)
-        return BatchPoses(np.zeros((1, 1, len(self.skeleton), 2)), scores, scores)
+        return BatchPoses(np.zeros((1, 1, len(self.skeleton), 2)), scores)
 
 
 @pytest.fixture

@@ -1,22 +1,16 @@
-"""Score maps: strictly increasing, inverse, refusal of nonsense; the fit by hand and against scikit-learn."""
+"""Score maps and calibrations: strictly increasing, inverse, refusal of nonsense."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 
-from calipose.calibration import LEAST_STEP, TIE_SLOPE, ScoreMap, Setting, fit_score_map, isotonic
+from calipose.calibration import Calibration, ScoreMap, Setting
 from calipose.errors import InputError
+from calipose.precision import PrecisionTable
 
 SETTING = Setting(short_side=512, flip=False, nms_threshold=0.3)
 BENT = ScoreMap(x=(0.1, 0.4, 0.8), y=(0.05, 0.5, 0.7), setting=SETTING, data="val", poses=900, pictures=100)
-
-
-def poses(n: int, seed: int, bent: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
-    """Raw scores, some of them equal, and an OKS that is a power of them, with noise."""
-    rng = np.random.default_rng(seed)
-    raw = np.round(rng.beta(1, 2, n), 3)
-    return raw, np.clip(raw**bent + rng.normal(0, 0.1, n), 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -73,69 +67,22 @@ def test_nonsense_is_refused(change: dict[str, Any], words: str) -> None:
     assert "file.safetensors" in str(raised.value)
 
 
+def test_calibration_to_dict_and_back() -> None:
+    table = PrecisionTable.of([0.9, 0.5], [0.8, 0.0], [0, 1], people=3)
+    calibration = Calibration(score=BENT, oks50=BENT, joint=BENT, precision=table)
+    assert Calibration.from_dict(calibration.to_dict()) == calibration
+    assert not calibration.is_identity
+    assert Calibration().is_identity
+
+
 @pytest.mark.parametrize(
-    ("values", "weights", "expected"),
+    ("change", "words"),
     [
-        ([1, 2, 3], [1, 1, 1], [1, 2, 3]),
-        ([3, 2, 1], [1, 1, 1], [2, 2, 2]),
-        ([1, 3, 2], [1, 1, 1], [1, 2.5, 2.5]),
-        ([1, 3, 2], [1, 3, 1], [1, 2.75, 2.75]),
-        ([1, 5, 4, 0], [1, 1, 1, 1], [1, 3, 3, 3]),  # the last drags two blocks down
-        ([0.5], [7], [0.5]),
+        ({"score": {"x": [0.0], "y": []}}, "1 knots in x"),
+        ({"precision": {"raw": [0.5], "poses": [1, 2]}}, "columns"),
+        ({"scores": {}}, "unknown field"),
     ],
 )
-def test_isotonic_by_hand(values: list[float], weights: list[float], expected: list[float]) -> None:
-    np.testing.assert_allclose(isotonic(np.array(values, float), np.array(weights, float)), expected)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_isotonic_equals_scikit_learn(seed: int) -> None:
-    oracle = pytest.importorskip("sklearn.isotonic")
-    rng = np.random.default_rng(seed)
-    values, weights = np.sort(rng.random(500)) + rng.normal(0, 0.3, 500), rng.integers(1, 9, 500).astype(float)
-    expected = oracle.isotonic_regression(values, sample_weight=weights)
-    np.testing.assert_allclose(isotonic(values, weights), expected, atol=1e-12)
-
-
-def test_fit_by_hand() -> None:
-    """0.2 and 0.4 violate the order: one flat piece at 0.35, whose ends differ by the tie's slope alone."""
-    fitted = fit_score_map([0.1, 0.2, 0.4, 0.9, 0.9], [0.1, 0.5, 0.2, 0.8, 1.0], SETTING, "by hand", 2)
-    assert fitted.x == pytest.approx((0.1, 0.2, 0.4, 0.9))
-    assert fitted.y == pytest.approx((0.1, 0.35, 0.35 + 0.2e-6, 0.9), abs=1e-12)
-    assert (fitted.setting, fitted.data, fitted.poses, fitted.pictures) == (SETTING, "by hand", 5, 2)
-
-
-@pytest.mark.parametrize("oks", [0.0, 0.4, 1.0])
-@pytest.mark.parametrize("n", [1, 2, 50])
-def test_poses_that_are_all_alike(oks: float, n: int) -> None:
-    fitted = fit_score_map(np.linspace(0, 1, n), np.full(n, oks), SETTING)
-    assert np.abs(fitted(np.linspace(-1, 2, 100)) - oks).max() < 4e-6
-    assert (np.diff(fitted(np.linspace(-1, 2, 100))) > 0).all()
-
-
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("n", [200, 5000])
-def test_fit_finds_the_expected_oks(n: int, seed: int) -> None:
-    raw, oks = poses(n, seed)
-    fitted = fit_score_map(raw, oks, SETTING)
-    assert len(fitted.x) <= 32
-    assert (np.diff(fitted.x) >= LEAST_STEP * (1 - 1e-9)).all()
-    assert (np.diff(fitted.y) >= TIE_SLOPE * np.diff(fitted.x) * (1 - 1e-6)).all()
-    # Few knots are nearly as good as isotonic regression itself, and right on the average.
-    order = np.argsort(raw, kind="stable")
-    _, place, count = np.unique(raw, return_inverse=True, return_counts=True)
-    best = isotonic(np.bincount(place, oks) / count, count.astype(float))[place]
-    assert np.abs(fitted(raw) - best).mean() < 0.01
-    assert abs(fitted(raw).mean() - oks.mean()) < 0.005
-    assert np.abs(fitted(raw) - oks).mean() < np.abs(raw - oks).mean()
-    again = fit_score_map(raw[order], oks[order], SETTING)  # the order of the poses does not matter
-    assert again.x == pytest.approx(fitted.x)
-
-
-@pytest.mark.parametrize(
-    ("raw", "oks"),
-    [([], []), ([0.1], [0.1, 0.2]), ([0.1], [1.5]), ([0.1], [np.nan]), ([np.inf], [0.5]), ([[0.1]], [[0.2]])],
-)
-def test_a_fit_needs_poses(raw: list[float], oks: list[float]) -> None:
-    with pytest.raises(InputError, match="score map is fitted on"):
-        fit_score_map(raw, oks, SETTING)
+def test_a_damaged_calibration_is_refused(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=f"model.onnx.*{words}"):
+        Calibration.from_dict(Calibration().to_dict() | change, "model.onnx")

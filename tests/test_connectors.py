@@ -27,7 +27,10 @@ def plain():
 
 @pytest.fixture
 def full(plain):
-    optional = {"raw_scores": [3.0, 2.0, 1.0], "track_ids": [4, 1, 9], "filled": [False, True, False]}
+    optional = {
+        "raw_scores": [3.0, 2.0, 1.0], "p_oks50": [0.9, 0.7, 0.1], "p_oks75": [0.6, 0.25, 0.0],
+        "track_ids": [4, 1, 9], "filled": [False, True, False],
+    }  # fmt: skip
     return dataclasses.replace(plain, keypoint_scores=JOINTS, **optional)
 
 
@@ -159,8 +162,8 @@ def test_cvat_many_pictures(plain):
 
 def test_rows(full, plain):
     table = list(rows(full))
-    assert table[2] == (1, "head", -3.5, 40.0, 0.3, 0.5, 2.0, 1, True)
-    assert list(rows(plain))[3] == (1, "tail", 80.0, 1 / 3, None, 0.5, None, None, None)
+    assert table[2] == (1, "head", -3.5, 40.0, 0.3, 0.5, 2.0, 0.7, 0.25, 1, True)
+    assert list(rows(plain))[3] == (1, "tail", 80.0, 1 / 3, None, 0.5, None, None, None, None, None)
     assert (len(table), len(table[0])) == (6, len(COLUMNS))
 
 

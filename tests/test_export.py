@@ -15,7 +15,7 @@ import torch
 
 from calipose.backends.onnx_backend import OnnxBackend, find_providers
 from calipose.backends.torch_backend import TorchBackend
-from calipose.calibration import ScoreMap, Setting
+from calipose.calibration import Calibration, ScoreMap, Setting
 from calipose.data.drawn import EASY, HARD, draw_scene, write_drawn_data
 from calipose.errors import CaliposeError, InputError
 from calipose.export import DecodedNetwork, export_onnx, round_to_half
@@ -58,7 +58,8 @@ def rich(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> tu
     for parameter in network.head.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
     score_map = ScoreMap(x=(-0.2, 0.1, 0.4), y=(0.05, 0.2, 0.9), setting=SETTING, data="drawn", poses=9, pictures=2)
-    made = Checkpoint(recipe, COCO_17, network.state_dict(), score_map=score_map)
+    joint_map = ScoreMap(x=(0.0, 0.5, 1.0), y=(0.1, 0.2, 0.9), setting=SETTING, data="drawn", poses=9, pictures=2)
+    made = Checkpoint(recipe, COCO_17, network.state_dict(), calibration=Calibration(score=score_map, joint=joint_map))
     path = tmp_path_factory.mktemp("onnx") / "rich.onnx"
     assert export_onnx(made, path, half=True).good
     return made, path
@@ -78,7 +79,7 @@ def graph_of(checkpoint: Checkpoint, half: bool = False) -> DecodedNetwork:
     network = folded(checkpoint.network())
     if half:
         round_to_half(network)
-    return DecodedNetwork(network, COCO_17.sigmas, 30, 0.3, checkpoint.score_map).eval()
+    return DecodedNetwork(network, COCO_17.sigmas, 30, 0.3, checkpoint.calibration).eval()
 
 
 # 50 pictures: sizes, and how many are predicted together.
@@ -114,7 +115,7 @@ def test_both_backends_predict_the_same_poses(rich: tuple[Checkpoint, Path]) -> 
     made, path = rich
     settings = msgspec.structs.replace(made.recipe.predict, score_threshold=-1.0)
     graph = graph_of(made, half=True)
-    torchs = Predictor(TorchBackend(graph.network, COCO_17, score_map=made.score_map), settings)
+    torchs = Predictor(TorchBackend(graph.network, COCO_17, calibration=made.calibration), settings)
     onnxs = Predictor(OnnxBackend(path), settings)
     sizes = [(96, 96), (96, 130), (140, 100), (300, 200), (96, 130)]
     pictures = [drawn(seed, 1, *sizes[seed % 5])[0] for seed in range(20)]
@@ -129,7 +130,7 @@ class Changed:
     """A backend whose file gives something else."""
 
     def __init__(self, backend: OnnxBackend, change: Callable[[dict[str, np.ndarray]], None]) -> None:
-        self.backend, self.change, self.score_map = backend, change, backend.score_map
+        self.backend, self.change = backend, change
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         found = {name: values.copy() for name, values in self.backend.run(images).items()}
@@ -239,14 +240,14 @@ def test_outputs_and_metadata(rich: tuple[Checkpoint, Path]) -> None:
     }  # fmt: skip
     valid = found["valid"]
     assert valid.any()
-    np.testing.assert_allclose(found["scores"][valid], made.score_map(found["raw_scores"][valid]), atol=1e-6)
-    assert backend.score_map == made.score_map
+    np.testing.assert_allclose(found["scores"][valid], made.calibration.score(found["raw_scores"][valid]), atol=1e-6)
+    assert backend.calibration == made.calibration
     assert backend.skeleton == COCO_17
     assert backend.header["outputs"] == list(found)
     assert (found["scores"][~valid] == 0).all()
     predicted = Predictor(path).predict(drawn(3, 1, 96, 96)[0])
     assert predicted.keypoint_scores is not None
-    np.testing.assert_allclose(predicted.scores, made.score_map(predicted.raw_scores), atol=1e-6)
+    np.testing.assert_allclose(predicted.scores, made.calibration.score(predicted.raw_scores), atol=1e-6)
 
 
 def test_half_precision_halves_the_file_and_leaves_positions_and_scores(
@@ -350,7 +351,7 @@ def test_predicts_without_torch(exported: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(picture), np.random.default_rng(3).integers(0, 256, (120, 90, 3), np.uint8))
     code = (
         "import sys\n"
-        "for name in ('torch', 'safetensors', 'accelerate', 'faster_coco_eval', 'onnx', 'av'):\n"
+        "for name in ('torch', 'safetensors', 'accelerate', 'onnx', 'av'):\n"
         "    sys.modules[name] = None\n"
         "from calipose import InputError, Predictor\n"
         f"poses = Predictor.from_onnx({str(exported)!r}).predict({str(picture)!r})\n"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import calipose.hub
-from calipose.calibration import ScoreMap, Setting
+from calipose.calibration import Calibration, ScoreMap, Setting
 from calipose.errors import InputError
 from calipose.hub import from_pretrained, push_to_hub, save_pretrained
 from calipose.model.checkpoint import Checkpoint, save_checkpoint
@@ -37,7 +37,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     path = tmp_path_factory.mktemp("run") / "last.safetensors"
     state = Network("mobilenetv2-0.1", 17, recipe.method).state_dict()
-    save_checkpoint(path, Checkpoint(recipe, COCO_17, state, {"pictures": 9}, MAP))
+    save_checkpoint(path, Checkpoint(recipe, COCO_17, state, {"pictures": 9}, Calibration(score=MAP)))
     return path
 
 
@@ -46,7 +46,7 @@ def test_there_and_back(checkpoint: Path, tmp_path: Path) -> None:
     assert sorted(file.name for file in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     config = json.loads((folder / "config.json").read_text())
     assert config["recipe"]["name"] == "tiny"
-    assert config["score_map"]["poses"] == 70
+    assert config["calibration"]["score"]["poses"] == 70
     card = (folder / "README.md").read_text()
     assert card.startswith('---\nlibrary_name: "calipose"\n')
     assert 'license: "mit"' in card

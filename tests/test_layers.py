@@ -17,9 +17,9 @@ PACKAGE = Path(calipose.__file__).parent
 # unless a longer name says otherwise.
 LAYERS = (
     ("errors", "files"),
-    ("skeleton", "geometry", "method"),
-    ("poses", "images"),
-    ("draw", "calibration", "fetch", "video", "connectors", "track"),
+    ("skeleton", "geometry", "method", "precision"),
+    ("poses", "images", "calibration", "scales"),
+    ("draw", "calibration_fit", "fetch", "video", "connectors", "track"),
     ("video_writer", "writers", "sources"),
     ("data",),
     ("recipe",),
@@ -29,6 +29,7 @@ LAYERS = (
     ("prediction", "hub"),
     ("output_folder",),
     ("evaluation",),
+    ("report",),
     ("data.loader", "training", "parity"),
     ("export",),
     ("quantize",),
@@ -38,7 +39,7 @@ FACADE = "hub"  # the package's own names come from this layer and those below
 NEED_TORCH = ("model", "training", "data.loader", "export", "parity", "quantize", "backends.torch_backend")
 OPTIONAL = (
     "torch", "torchvision", "safetensors", "accelerate", "tensorboard", "timm", "huggingface_hub", "matplotlib", "av",
-    "onnx", "onnxscript", "onnxruntime", "faster_coco_eval", "pycocotools", "PIL", "scipy", "hypothesis", "pandas",
+    "onnx", "onnxscript", "onnxruntime", "pycocotools", "PIL", "scipy", "hypothesis", "pandas",
     "supervision",
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from calipose.backends import BatchPoses
 from calipose.backends.torch_backend import TorchBackend
-from calipose.calibration import ScoreMap, Setting
+from calipose.calibration import Calibration, ScoreMap, Setting
 from calipose.errors import InputError, PictureError
 from calipose.method import Method
 from calipose.model.checkpoint import Checkpoint, save_checkpoint
@@ -39,7 +39,7 @@ class FixedBackend:
     def candidates(self, images: np.ndarray, most: int, flip: bool) -> BatchPoses:
         self.calls.append((images.shape, most, flip))
         keypoints, scores = (np.stack([values] * len(images)) for values in (self.keypoints_inp, self.scores))
-        return BatchPoses(keypoints, scores, scores, None, keypoints + 1 if self.queries else None)
+        return BatchPoses(keypoints, scores, None, keypoints + 1 if self.queries else None)
 
 
 @dataclass
@@ -55,7 +55,7 @@ class SpotBackend:
         self.batches.append(len(images))
         found = [self.spot(image) for image in images]
         scores = np.stack([score for _, score in found])
-        return BatchPoses(np.stack([keypoints for keypoints, _ in found]), scores, scores)
+        return BatchPoses(np.stack([keypoints for keypoints, _ in found]), scores)
 
     def spot(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         light = np.clip(image.astype(np.float64).min(-1) - 100, 0, None)
@@ -302,8 +302,8 @@ def test_scores_are_calibrated_and_raw_ones_stay() -> None:
     score_map = ScoreMap(x=(0.0, 1.0), y=(0.0, 0.5), setting=setting)
     picture = np.zeros((128, 128, 3), np.uint8)
     plain, mapped = (
-        Predictor(TorchBackend(StubNetwork(lambda _: maps), COCO_17, score_map=m), PredictSettings(short_side=128))
-        for m in (None, score_map)
+        Predictor(TorchBackend(StubNetwork(lambda _: maps), COCO_17, calibration=m), PredictSettings(short_side=128))
+        for m in (None, Calibration(score=score_map))
     )
     raw = plain.predict(picture)
     poses = mapped.predict(picture)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from calipose.errors import InputError
 from calipose.files import replacing
-from calipose.poses import Poses
+from calipose.poses import OF_POSES, Poses
 from calipose.skeleton import Skeleton
 
 # Columns of a table of keypoints, and how pandas holds them where some or all are missing.
@@ -31,6 +31,8 @@ COLUMNS = {
     "keypoint_score": "float64",
     "score": "float64",
     "raw_score": "float64",
+    "p_oks50": "float64",
+    "p_oks75": "float64",
     "track_id": "Int64",
     "filled": "boolean",
 }
@@ -69,7 +71,7 @@ def to_supervision(poses: Poses, class_id: int = 0) -> Any:
 def rows(poses: Poses) -> Iterator[tuple[int | float | str | bool | None, ...]]:
     """One row a keypoint, in the order of `COLUMNS`; `pose` counts from 0, and None stands for what is not there."""
     for i in range(len(poses)):
-        fields = (poses.scores, poses.raw_scores, poses.track_ids, poses.filled)
+        fields = (poses.scores, *(getattr(poses, field) for field in OF_POSES.values()))
         pose = [None if values is None else values[i].item() for values in fields]
         for j, name in enumerate(poses.skeleton.keypoints):
             x, y = poses.keypoints_img[i, j].tolist()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import calipose
 from calipose.backends.onnx_backend import METADATA_KEY, OnnxBackend
-from calipose.calibration import TIE_SLOPE, ScoreMap
+from calipose.calibration import TIE_SLOPE, Calibration, ScoreMap
 from calipose.errors import CaliposeError, InputError
 from calipose.files import replacing
 from calipose.model.checkpoint import Checkpoint
@@ -40,12 +40,35 @@ EXACT = ("center_to", "query_to", "score", "quality")  # layers of the head that
 LEAST_CELLS = 64  # of the score map of a picture of 32 x 32 pixels
 
 
+class MapLayer(nn.Module):
+    """A `ScoreMap` as a sum of clipped slopes."""
+
+    def __init__(self, score_map: ScoreMap) -> None:
+        super().__init__()
+        self.changes = not score_map.is_identity
+        x, y = (torch.tensor(values, dtype=torch.float64) for values in (score_map.x, score_map.y))
+        for name, values in {"x": x, "y": y, "slope": y.diff() / x.diff()}.items():
+            self.register_buffer(name, values.float())
+        self.x: Tensor
+        self.y: Tensor
+        self.slope: Tensor
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """Scores of raw scores, any shape."""
+        if not self.changes:
+            return raw
+        beyond = (raw - self.x[0]).clamp(max=0) + (raw - self.x[-1]).clamp(min=0)
+        steps = torch.minimum((raw.unsqueeze(-1) - self.x[:-1]).clamp(min=0), self.x.diff())
+        mapped: Tensor = self.y[0] + (steps * self.slope).sum(-1) + TIE_SLOPE * beyond
+        return mapped
+
+
 class DecodedNetwork(nn.Module):
     """Network, decoding, pose NMS and calibration as one graph.
 
     Input: `images` (b, h, w, 3) uint8 RGB, sides multiples of 32. Outputs: `keypoints` (b, n, k, 2) in input pixels,
     best first; `scores` (b, n), calibrated, 0 where not valid; `raw_scores` (b, n), -inf for padding; `valid` (b, n):
-    False for padding and for poses that the NMS drops; with joint scores `keypoint_scores` (b, n, k).
+    False for padding and for poses that the NMS drops; with joint scores `keypoint_scores` (b, n, k), calibrated.
     """
 
     def __init__(
@@ -54,20 +77,15 @@ class DecodedNetwork(nn.Module):
         sigmas: tuple[float, ...],
         most: int,
         nms_threshold: float,
-        score_map: ScoreMap | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         super().__init__()
         self.network, self.most, self.nms_threshold = network, most, nms_threshold
         self.register_buffer("sigmas", torch.tensor(sigmas))
         self.sigmas: Tensor
-        score_map = score_map or ScoreMap.identity()
-        self.calibrated = not score_map.is_identity
-        x, y = (torch.tensor(values, dtype=torch.float64) for values in (score_map.x, score_map.y))
-        for name, values in {"x": x, "y": y, "slope": y.diff() / x.diff()}.items():
-            self.register_buffer(f"map_{name}", values.float())
-        self.map_x: Tensor
-        self.map_y: Tensor
-        self.map_slope: Tensor
+        self.calibration = calibration or Calibration()
+        self.score_map = MapLayer(self.calibration.score)
+        self.joint_map = MapLayer(self.calibration.joint)
 
     @property
     def outputs(self) -> list[str]:
@@ -79,18 +97,9 @@ class DecodedNetwork(nn.Module):
         """See the class."""
         found = find_candidates(self.network, images, self.most)
         valid = pose_nms_mask(found.keypoints_inp, found.scores, self.sigmas, self.nms_threshold)
-        scores = torch.where(valid, self._map(found.scores), 0.0)
-        joints = () if found.keypoint_scores is None else (found.keypoint_scores,)
+        scores = torch.where(valid, self.score_map(found.scores), 0.0)
+        joints = () if found.keypoint_scores is None else (self.joint_map(found.keypoint_scores),)
         return found.keypoints_inp, scores, found.scores, valid, *joints
-
-    def _map(self, raw: Tensor) -> Tensor:
-        """`ScoreMap` as a sum of clipped slopes."""
-        if not self.calibrated:
-            return raw
-        x = self.map_x
-        beyond = (raw - x[0]).clamp(max=0) + (raw - x[-1]).clamp(min=0)
-        steps = torch.minimum((raw.unsqueeze(-1) - x[:-1]).clamp(min=0), x.diff())
-        return self.map_y[0] + (steps * self.map_slope).sum(-1) + TIE_SLOPE * beyond
 
 
 def export_onnx(checkpoint: Checkpoint, path: Path, half: bool = False) -> Parity:
@@ -119,7 +128,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path, half: bool = False) -> Parit
     if half:
         round_to_half(network)
     graph = DecodedNetwork(
-        network, skeleton.sigmas, settings.max_poses, settings.nms_threshold, checkpoint.score_map
+        network, skeleton.sigmas, settings.max_poses, settings.nms_threshold, checkpoint.calibration
     ).eval()
     model = _trace(graph)
     header = {
@@ -132,7 +141,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path, half: bool = False) -> Parit
         "predict": msgspec.to_builtins(msgspec.structs.replace(settings, flip=False)),
         "pad_colour": [round(float(m)) for m in network.mean.flatten()],
         "normalisation": "inside: images are uint8 RGB",
-        "score_map": checkpoint.score_map.to_dict(),
+        "calibration": checkpoint.calibration.to_dict(),
         "weights": "float16, cast to float32" if half else "float32",
         "notes": checkpoint.notes,
     }

@@ -41,7 +41,7 @@ def save_pretrained(source: str | Path, folder: str | Path, card: str | None = N
         "version": calipose.__version__,
         "recipe": checkpoint.recipe.to_dict(),
         "skeleton": checkpoint.skeleton.to_dict(),
-        "score_map": checkpoint.score_map.to_dict(),
+        "calibration": checkpoint.calibration.to_dict(),
     }
     front = {"library_name": "calipose", "pipeline_tag": "keypoint-detection", "license": licence, "tags": ["pose"]}
     matter = "".join(f"{key}: {json.dumps(value)}\n" for key, value in front.items())
@@ -54,7 +54,7 @@ def save_pretrained(source: str | Path, folder: str | Path, card: str | None = N
 
 def model_card(checkpoint: Checkpoint) -> str:
     """A card of what a checkpoint knows of itself."""
-    recipe, score_map = checkpoint.recipe, checkpoint.score_map
+    recipe, score_map = checkpoint.recipe, checkpoint.calibration.score
     calibrated = "not calibrated: scores are the network's own"
     if not score_map.is_identity:
         calibrated = f"calibrated on {score_map.data} ({score_map.poses} poses of {score_map.pictures} pictures)"

@@ -82,7 +82,7 @@ def compare(graph: DecodedNetwork, backend: OnnxBackend, images: NDArray[np.uint
         last = got["raw_scores"].min() if len(nearest) == graph.most else -np.inf  # worse ones had no place
         wanted = sure & (raw > last + SCORE_TOLERANCE * unit)
         pixels += [away.min(1).max(), away.min(0)[wanted].max(initial=0)]
-        mapped = np.where(got["valid"], backend.score_map(got["raw_scores"]), 0)
+        mapped = np.where(got["valid"], graph.calibration.score(got["raw_scores"]), 0)
         scores += [np.abs(got["raw_scores"] - raw[nearest]).max() / unit, np.abs(got["scores"] - mapped).max() / unit]
         if joints is not None:
             scores.append(np.abs(got["keypoint_scores"] - joints[nearest]).max())
@@ -108,7 +108,8 @@ def _possible(
     keypoints = inp_from_cell((cells + moves[0]).transpose(0, 1).numpy())
     sure = (score[0] == highest) & (highest - second > tolerance)
     values = score[0, y, x].double().numpy()
-    return keypoints, values, None if joints is None else joints[0].T.double().numpy(), sure[y, x].numpy()
+    scores = None if joints is None else graph.joint_map(joints[0].T).double().numpy()
+    return keypoints, values, scores, sure[y, x].numpy()
 
 
 def _same_nms(graph: DecodedNetwork, found: dict[str, NDArray[Any]]) -> bool:

@@ -16,7 +16,14 @@ from calipose.skeleton import COCO_17, Skeleton
 if TYPE_CHECKING:
     from calipose.images import Picture
 
-OPTIONAL = ("keypoint_scores", "raw_scores", "track_ids", "filled")  # None where nobody gave them
+OPTIONAL = ("keypoint_scores", "raw_scores", "p_oks50", "p_oks75", "track_ids", "filled")  # None where nobody gave them
+OF_POSES = {  # what a pose may carry, as files name it -> field
+    "raw_score": "raw_scores",
+    "p_oks50": "p_oks50",
+    "p_oks75": "p_oks75",
+    "track_id": "track_ids",
+    "filled": "filled",
+}
 KINDS: dict[str, type] = {"track_ids": np.int64, "filled": np.bool_}  # all others are float64
 
 
@@ -31,6 +38,8 @@ class Poses:
         picture_size: width and height in pixels.
         keypoint_scores: `(p, k)` float64 or None where the model gives none.
         raw_scores: `(p,)` float64, the network's own scores before calibration, or None.
+        p_oks50, p_oks75: `(p,)` float64, probabilities that the OKS is at least 0.5 and 0.75, or None where the model
+            is not calibrated.
         track_ids: `(p,)` int64, the person's number in a video, at least 1, or None where nobody was followed.
         filled: `(p,)` bool, True: put in between two sightings, not seen in this picture; or None.
 
@@ -44,6 +53,8 @@ class Poses:
     keypoint_scores: NDArray[np.float64] | None = None
     skeleton: Skeleton = COCO_17
     raw_scores: NDArray[np.float64] | None = None
+    p_oks50: NDArray[np.float64] | None = None
+    p_oks75: NDArray[np.float64] | None = None
     track_ids: NDArray[np.int64] | None = None
     filled: NDArray[np.bool_] | None = None
 
@@ -54,6 +65,8 @@ class Poses:
             "scores": (p,),
             "keypoint_scores": (p, k),
             "raw_scores": (p,),
+            "p_oks50": (p,),
+            "p_oks75": (p,),
             "track_ids": (p,),
             "filled": (p,),
         }
@@ -121,9 +134,9 @@ class Poses:
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and strings: picture size, skeleton's name, and a list of poses by keypoint name.
 
-        A pose has "score" and "keypoints", and "raw_score", "track_id" and "filled" where the poses carry them.
+        A pose has "score" and "keypoints", and what `OF_POSES` names where the poses carry it.
         """
-        optional = (("raw_score", self.raw_scores), ("track_id", self.track_ids), ("filled", self.filled))
+        optional = [(key, getattr(self, field)) for key, field in OF_POSES.items()]
         poses = []
         for i, (points, score) in enumerate(zip(self.keypoints_img, self.scores, strict=True)):
             keypoints = {}
@@ -154,7 +167,7 @@ class Poses:
             found: dict[str, Any] = {}
             if any("score" in joint for row in joints for joint in row):
                 found["keypoint_scores"] = [[joint["score"] for joint in row] for row in joints]
-            for key, field in (("raw_score", "raw_scores"), ("track_id", "track_ids"), ("filled", "filled")):
+            for key, field in OF_POSES.items():
                 if any(key in pose for pose in poses):
                     found[field] = [pose[key] for pose in poses]
             scores = [pose["score"] for pose in poses]

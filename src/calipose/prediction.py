@@ -32,6 +32,7 @@ class FindOptions:
         track: follow people through videos, and fill the gaps between two sightings.
         smooth: smooth the coordinates of people who are followed.
         every: of a video or webcam, take every n-th frame only.
+        strict: leave out weaker poses of people who are followed, too.
     """
 
     min_score: float = 0.3
@@ -40,6 +41,7 @@ class FindOptions:
     track: bool = True
     smooth: bool = False
     every: int = 1
+    strict: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +154,7 @@ def _follow(predictor: Predictor, source: Source, found: Iterator[Found], option
         predictor.skeleton,
         rate,
         confident=options.min_score,
-        weak=min(WEAK_SCORE, options.min_score),
+        weak=options.min_score if options.strict else min(WEAK_SCORE, options.min_score),
         smooth_keypoints=options.smooth,
     )
     waiting: deque[Found] = deque()

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from calipose.backends import Backend, BatchPoses
+from calipose.calibration import Calibration
 from calipose.errors import InputError
 from calipose.geometry import Floats, apply_affine, invert_affine, pose_nms
 from calipose.images import Picture, network_input, read_picture
 from calipose.poses import Poses
 from calipose.recipe import PredictSettings
+from calipose.scales import View, merge_views
 from calipose.skeleton import Skeleton
 
 DEFAULT = "default"  # the model that comes with the package
@@ -76,8 +78,8 @@ class Predictor:
             raise InputError(f"{path}: a checkpoint needs {error.name}: pip install 'calipose[train]'") from None
 
         checkpoint = load_checkpoint(path)
-        network = checkpoint.network()
-        backend = TorchBackend(network, checkpoint.skeleton, choose_device(device), score_map=checkpoint.score_map)
+        network, calibration = checkpoint.network(), checkpoint.calibration
+        backend = TorchBackend(network, checkpoint.skeleton, choose_device(device), calibration=calibration)
         return cls(backend, settings or checkpoint.recipe.predict)
 
     @classmethod
@@ -97,6 +99,12 @@ class Predictor:
 
         backend = OnnxBackend(path, providers, threads)
         return cls(backend, settings or backend.settings)
+
+    @property
+    def calibration(self) -> Calibration:
+        """What the scores mean; nothing where the backend says nothing."""
+        calibration: Calibration | None = getattr(self.backend, "calibration", None)
+        return calibration or Calibration()
 
     @property
     def skeleton(self) -> Skeleton:
@@ -147,47 +155,70 @@ class Predictor:
         return self._predict_window([_picture(picture)])[0]
 
     def _predict_window(self, pictures: list[Picture]) -> list[tuple[Poses, Floats | None]]:
-        """Poses and queries of a few pictures, those of equal padded size in one batch."""
+        """Poses and queries of a few pictures, the views of all scales merged."""
+        settings, sigmas = self.settings, self.skeleton.sigmas_array
+        sides = [round(settings.short_side * scale) for scale in settings.scales]
+        views = [self._views(pictures, short_side) for short_side in sides]
+        found = []
+        for picture, *seen in zip(pictures, *views, strict=True):
+            view = merge_views(seen, sigmas, settings.nms_threshold) if len(seen) > 1 else seen[0]
+            found.append(self._poses(view, (picture.shape[1], picture.shape[0])))
+        return found
+
+    def _views(self, pictures: list[Picture], short_side: int) -> list[View]:
+        """Candidates of a few pictures at one input size, those of equal padded size in one batch."""
         settings = self.settings
         inputs = [
-            network_input(picture, settings.short_side, self.backend.pad_colour, settings.max_aspect)
-            for picture in pictures
+            network_input(picture, short_side, self.backend.pad_colour, settings.max_aspect) for picture in pictures
         ]
         groups: dict[tuple[int, ...], list[int]] = {}
         for place, (image, _) in enumerate(inputs):
             groups.setdefault(image.shape, []).append(place)
-        found: dict[int, tuple[Poses, Floats | None]] = {}
+        views: dict[int, View] = {}
         for places in groups.values():
             batch = np.stack([inputs[place][0] for place in places])
             candidates = self.backend.candidates(batch, settings.max_poses, settings.flip)
             for row, place in enumerate(places):
-                height, width = pictures[place].shape[:2]
-                found[place] = self._poses(candidates, row, inputs[place][1], (width, height))
-        return [found[place] for place in range(len(pictures))]
+                views[place] = _view(candidates, row, inputs[place][1])
+        return [views[place] for place in range(len(pictures))]
 
-    def _poses(
-        self, found: BatchPoses, row: int, inp_from_img: Floats, picture_size: tuple[int, int]
-    ) -> tuple[Poses, Floats | None]:
-        """One picture's candidates: threshold, frame, pose NMS."""
-        good = np.flatnonzero(found.scores[row] > self.settings.score_threshold)
-        img_from_inp = invert_affine(inp_from_img)
-        keypoints_img = apply_affine(img_from_inp, found.keypoints_inp[row][good])
-        sigmas = self.skeleton.sigmas_array
+    def _poses(self, view: View, picture_size: tuple[int, int]) -> tuple[Poses, Floats | None]:
+        """One picture's candidates: calibration, threshold, pose NMS."""
+        calibration = self.calibration
+        scores = calibration.score(view.raw_scores)
+        good = np.flatnonzero(scores > self.settings.score_threshold)
         # By the raw scores, which the graph of an ONNX file sorts by, too.
-        kept = pose_nms(keypoints_img, found.raw_scores[row][good], sigmas, self.settings.nms_threshold)
-        chosen = good[kept]
+        sigmas = self.skeleton.sigmas_array
+        kept = pose_nms(view.keypoints_img[good], view.raw_scores[good], sigmas, self.settings.nms_threshold)
+        chosen = view[good[kept]]
+        raw, joints = chosen.raw_scores, chosen.keypoint_scores
+        chances: tuple[Floats | None, Floats | None] = (None, None)
+        if not calibration.is_identity:
+            chances = calibration.oks50(raw).clip(0, 1), calibration.oks75(raw).clip(0, 1)
         poses = Poses(
-            keypoints_img[kept],
-            found.scores[row][chosen],
+            chosen.keypoints_img,
+            scores[good[kept]],
             picture_size,
-            # A linear layer gives them; what they estimate lies in [0, 1].
-            None if found.keypoint_scores is None else found.keypoint_scores[row][chosen].clip(0, 1),
+            None if joints is None else joints.clip(0, 1),  # a linear layer gives them
             self.skeleton,
-            raw_scores=found.raw_scores[row][chosen],
+            raw_scores=raw,
+            p_oks50=chances[0],
+            p_oks75=chances[1],
         )
-        if found.queries_inp is None:
-            return poses, None
-        return poses, apply_affine(img_from_inp, found.queries_inp[row][chosen])
+        return poses, chosen.queries_img
+
+
+def _view(found: BatchPoses, row: int, inp_from_img: Floats) -> View:
+    """The candidates of one picture of a batch, without padding, in the picture's frame."""
+    real = np.flatnonzero(found.raw_scores[row] > -np.inf)
+    img_from_inp = invert_affine(inp_from_img)
+    joints, queries = found.keypoint_scores, found.queries_inp
+    return View(
+        apply_affine(img_from_inp, found.keypoints_inp[row][real]),
+        found.raw_scores[row][real],
+        None if joints is None else joints[row][real],
+        None if queries is None else apply_affine(img_from_inp, queries[row][real]),
+    )
 
 
 def default_model() -> Path:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from calipose.calibration import Setting
 from calipose.data.augment import LARGEST, AugmentSettings, NotNegative, PositiveFloat
 from calipose.errors import InputError
 from calipose.method import Method
@@ -116,6 +117,7 @@ class PredictSettings(_Strict, frozen=True):
         max_poses: candidates per picture.
         nms_threshold: OKS above which the lesser of two poses is dropped.
         flip: average with the mirrored picture.
+        scales: multiples of the short side; the poses of several are merged.
     """
 
     short_side: Positive = 512
@@ -124,6 +126,12 @@ class PredictSettings(_Strict, frozen=True):
     max_poses: Positive = 30
     nms_threshold: Finite = 0.3
     flip: bool = False
+    scales: Annotated[tuple[PositiveFloat, ...], msgspec.Meta(min_length=1)] = (1.0,)
+
+    @property
+    def setting(self) -> Setting:
+        """What a calibration holds for."""
+        return Setting(short_side=self.short_side, flip=self.flip, scales=self.scales, nms_threshold=self.nms_threshold)
 
 
 class Recipe(_Strict, frozen=True):

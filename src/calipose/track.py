@@ -301,7 +301,7 @@ def fill_gaps(frames: Iterable[Poses], most: int) -> Iterator[Poses]:
 def _between(before: Poses, after: Poses, share: float) -> Poses:
     """The pose at that share of the way from one sighting to the other."""
     values: dict[str, Any] = {"track_ids": after.track_ids, "filled": np.ones(1, bool)}
-    for field in ("keypoints_img", "scores", "keypoint_scores", "raw_scores"):
+    for field in ("keypoints_img", "scores", "keypoint_scores", "raw_scores", "p_oks50", "p_oks75"):
         first, second = getattr(before, field), getattr(after, field)
         values[field] = None if first is None or second is None else (1 - share) * first + share * second
     return replace(after, **values)

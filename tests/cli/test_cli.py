@@ -36,7 +36,10 @@ score_threshold = -1.0
 max_poses = 3
 """
 
-COMMANDS = ("train", "evaluate", "predict", "export", "info", "draw-data", "demo", "demo-train")
+COMMANDS = (
+    "train", "evaluate", "calibrate", "compare", "report", "submit", "predict", "export", "info", "draw-data", "demo",
+    "demo-train",
+)  # fmt: skip
 
 
 def call(*arguments: object) -> Result:

@@ -58,7 +58,7 @@ class SpotBackend:
             for i, (score, x, y) in enumerate(found):
                 keypoints[b, i] = [(x - 4, y - 1), (x, y), (x + 4, y + 1)]
                 scores[b, i] = score
-        return BatchPoses(keypoints, scores, scores)
+        return BatchPoses(keypoints, scores)
 
 
 def spots(*places: tuple[float, float, float]) -> np.ndarray:

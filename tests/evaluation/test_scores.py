@@ -4,7 +4,21 @@ import numpy as np
 import pytest
 
 from calipose.evaluation.matching import match_poses
-from calipose.evaluation.scores import pearson, rank_correlation, ranks, score_quality
+from calipose.evaluation.scores import (
+    area_under_risk_coverage,
+    brier,
+    ece,
+    joint_auc,
+    pearson,
+    rank_correlation,
+    ranks,
+    reliability,
+    resolution,
+    risk_coverage,
+    score_figures,
+    score_quality,
+    slices,
+)
 from square_people import FOUR, person, pose, similarity, truth_of
 
 
@@ -52,3 +66,89 @@ def test_nothing_found_has_no_correlation():
     quality = score_quality(match_poses(truth_of(person(0)), [], FOUR))
     assert quality["best"].poses == 0
     assert np.isnan(quality["best"].spearman)
+
+
+def test_ece_by_hand():
+    """Two bins of two poses: |0.2 - 0.5| and |0.8 - 0.6|, half the poses each."""
+    score, oks = [0.1, 0.9, 0.3, 0.7], [0.4, 0.5, 0.6, 0.7]
+    of = reliability(score, oks, bins=2)
+    assert of.mean_score.tolist() == pytest.approx([0.2, 0.8])
+    assert of.mean_oks.tolist() == pytest.approx([0.5, 0.6])
+    assert of.poses.tolist() == [2, 2]
+    assert ece(score, oks, bins=2) == pytest.approx(0.25)
+    assert brier(score, oks) == pytest.approx((0.09 + 0.16 + 0.09 + 0) / 4)
+    assert resolution(score, oks, bins=2) == pytest.approx(0.0025)
+
+
+@pytest.mark.parametrize(("poses", "bins", "sizes"), [(7, 3, [3, 2, 2]), (2, 15, [1, 1]), (0, 15, [])])
+def test_bins_are_of_equal_mass(poses, bins, sizes):
+    assert reliability(np.arange(poses), np.zeros(poses), bins).poses.tolist() == sizes
+
+
+@pytest.mark.parametrize("poses", [300, 3000, 30000])
+def test_a_perfectly_calibrated_score_is_off_by_chance_only(poses):
+    """The mean gap of a bin of m poses is about sqrt(2 / pi) sigma / sqrt(m)."""
+    rng = np.random.default_rng(poses)
+    score = rng.beta(1, 2, poses)
+    right = (rng.random(poses) < score).astype(float)
+    sampling = np.sqrt(2 / np.pi) * np.sqrt((score * (1 - score)).mean() / (poses / 15))
+    assert ece(score, right) < 1.8 * sampling
+    assert ece(np.sqrt(score), right) > 0.15
+
+
+def test_risk_coverage_by_hand():
+    coverage, risk = risk_coverage([0.9, 0.2, 0.5], [1.0, 0.0, 0.5])
+    assert coverage.tolist() == pytest.approx([1 / 3, 2 / 3, 1])
+    assert risk.tolist() == pytest.approx([0, 0.25, 0.5])
+    assert area_under_risk_coverage([0.9, 0.2, 0.5], [1.0, 0.0, 0.5]) == pytest.approx(0.25)
+
+
+def test_poses_of_equal_score_come_in_no_order():
+    _, risk = risk_coverage([0.5, 0.5], [1.0, 0.0])
+    assert risk.tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("score", "right", "auc"),
+    [([1, 2, 3, 4], [0, 0, 1, 1], 1.0), ([1, 2, 3, 4], [1, 0, 1, 0], 0.25), ([1, 1], [0, 1], 0.5), ([1], [1], np.nan)],
+)
+def test_joint_auc(score, right, auc):
+    assert joint_auc(score, np.array(right, bool)) == pytest.approx(auc, nan_ok=True)
+
+
+def test_joint_auc_equals_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    score, right = rng.integers(0, 20, 300), rng.random(300) < 0.4
+    assert joint_auc(score, right) == pytest.approx(metrics.roc_auc_score(right, score))
+
+
+def test_slices():
+    """A large person alone with two labelled joints, a small one overlapped by another, and a pose of nobody."""
+    large = person(0, image_id=1) | {"area": 10000.0}
+    large["keypoints"][2] = large["keypoints"][5] = 0
+    small, beside = (person(x, image_id=2) | {"area": 900.0} for x in (0, 5))
+    poses = [pose(0, 0.9), pose(0, 0.8, 2), pose(400, 0.3, 2)]
+    matches = match_poses(truth_of(large, small, beside), poses, FOUR)
+    parts = {name: {part: mask.tolist() for part, mask in of.items()} for name, of in slices(matches).items()}
+    assert parts["size"] == {"small": [False, True, True], "medium": [False] * 3, "large": [True, False, False]}
+    assert parts["labelled joints"]["1-5"] == [True, True, False]
+    assert parts["crowding"]["overlapped"] == [False, True, False]
+
+
+def test_intervals_hold_the_figures_and_shrink():
+    rng = np.random.default_rng(3)
+
+    def matches(pictures):
+        scores = rng.uniform(0.1, 0.9, pictures)
+        poses = [pose(float(rng.normal(0, 8)), float(s), i) for i, s in enumerate(scores)]
+        truth = truth_of(*(person(0, image_id=i) for i in range(pictures)), images=range(pictures))
+        return score_figures(match_poses(truth, poses, FOUR), bootstrap=200)
+
+    few, many = matches(40), matches(400)
+    for figures in (few, many):
+        assert set(figures.intervals) == {"ece", "brier", "resolution", "spearman", "pearson", "aurc"}
+        low, high = figures.intervals["brier"]
+        assert low < figures.brier < high
+        assert figures.pictures == figures.poses
+    assert np.ptp(many.intervals["spearman"]) < np.ptp(few.intervals["spearman"])

@@ -18,21 +18,22 @@ class BatchPoses:
 
     Attributes:
         keypoints_inp: (b, n, k, 2).
-        scores: (b, n), calibrated where the model is; -inf for padding.
-        raw_scores: (b, n), the network's own.
-        keypoint_scores: (b, n, k), or None where the network gives none.
+        raw_scores: (b, n), the network's own, before calibration; -inf for padding.
+        keypoint_scores: (b, n, k), calibrated where the model is; or None where the network gives none.
         queries_inp: (b, n, k, 2), the keypoint queries, or None where the backend has none.
     """
 
     keypoints_inp: Floats
-    scores: Floats
     raw_scores: Floats
     keypoint_scores: Floats | None = None
     queries_inp: Floats | None = None
 
 
 class Backend(Protocol):
-    """Runs a network; knows its skeleton and the colour that pads its input."""
+    """Runs a network; knows its skeleton and the colour that pads its input.
+
+    One that is calibrated has a `calibration`, too.
+    """
 
     @property
     def skeleton(self) -> Skeleton:

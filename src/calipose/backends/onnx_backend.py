@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calipose.backends import BatchPoses
-from calipose.calibration import ScoreMap
+from calipose.calibration import Calibration
 from calipose.errors import InputError
 from calipose.recipe import PredictSettings
 from calipose.skeleton import Skeleton
@@ -29,7 +29,7 @@ class OnnxBackend:
 
     Attributes:
         settings: of prediction, as exported.
-        score_map: the calibration that is inside of the graph.
+        calibration: of the model; the maps of poses' and joints' scores are in the graph, too.
         header: all that the file says of itself.
 
     Raises:
@@ -64,7 +64,7 @@ class OnnxBackend:
             self.settings = msgspec.convert(self.header["predict"], PredictSettings)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: its metadata cannot be used ({error!r}); export it again") from None
-        self.score_map = ScoreMap.from_dict(self.header.get("score_map", {}), str(path))
+        self.calibration = Calibration.from_dict(self.header.get("calibration", {}), str(path))
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
@@ -82,8 +82,7 @@ class OnnxBackend:
             raise InputError("flip needs the checkpoint and torch; an ONNX file predicts once")
         found = self.run(images)
         floats = {name: values[:, :most].astype(np.float64) for name, values in found.items()}  # the best come first
-        raw = floats["raw_scores"]
-        return BatchPoses(floats["keypoints"], self.score_map(raw), raw, floats.get("keypoint_scores"))
+        return BatchPoses(floats["keypoints"], floats["raw_scores"], floats.get("keypoint_scores"))
 
 
 def find_providers(wanted: list[str], there: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from calipose.backends import BatchPoses
-from calipose.calibration import ScoreMap
+from calipose.calibration import Calibration
 from calipose.geometry import Floats
 from calipose.model.decode import find_candidates
 from calipose.model.network import Network
@@ -16,7 +16,7 @@ from calipose.skeleton import Skeleton
 
 
 class TorchBackend:
-    """A `Network` on one device; `precision` as in recipes; `score_map` calibrates its scores."""
+    """A `Network` on one device; `precision` as in recipes; `calibration` gives its scores their meaning."""
 
     def __init__(
         self,
@@ -24,7 +24,7 @@ class TorchBackend:
         skeleton: Skeleton,
         device: str | torch.device = "cpu",
         precision: str = "fp32",
-        score_map: ScoreMap | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.skeleton = skeleton
@@ -32,7 +32,7 @@ class TorchBackend:
         self.pad_colour = (r, g, b)
         self.device = torch.device(device)
         self.precision = precision
-        self.score_map = score_map or ScoreMap.identity()
+        self.calibration = calibration or Calibration()
 
     def candidates(self, images: NDArray[np.uint8], most: int, flip: bool) -> BatchPoses:
         """See `Backend.candidates`."""
@@ -45,12 +45,11 @@ class TorchBackend:
                 found = find_candidates(self.network, batch, most, index)
         finally:
             self.network.train(was_training)
-        raw = _floats(found.scores)
+        raw, joints = _floats(found.scores), found.keypoint_scores
         return BatchPoses(
             _floats(found.keypoints_inp),
-            self.score_map(raw),
             raw,
-            None if found.keypoint_scores is None else _floats(found.keypoint_scores),
+            None if joints is None else self.calibration.joint(_floats(joints).clip(0, 1)),
             None if found.queries_inp is None else _floats(found.queries_inp),
         )
 

@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 import calipose
+from calipose.cli.calibrate import calibrate
 from calipose.cli.common import Commands, examples, out
+from calipose.cli.compare import compare
 from calipose.cli.demo import demo
 from calipose.cli.demo_train import demo_train
 from calipose.cli.draw_data import draw_data
@@ -17,6 +19,8 @@ from calipose.cli.evaluate import evaluate
 from calipose.cli.export import export
 from calipose.cli.info import info
 from calipose.cli.predict import predict
+from calipose.cli.report import report
+from calipose.cli.submit import submit
 from calipose.cli.train import train
 
 app = typer.Typer(
@@ -61,13 +65,42 @@ app.command(
     epilog=examples(
         "calipose evaluate runs/first --data unseen",
         "calipose evaluate runs/first --data val.json=val2017 --flip --short-side 640 --out results.json",
+        "calipose evaluate runs/first --data unseen --grid --scales 0.5,1,2",
+        "calipose evaluate results.json --ground-truth annotations.json",
     )
 )(evaluate)
+app.command(
+    epilog=examples(
+        "calipose calibrate runs/first --data labelled",
+        "calipose calibrate results.json --ground-truth annotations.json --out better.json",
+        "calipose calibrate results.json --ground-truth annotations.json --maps maps.json",
+        "calipose calibrate others.json --use maps.json --out better.json",
+    )
+)(calibrate)
+app.command(
+    epilog=examples(
+        "calipose compare old.json new.json --ground-truth val.json",
+        "calipose compare old.json new.json --ground-truth val.json --pictures val2017 --out changes",
+    )
+)(compare)
+app.command(
+    epilog=examples(
+        "calipose report runs/first --data unseen",
+        "calipose report results.json --data val.json=val2017 --out report",
+    )
+)(report)
+app.command(
+    epilog=examples(
+        "calipose submit runs/w32 --data image_info_test-dev2017.json=test2017 --name calipose-w32",
+        "calipose submit results.json --data image_info_test-dev2017.json --name my-model",
+    )
+)(submit)
 app.command(
     epilog=examples(
         "calipose predict photo.jpg",
         "calipose predict holiday/ '*.png' --out drawn --min-score 0.5 --save csv",
         "calipose predict holiday/ '*.png' --out drawn --resume",
+        "calipose predict holiday/ --precision 0.9@0.5",
         "calipose predict dance.mp4 --smooth",
         "calipose predict webcam:0",
         "calipose predict https://example.org/team.jpg",

@@ -18,7 +18,7 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 from typer.core import TyperGroup
 
-from calipose.errors import CaliposeError
+from calipose.errors import CaliposeError, InputError
 
 if TYPE_CHECKING:
     from calipose.predictor import Predictor
@@ -34,6 +34,12 @@ Device = Annotated[
     str, typer.Option(help="cpu, cuda, cuda:1, ...; by default a GPU where there is one (.onnx files: the CPU).")
 ]
 Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored picture (twice the time).")]
+Scales = Annotated[
+    str,
+    typer.Option(
+        metavar="LIST", help="Multiples of the short side, such as 0.5,1,2: the poses of all these sizes are merged."
+    ),
+]
 ShortSide = Annotated[
     int | None,
     typer.Option(min=32, help="Network input pixels of a picture's short side; by default the recipe's."),
@@ -208,10 +214,15 @@ def open_predictor(
     min_score: float = math.inf,
     providers: list[str] | None = None,
     threads: int = 0,
+    scales: str = "",
 ) -> Predictor:
     """Predictor of a model with its own settings, but for what is asked.
 
-    Poses of `min_score` are wished for, so the model's threshold is lowered where it is higher.
+    Poses of `min_score` are wished for, so the model's threshold is lowered where it is higher. `scales` as the
+    option has them.
+
+    Raises:
+        InputError: as `Predictor`; or `scales` is no list of positive numbers.
     """
     import msgspec
 
@@ -223,5 +234,29 @@ def open_predictor(
         flip=flip or predictor.settings.flip,
         short_side=short_side or predictor.settings.short_side,
         score_threshold=min(predictor.settings.score_threshold, min_score),
+        scales=read_scales(scales) or predictor.settings.scales,
     )
     return predictor
+
+
+def warn_of_setting(predictor: Predictor) -> None:
+    """Say so where the scores are calibrated for another setting than the predictor's."""
+    for_setting, now = predictor.calibration.score.setting, predictor.settings.setting
+    if for_setting is not None and for_setting != now:
+        message = f"scores are calibrated for {for_setting}; with {now} they may be off"
+        err.print(message, style="yellow", markup=False, soft_wrap=True)
+
+
+def read_scales(text: str) -> tuple[float, ...]:
+    """Numbers from "0.5,1,2"; none from an empty text.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    try:
+        scales = tuple(float(part) for part in text.split(",") if part.strip())
+        if all(0 < scale < 100 for scale in scales) and len(set(scales)) == len(scales):
+            return scales
+    except ValueError:
+        pass
+    raise InputError(f"scales '{text}': write different positive numbers with commas between, for example 0.5,1,2")

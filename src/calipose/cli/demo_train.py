@@ -23,7 +23,7 @@ from calipose.writers import Journal
 
 if TYPE_CHECKING:
     from calipose.evaluation.ap import AveragePrecision
-    from calipose.evaluation.scores import ScoreQuality
+    from calipose.evaluation.scores import ScoreFigures
 
 MARK = "calipose-demo.json"  # a folder that holds it was made here, and may be replaced
 PICTURE_PX = 192
@@ -54,7 +54,7 @@ def demo_train(
 
 def run_demo(
     folder: Path, train_images: int, unseen_images: int, recipe: Recipe
-) -> tuple[AveragePrecision, dict[str, ScoreQuality]]:
+) -> tuple[AveragePrecision, dict[str, ScoreFigures]]:
     """Draw, train, evaluate and predict into `folder`; figures and quality of scores on the unseen pictures.
 
     Raises:

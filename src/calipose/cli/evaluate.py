@@ -1,58 +1,237 @@
-"""`calipose evaluate`: AP of a checkpoint on a data set, and what its scores are worth."""
+"""`calipose evaluate`: AP of a model or of a results file, and what its scores are worth."""
 
 from __future__ import annotations
 
+import json
 import math
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
-from calipose.cli.common import Device, Flip, Quiet, ShortSide, open_predictor, out, progress_over, say
+from calipose.cli.common import (
+    Device,
+    Flip,
+    Quiet,
+    Scales,
+    ShortSide,
+    err,
+    open_predictor,
+    out,
+    progress_over,
+    read_scales,
+    say,
+)
 from calipose.data.locate import find_data
-from calipose.evaluation.run import evaluate_predictor, save_results
+from calipose.errors import InputError
+from calipose.evaluation.run import evaluate_predictor, predict_data, save_results, setting_of
+from calipose.evaluation.summary import Summary, summarise
+from calipose.files import replacing
+from calipose.skeleton import COCO_17, Skeleton
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from calipose.evaluation.ap import AveragePrecision
-    from calipose.evaluation.scores import ScoreQuality
+    from calipose.evaluation.scores import ScoreFigures
+    from calipose.predictor import Predictor
 
 POPULATIONS = {"score": "all poses of score >= 0.05", "best": "the best 20 of each picture"}
+GRID_SCALES = "0.75,1,1.5"  # what --grid compares a single scale with
+FIGURES = {  # of scores, as tables name them
+    "ece": "calibration error (ECE)",
+    "brier": "Brier score",
+    "resolution": "resolution",
+    "spearman": "rank correlation of score and OKS",
+    "pearson": "Pearson correlation",
+    "aurc": "area under risk-coverage",
+}
+
+Data = Annotated[
+    str,
+    typer.Option(
+        metavar="DATA", help="Folder with annotations.json and images/, or ANNOTATIONS.json=PICTURES; to predict."
+    ),
+]
+Truth = Annotated[
+    str, typer.Option("--ground-truth", metavar="FILE", help="COCO annotations to judge a results file by.")
+]
+SkeletonFile = Annotated[
+    Path | None,
+    typer.Option("--skeleton", metavar="FILE", help="Of a results file, if not COCO's 17 keypoints (.json, .toml)."),
+]
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL|RESULTS", help="'default', a .safetensors or .onnx file, a run folder; or COCO results (.json)."
+    ),
+]
 
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .safetensors file, or a run folder.")],
-    data: Annotated[
-        str,
-        typer.Option(metavar="DATA", help="Folder with annotations.json and images/, or ANNOTATIONS.json=PICTURES."),
-    ],
+    source: Source,
+    data: Data = "",
+    ground_truth: Truth = "",
+    skeleton: SkeletonFile = None,
     results: Annotated[
         Path | None,
         typer.Option("--out", metavar="FILE", help="Write all poses as COCO results, numbers not rounded."),
     ] = None,
+    figures: Annotated[
+        Path | None, typer.Option("--figures", metavar="FILE", help="Write all figures as JSON.")
+    ] = None,
     flip: Flip = False,
+    scales: Scales = "",
     short_side: ShortSide = None,
+    grid: Annotated[
+        bool,
+        typer.Option("--grid", help=f"AP without and with flip, at one scale and at --scales ({GRID_SCALES})."),
+    ] = False,
     bootstrap: Annotated[
-        int, typer.Option(min=0, help="Resamples of the pictures for AP's 95 % interval; 0: none.")
+        int, typer.Option(min=0, help="Resamples of the pictures for the 95 % intervals; 0: none.")
     ] = 1000,
     device: Device = "",
     quiet: Quiet = False,
 ) -> None:
-    """Predict a labelled data set; show AP, and how well scores foretell the OKS."""
-    annotations, pictures = find_data(data)
-    predictor = open_predictor(checkpoint, device, flip, short_side)
-    figures, quality, poses = evaluate_predictor(
-        predictor, annotations, pictures, bootstrap, progress_over("Predicting", quiet)
-    )
-    out.print(figures_table(figures, quality))
+    """Judge a model on a labelled data set, or a results file of any model: AP, and what its scores are worth."""
+    if is_results(source):
+        annotations = find_truth(source, data, ground_truth)
+        if results or flip or scales or short_side or grid:
+            raise InputError(f"{source}: a results file; --out, --flip, --scales, --short-side, --grid are for models")
+        summary = summarise(annotations, source, read_skeleton(skeleton), bootstrap)
+    else:
+        if ground_truth or not data:
+            raise InputError(f"{source}: a model predicts the pictures of --data; --ground-truth is for results files")
+        if skeleton is not None:
+            raise InputError(f"{source}: a model knows its skeleton; --skeleton is for results files")
+        annotations, pictures = find_data(data)
+        predictor = open_predictor(source, device, flip, short_side, scales="" if grid else scales)
+        if grid:
+            out.print(grid_table(predictor, annotations, pictures, read_scales(scales or GRID_SCALES), quiet))
+            return
+        poses = predict_data(predictor, annotations, pictures, progress_over("Predicting", quiet))
+        if results is not None:
+            results.parent.mkdir(parents=True, exist_ok=True)
+            save_results(results, poses)
+        setting = setting_of(predictor.settings)
+        summary = summarise(annotations, poses, predictor.skeleton, bootstrap, setting)
+    out.print(summary_table(summary))
+    for warning in summary.warnings:
+        err.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
     if results is not None:
-        results.parent.mkdir(parents=True, exist_ok=True)
-        save_results(results, poses)
         say(f"poses: {results}")
+    if figures is not None:
+        with replacing(figures) as temporary:
+            temporary.write_text(json.dumps(summary.to_dict(), indent=1), encoding="utf-8")
+        say(f"figures: {figures}")
 
 
-def figures_table(figures: AveragePrecision, quality: dict[str, ScoreQuality]) -> Table:
+def read_skeleton(path: Path | None) -> Skeleton:
+    """Of a results file: COCO's unless a file says otherwise."""
+    return COCO_17 if path is None else Skeleton.from_file(path)
+
+
+def is_results(source: str) -> bool:
+    """Whether a source is a results file, and no model."""
+    return Path(source).suffix.lower() == ".json"
+
+
+def find_truth(source: str, data: str, ground_truth: str) -> Path:
+    """The annotations that a results file is judged by.
+
+    Raises:
+        InputError: neither or both options name them, or they are not there.
+    """
+    if bool(data) == bool(ground_truth):
+        raise InputError(f"{source}: a results file is judged by --ground-truth ANNOTATIONS.json")
+    path = Path(ground_truth or data.partition("=")[0])
+    if path.is_dir():
+        path = path / "annotations.json"
+    if not path.is_file():
+        raise InputError(f"{path}: no such annotation file")
+    return path
+
+
+def grid_table(
+    predictor: Predictor, annotations: Path, pictures: Path, scales: tuple[float, ...], quiet: bool
+) -> Table:
+    """AP of one scale and several, without and with flip (the paper's dagger rows); one prediction run each."""
+    from rich.table import Table
+
+    table = Table("scales", "flip", "AP", "APM", "APL", "AR", "rank corr.", "s/picture")
+    for chosen in dict.fromkeys([(1.0,), scales]):
+        for flip in (False, True):
+            predictor.settings = msgspec.structs.replace(predictor.settings, flip=flip, scales=chosen)
+            started = time.monotonic()
+            try:
+                figures, quality, _ = evaluate_predictor(
+                    predictor, annotations, pictures, track=progress_over("Predicting", quiet)
+                )
+            except InputError as error:
+                if not flip:
+                    raise
+                err.print(f"without flip only: {error}", style="yellow", markup=False, soft_wrap=True)
+                continue
+            seconds = (time.monotonic() - started) / max(figures.pictures, 1)
+            values = (figures.ap, figures.ap_medium, figures.ap_large, figures.ar, quality["score"].spearman)
+            table.add_row(
+                ", ".join(f"{scale:g}" for scale in chosen),
+                "yes" if flip else "no",
+                *map(_figure, values),
+                f"{seconds:.2f}",
+            )
+    return table
+
+
+def summary_table(summary: Summary) -> Table:
+    """AP, and below it what the scores are worth, as given and after cross-fitted calibration."""
+    from rich.table import Table
+
+    table = Table("", "", "calibrated")
+    for name, value in summary.ap.rows():
+        table.add_row(name, value, "")
+    for population, before in summary.scores.items():
+        after = summary.calibrated.get(population)
+        table.add_section()
+        _add_scores(table, f"{POPULATIONS[population]}: {before.poses}", before, after, tuple(FIGURES))
+    for slicing, parts in summary.sliced.items():
+        table.add_section()
+        for part, (before, after) in parts.items():
+            _add_scores(table, f"{slicing}, {part}: {before.poses}", before, after, ("ece", "spearman"))
+    if summary.joints is not None:
+        table.add_section()
+        _add_joints(table, summary)
+    return table
+
+
+def _add_scores(
+    table: Table, title: str, before: ScoreFigures, after: ScoreFigures | None, names: tuple[str, ...]
+) -> None:
+    """Rows of the figures named, of poses before and after calibration."""
+    columns = [before] if after is None else [before, after]
+    table.add_row(title, style="bold")
+    means = [f"{_figure(of.mean_score)}, {_figure(of.mean_oks)}" for of in columns]
+    table.add_row("  mean score, mean OKS", *means)
+    for name in names:
+        table.add_row(f"  {FIGURES[name]}", *(_with_interval(of, name) for of in columns))
+
+
+def _add_joints(table: Table, summary: Summary) -> None:
+    """Rows on the scores of joints."""
+    columns = [of for of in (summary.joints, summary.calibrated_joints) if of is not None]
+    table.add_row(f"labelled joints of people: {columns[0].joints}", style="bold")
+    table.add_row(
+        "  mean score, mean similarity", *(f"{_figure(of.mean_score)}, {_figure(of.mean_similarity)}" for of in columns)
+    )
+    table.add_row("  calibration error (ECE)", *(_figure(of.ece) for of in columns))
+    table.add_row("  chance that a right one scores higher (AUC)", *(_figure(of.auc) for of in columns))
+    table.add_row("  their mean as a pose's score: ECE", *(_figure(of.pose_ece) for of in columns))
+    table.add_row("  and its rank correlation with the OKS", *(_figure(of.pose_spearman) for of in columns))
+
+
+def figures_table(figures: AveragePrecision, quality: dict[str, ScoreFigures]) -> Table:
     """AP and its companions, and below them how score and OKS go together."""
     table = figures.__rich__()
     for population, of in quality.items():
@@ -61,6 +240,12 @@ def figures_table(figures: AveragePrecision, quality: dict[str, ScoreQuality]) -
         table.add_row("  rank correlation of score and OKS", _figure(of.spearman))
         table.add_row("  mean score, mean OKS", f"{_figure(of.mean_score)}, {_figure(of.mean_oks)}")
     return table
+
+
+def _with_interval(of: ScoreFigures, name: str) -> str:
+    interval = of.intervals.get(name)
+    value = _figure(getattr(of, name))
+    return value if interval is None else f"{value} ({_figure(interval[0])} to {_figure(interval[1])})"
 
 
 def _figure(value: float) -> str:

@@ -9,15 +9,18 @@ from typing import Annotated
 
 import typer
 
-from calipose.cli.common import err, open_predictor, say_error, stop_requests
-from calipose.cli.prediction_run import PredictionRun
+from calipose.cli.common import err, open_predictor, say, say_error, stop_requests, warn_of_setting
+from calipose.cli.prediction_run import PredictionRun, counted
 from calipose.output_folder import FILES, OutputFolder
+from calipose.precision import Wish
 from calipose.prediction import FindOptions
+from calipose.predictor import Predictor
 from calipose.sources import Source, find_sources
 
 INPUT, OUTPUT, POSES = "What goes in", "What comes out", "Poses"
 VIDEOS, MODEL, MESSAGES = "Videos and webcams", "Model", "Messages"
 DEFAULT_OUT = "calipose-out"
+MIN_SCORE = 0.3
 
 
 class Format(StrEnum):
@@ -85,11 +88,25 @@ def predict(
         typer.Option("--resume", help="Skip what is complete in DIR already, and go on.", rich_help_panel=OUTPUT),
     ] = False,
     min_score: Annotated[
-        float,
+        float | None,
         typer.Option(
-            min=0, max=1, metavar="SCORE", help="Poses below are neither drawn nor written.", rich_help_panel=POSES
+            min=0,
+            max=1,
+            metavar="SCORE",
+            help=f"Poses below are neither drawn nor written; by default {MIN_SCORE:g}.",
+            show_default=False,
+            rich_help_panel=POSES,
         ),
-    ] = 0.3,
+    ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="SHARE@OKS",
+            help="Instead: 0.95@0.75 keeps the poses of which 95 % have OKS 0.75 or more, as the calibration data say.",
+            show_default=False,
+            rich_help_panel=POSES,
+        ),
+    ] = "",
     min_joint_score: Annotated[
         float,
         typer.Option(
@@ -125,6 +142,15 @@ def predict(
             rich_help_panel=POSES,
         ),
     ] = None,
+    scales: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="Multiples of the short side, such as 0.5,1,2, whose poses are merged: more time, more people.",
+            show_default=False,
+            rich_help_panel=POSES,
+        ),
+    ] = "",
     track: Annotated[
         bool | None,
         typer.Option(
@@ -206,22 +232,32 @@ def predict(
     if not to_stdout and stream_format is not Format.JSONL:
         raise typer.BadParameter(f"--format is for --out -; for a folder: --save {stream_format}")
 
+    if precision and min_score is not None:
+        raise typer.BadParameter("--precision chooses the least score: leave out --min-score")
+    wish = Wish.parse(precision) if precision else None
+
     sources = find_sources(*what, recursive=recursive)
     if recursive and not to_stdout:
         sources = outside(Path(out), sources)
+    least = MIN_SCORE if min_score is None else min_score
+    predictor = open_predictor(model, device, flip, short_side, least, providers, threads, scales)
+    if wish is not None:
+        least = threshold_of(wish, predictor, quiet or to_stdout)
+    if not quiet:
+        warn_of_setting(predictor)
     options = FindOptions(
-        min_score=min_score,
+        min_score=least,
         batch_size=batch_size,
         queries=queries,
         track=not queries if track is None else track,
         smooth=smooth,
         every=every,
+        strict=wish is not None,
     )
     folder = None
     if not to_stdout:
         wished = [saved.value for saved in dict.fromkeys(formats or [])]
         folder = OutputFolder(Path(out), sources, resume=resume, draw=draw, formats=wished)
-    predictor = open_predictor(model, device, flip, short_side, min_score, providers, threads)
     with stop_requests("stopping; Ctrl-C again stops at once") as stopped:
         run = PredictionRun(predictor, sources, options, stopped, quiet=quiet, verbose=verbose)
         if folder is None:
@@ -237,6 +273,24 @@ def predict(
         err.print(f"{len(run.broken)} of {len(sources)} could not be read", style="red", markup=False)
     if run.stopped_early or run.broken:
         raise typer.Exit(130 if run.stopped_early else 1)
+
+
+def threshold_of(wish: Wish, predictor: Predictor, quiet: bool) -> float:
+    """The least score that fulfils the wish; says what it costs, unless it is to be quiet.
+
+    Raises:
+        InputError: the calibration data cannot support the wish.
+    """
+    found = predictor.calibration.precision.choose(wish)
+    least = float(predictor.calibration.score(found.raw))
+    if not quiet:
+        say(
+            f"precision {wish}: score {least:.2f} or more. On the calibration data {found.precision:.0%} of"
+            f" {counted(found.poses, 'pose')} in {counted(found.pictures, 'picture')} were that good (at least"
+            f" {found.bound:.0%} with 95 % confidence), {found.recall:.0%} of the people instead of"
+            f" {found.full_recall:.0%}"
+        )
+    return least
 
 
 def outside(folder: Path, sources: list[Source]) -> list[Source]:

@@ -58,7 +58,12 @@ def train(
         bool, typer.Option("--resume", help="Go on where the training in the run folder stopped.")
     ] = False,
     initial: Annotated[
-        Path | None, typer.Option("--init", metavar="CHECKPOINT", help="Start from these weights.")
+        str | None,
+        typer.Option(
+            "--init",
+            metavar="CHECKPOINT",
+            help="Start from these weights, of this skeleton or another; default: the model that comes with Calipose.",
+        ),
     ] = None,
     skeleton: Annotated[
         Path | None,
@@ -90,7 +95,7 @@ def run_training(
     *,
     validate: str | None = None,
     resume: bool = False,
-    initial: Path | None = None,
+    initial: str | Path | None = None,
     quiet: bool = False,
 ) -> TrainingResult | None:
     """Train with everything that is shown meanwhile; None in the other processes of several.

@@ -1,7 +1,7 @@
 """Average precision of COCO keypoint results, with intervals over pictures.
 
-The figures are faster-coco-eval's. A bootstrap needs AP hundreds of times, so there each picture's poses are
-matched once and only the accumulation is repeated; the tests hold both to pycocotools.
+The figures are pycocotools', computed in numpy alone; the tests hold them to it. A bootstrap needs AP hundreds of
+times, so each picture's poses are matched once and only the accumulation is repeated.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calipose.errors import CaliposeError
 from calipose.evaluation.coco_files import (
     LARGEST_AREA,
     Flags,
@@ -26,7 +25,7 @@ from calipose.evaluation.coco_files import (
     read_results,
 )
 from calipose.evaluation.matching import POSES_PER_PICTURE, greedy_match, oks_matrix
-from calipose.geometry import pose_area
+from calipose.geometry import Floats, pose_area
 from calipose.skeleton import COCO_17, Skeleton
 
 if TYPE_CHECKING:
@@ -34,6 +33,10 @@ if TYPE_CHECKING:
 
 OKS_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # pycocotools' `Params`
 RECALLS = np.linspace(0.0, 1.0, 101)
+AT_50, AT_75 = 0, 5  # positions among the thresholds
+EVERYONE = (0.0, LARGEST_AREA)  # areas of people in pixels, both ends counted in
+MEDIUM = (32.0**2, 96.0**2)
+LARGE = (96.0**2, LARGEST_AREA)
 
 
 @dataclass(frozen=True)
@@ -118,23 +121,34 @@ def evaluate_results(
 
     Raises:
         InputError: an entry of either file is wrong (see `read_ground_truth`, `read_results`).
-        CaliposeError: faster-coco-eval is not installed.
     """
     truth = read_ground_truth(ground_truth, skeleton)
-    found = read_results(results, truth)
-    figures = _library_figures(truth, found)
+    return evaluate_found(truth, read_results(results, truth), bootstrap, seed, setting)
+
+
+def evaluate_found(
+    truth: GroundTruth,
+    found: list[Found],
+    bootstrap: int = 0,
+    seed: int = 0,
+    setting: Mapping[str, Any] | None = None,
+) -> AveragePrecision:
+    """`evaluate_results` of files that are read already."""
+    oks = oks_matrices(truth, found)
+    table = MatchTable.of(truth, found, oks)
+    once = np.ones(len(found), np.int64)
     interval = None
     if bootstrap:
-        table = MatchTable.of(truth, found)
         samples = _resamples(len(found), bootstrap, seed)
         interval = _interval([table.average_precision(copies) for copies in samples])
+    precision = table.precision(once).mean(1)
     return AveragePrecision(
-        ap=figures["AP_all"],
-        ap50=figures["AP_50"],
-        ap75=figures["AP_75"],
-        ap_medium=figures["AP_medium"],
-        ap_large=figures["AP_large"],
-        ar=figures["AR_all"],
+        ap=float(precision.mean()),
+        ap50=float(precision[AT_50]),
+        ap75=float(precision[AT_75]),
+        ap_medium=MatchTable.of(truth, found, oks, MEDIUM).average_precision(once),
+        ap_large=MatchTable.of(truth, found, oks, LARGE).average_precision(once),
+        ar=float(table.recall(once).mean()),
         pictures=len(found),
         people=int(truth.wanted.sum()),
         poses=sum(len(picture.scores) for picture in found),
@@ -158,12 +172,25 @@ def paired_difference(
     """
     truth = read_ground_truth(ground_truth, skeleton)
     a, b = (MatchTable.of(truth, read_results(results, truth)) for results in (results_a, results_b))
-    pictures = len(truth.image_ids)
+    return difference_of(a, b, bootstrap, seed)
+
+
+def difference_of(a: MatchTable, b: MatchTable, bootstrap: int = 1000, seed: int = 0) -> PairedDifference:
+    """`paired_difference` of results that are matched already, with the same ground truth."""
+    pictures = len(a.wanted)
     once = np.ones(pictures, np.int64)
     ap_a, ap_b = a.average_precision(once), b.average_precision(once)
     samples = _resamples(pictures, bootstrap, seed)
     interval = _interval([a.average_precision(copies) - b.average_precision(copies) for copies in samples])
     return PairedDifference(ap_a - ap_b, interval, ap_a, ap_b, pictures)
+
+
+def oks_matrices(truth: GroundTruth, found: list[Found]) -> list[Floats]:
+    """`oks_matrix` of each picture's best 20 poses, which are all that COCO looks at."""
+    return [
+        oks_matrix(poses.keypoints_img[:POSES_PER_PICTURE], people, truth.skeleton)
+        for people, poses in zip(truth.people, found, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -180,34 +207,62 @@ class MatchTable:
     wanted: Integers
 
     @classmethod
-    def of(cls, truth: GroundTruth, found: list[Found]) -> MatchTable:
-        """Match the best 20 poses of each picture."""
-        hits, falses, scores, pictures = [], [], [], []
-        for i, (people, poses) in enumerate(zip(truth.people, found, strict=True)):
-            keypoints = poses.keypoints_img[:POSES_PER_PICTURE]
-            similarity = oks_matrix(keypoints, people, truth.skeleton)
-            match = greedy_match(similarity, people.ignored, people.crowd, OKS_THRESHOLDS)
-            ignored = np.append(people.ignored, False)[match]  # the last stands for nobody, -1
-            hits.append((match >= 0) & ~ignored)
-            falses.append((match < 0) & (_areas(keypoints) <= LARGEST_AREA))  # larger ones COCO ignores
-            scores.append(poses.scores[:POSES_PER_PICTURE])
-            pictures.append(np.full(len(keypoints), i))
-        order = np.argsort(-np.concatenate(scores), kind="stable")
-        hit, false = (np.concatenate(flags, axis=1)[:, order] for flags in (hits, falses))
-        return cls(np.concatenate(pictures)[order], hit, false, truth.wanted)
+    def of(
+        cls,
+        truth: GroundTruth,
+        found: list[Found],
+        oks: list[Floats] | None = None,
+        areas: tuple[float, float] = EVERYONE,
+    ) -> MatchTable:
+        """Match the best 20 poses of each picture.
 
-    def average_precision(self, copies: Integers) -> float:
-        """AP where picture i stands `copies[i]` times, nan if nobody is wanted (`COCOeval.accumulate`)."""
+        `oks`: what `oks_matrices` gives, where it is there already. People whose area lies outside of `areas` are
+        ignored, and so are poses of nobody whose box does (`COCOeval.evaluateImg`).
+        """
+        oks = oks_matrices(truth, found) if oks is None else oks
+        least, largest = areas
+        # Every person's position is among the people of all pictures; one more stands for nobody, whom -1 finds.
+        ignored, persons, before = [], [], 0
+        for people, similarity in zip(truth.people, oks, strict=True):
+            ignored.append(people.ignored | (people.area < least) | (people.area > largest))
+            match = greedy_match(similarity, ignored[-1], people.crowd, OKS_THRESHOLDS)
+            persons.append(np.where(match < 0, -1, match + before))
+            before += len(people.area)
+        person = np.concatenate(persons, axis=1)
+        best = [poses.keypoints_img[:POSES_PER_PICTURE] for poses in found]
+        area = _areas(np.concatenate(best))
+        hit = (person >= 0) & ~np.concatenate([*ignored, [False]])[person]
+        false = (person < 0) & (area >= least) & (area <= largest)
+        picture = np.repeat(np.arange(len(found)), [len(poses) for poses in best])
+        order = np.argsort(-np.concatenate([poses.scores[:POSES_PER_PICTURE] for poses in found]), kind="stable")
+        wanted = np.array([(~flags).sum() for flags in ignored], np.int64)
+        return cls(picture[order], hit[:, order], false[:, order], wanted)
+
+    def precision(self, copies: Integers) -> Floats:
+        """`(10, 101)`: the best precision at each recall or beyond (`COCOeval.accumulate`).
+
+        Picture i stands `copies[i]` times. nan if nobody is wanted.
+        """
         people = int(copies @ self.wanted)
         if people == 0:
-            return math.nan
-        rank = np.repeat(np.arange(len(self.picture)), copies[self.picture])
-        hits, falses = self.hit[:, rank].cumsum(1), self.false[:, rank].cumsum(1)
+            return np.full((len(OKS_THRESHOLDS), len(RECALLS)), np.nan)
+        # A hit that stands twice is one step of two people: between them, no precision is higher than after them.
+        times = copies[self.picture]
+        hits, falses = (self.hit * times).cumsum(1), (self.false * times).cumsum(1)
         precision = hits / (hits + falses + np.spacing(1))
         precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
         precision = np.pad(precision, ((0, 0), (0, 1)))  # 0 where a recall is never reached
         at = [np.searchsorted(recall, RECALLS, side="left") for recall in hits / people]
-        return float(np.take_along_axis(precision, np.array(at), axis=1).mean())
+        return np.take_along_axis(precision, np.array(at), axis=1)
+
+    def average_precision(self, copies: Integers) -> float:
+        """AP, the mean of `precision`."""
+        return float(self.precision(copies).mean())
+
+    def recall(self, copies: Integers) -> Floats:
+        """`(10,)`: the part of the wanted people who are found; nan if nobody is wanted."""
+        people = int(copies @ self.wanted)
+        return self.hit @ copies[self.picture] / people if people else np.full(len(OKS_THRESHOLDS), np.nan)
 
 
 def _areas(keypoints: Any) -> Any:
@@ -227,45 +282,3 @@ def _interval(values: list[float]) -> tuple[float, float]:
         return math.nan, math.nan
     low, high = np.percentile(finite, [2.5, 97.5])
     return float(low), float(high)
-
-
-def _library_figures(truth: GroundTruth, found: list[Found]) -> dict[str, float]:
-    """faster-coco-eval's figures by its own names, nan where it says -1."""
-    try:
-        from faster_coco_eval import COCO, COCOeval_faster
-    except ImportError:
-        raise CaliposeError("evaluation needs faster-coco-eval: pip install 'calipose[evaluate]'") from None
-
-    annotations: list[dict[str, Any]] = []
-    poses: list[dict[str, Any]] = []
-    # Ids count anew from 1: pycocotools takes an id of 0 for "unmatched", and files have ids twice.
-    for image_id, people, picture in zip(truth.image_ids, truth.people, found, strict=True):
-        common = {"image_id": image_id, "category_id": truth.category_id}
-        joints = np.concatenate([people.keypoints_img, people.labelled[..., None]], axis=-1)
-        for g, joint in enumerate(joints):
-            annotations.append(
-                common
-                | {
-                    "id": len(annotations) + 1,
-                    "keypoints": joint.ravel().tolist(),
-                    "num_keypoints": int(not people.ignored[g]),
-                    "area": float(people.area[g]),
-                    "bbox": people.box[g].tolist(),
-                    "iscrowd": int(people.crowd[g]),
-                }
-            )
-        joints = np.pad(picture.keypoints_img, ((0, 0), (0, 0), (0, 1)))
-        for joint, score, area in zip(joints, picture.scores, _areas(picture.keypoints_img), strict=True):
-            pose = {"id": len(poses) + 1, "keypoints": joint.ravel().tolist(), "iscrowd": 0}
-            poses.append(common | pose | {"score": float(score), "area": float(area)})
-
-    def silent(*_: object) -> None:
-        """The library's progress lines."""
-
-    head = {"images": [{"id": i} for i in truth.image_ids], "categories": [{"id": truth.category_id}]}
-    data = [COCO(head | {"annotations": entries}, print_function=silent) for entries in (annotations, poses)]
-    sigmas = truth.skeleton.sigmas_array
-    evaluation = COCOeval_faster(*data, "keypoints", kpt_oks_sigmas=sigmas, print_function=silent)
-    with np.errstate(over="ignore"):
-        evaluation.run()
-    return {name: value if value >= 0 else math.nan for name, value in evaluation.stats_as_dict.items()}

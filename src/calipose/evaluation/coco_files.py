@@ -80,10 +80,12 @@ class People:
 class Found:
     """One picture's poses, best first.
 
-    Attributes: `keypoints_img` (p, k, 2); `scores` (p,); `entries` (p,), their positions in the results.
+    Attributes: `keypoints_img` (p, k, 2); `joint_scores` (p, k), the third numbers; `scores` (p,); `entries` (p,),
+    their positions in the results.
     """
 
     keypoints_img: Floats
+    joint_scores: Floats
     scores: Floats
     entries: Integers
 
@@ -191,6 +193,19 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
     return GroundTruth(tuple(image_ids), category.id, people, skeleton)
 
 
+def load_results(source: ResultsSource) -> list[dict[str, Any]]:
+    """The entries of a results file, or of its content, with all that they hold.
+
+    Raises:
+        InputError: unreadable, or an entry is none of a COCO results file.
+    """
+    _load(source, "results", list[_Result])
+    entries: Any = source
+    if isinstance(source, str | Path):
+        entries = json.loads(Path(source).read_text(encoding="utf-8"))
+    return [dict(entry) for entry in entries]
+
+
 def read_results(source: ResultsSource, truth: GroundTruth) -> list[Found]:
     """A COCO keypoint results file, or its entries: one `Found` a picture of the ground truth.
 
@@ -203,7 +218,9 @@ def read_results(source: ResultsSource, truth: GroundTruth) -> list[Found]:
     for i, entry in enumerate(results):
         where = f"{name}: entry {i}"
         if entry.image_id not in truth.position:
-            raise InputError(f"{where}: image_id {entry.image_id} is not in the ground truth; remove the entry")
+            raise InputError(
+                f"{where}: image_id {entry.image_id} is not among the pictures of the ground truth; remove it"
+            )
         if entry.category_id != truth.category_id:
             raise InputError(f"{where}: category_id is {entry.category_id}; the truth's is {truth.category_id}")
         if len(entry.keypoints) != 3 * k:
@@ -213,10 +230,11 @@ def read_results(source: ResultsSource, truth: GroundTruth) -> list[Found]:
             )
         if not (math.isfinite(entry.score) and all(map(math.isfinite, entry.keypoints))):
             raise InputError(f"{where}: 'score' or 'keypoints' is not finite; remove the entry")
-    keypoints = np.array([r.keypoints for r in results], np.float64).reshape(-1, k, 3)[..., :2]
+    triples = np.array([r.keypoints for r in results], np.float64).reshape(-1, k, 3)
     scores = np.array([r.score for r in results], np.float64)
     found = []
     for entries in _by_picture([truth.position[r.image_id] for r in results], len(truth.image_ids)):
         best_first = entries[np.argsort(-scores[entries], kind="stable")]
-        found.append(Found(keypoints[best_first], scores[best_first], best_first))
+        points = triples[best_first]
+        found.append(Found(points[..., :2], points[..., 2], scores[best_first], best_first))
     return found

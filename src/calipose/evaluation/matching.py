@@ -16,11 +16,12 @@ from calipose.evaluation.coco_files import (
     read_ground_truth,
     read_results,
 )
-from calipose.geometry import Floats, keypoint_similarity, oks
+from calipose.geometry import Floats, keypoint_similarity
 from calipose.skeleton import COCO_17, Skeleton
 
 POSES_PER_PICTURE = 20  # pycocotools' maxDets for keypoints
 LEAST_OKS = 0.1  # below it a pose is of nobody
+LEAST_OVERLAP = 0.1  # IoU of two people's boxes from which they crowd each other
 
 
 def oks_matrix(keypoints_img: Floats, people: People, skeleton: Skeleton) -> Floats:
@@ -31,7 +32,10 @@ def oks_matrix(keypoints_img: Floats, people: People, skeleton: Skeleton) -> Flo
     """
     sigmas = skeleton.sigmas_array
     with np.errstate(over="ignore"):  # a joint absurdly far off has similarity 0
-        similarity = oks(keypoints_img[:, None], people.keypoints_img, people.labelled, people.area, sigmas)
+        # Eq. 1 with x and y apart, which spares numpy a slow sum over two numbers.
+        x, y = (keypoints_img[:, None, :, axis] - people.keypoints_img[..., axis] for axis in (0, 1))
+        joints = keypoint_similarity(x * x + y * y, people.area, sigmas) * people.labelled
+        similarity: Floats = joints.sum(-1) / np.maximum(people.labelled.sum(1), 1)
         for g in np.flatnonzero(~people.labelled.any(1)):
             corner, size = people.box[g, :2], people.box[g, 2:]
             before, after = corner - size - keypoints_img, keypoints_img - corner - 2 * size
@@ -50,21 +54,25 @@ def greedy_match(similarity: Floats, ignored: Flags, crowd: Flags, thresholds: A
 
     Returns: `(t, p)`, the person's index or -1.
     """
-    least = np.minimum(np.asarray(thresholds, np.float64), 1 - 1e-10)
-    poses, people = similarity.shape
-    match = np.full((len(least), poses), -1, np.int64)
-    if people == 0:
-        return match
-    rows = np.arange(len(least))
-    taken = np.zeros((len(least), people), bool)
-    for p in range(poses):
-        for group in (~ignored, ignored):
-            value = np.where(group & ~taken, similarity[p], -1.0)
-            best = people - 1 - value[:, ::-1].argmax(1)
-            free = (match[:, p] < 0) & (value[rows, best] >= least)
-            match[free, p] = best[free]
-        matched = np.flatnonzero(match[:, p] >= 0)
-        taken[matched, match[matched, p]] = ~crowd[match[matched, p]]
+    least = np.minimum(np.asarray(thresholds, np.float64), 1 - 1e-10).tolist()
+    # Lists: a picture holds a few people, and for so few numpy is slower than Python.
+    passed_over, shared, lowest = ignored.tolist(), crowd.tolist(), min(least)
+    wishes = []  # of each pose that is near anybody: whom it would take, best first
+    for p, row in enumerate(similarity.tolist()):
+        people = [g for g, value in enumerate(row) if value >= lowest]
+        if people:
+            people.sort(key=lambda g: (passed_over[g], -row[g], -g))
+            wishes.append((p, [(g, row[g]) for g in people]))
+    match = np.full((len(least), len(similarity)), -1, np.int64)
+    for t, threshold in enumerate(least):
+        taken = set()
+        for p, people_of in wishes:
+            for g, value in people_of:
+                if value >= threshold and g not in taken:
+                    match[t, p] = g
+                    if not shared[g]:
+                        taken.add(g)
+                    break
     return match
 
 
@@ -72,9 +80,21 @@ def greedy_match(similarity: Floats, ignored: Flags, crowd: Flags, thresholds: A
 class Matches:
     """Poses and whom they are of; poses of ignored people and crowds are left out.
 
-    Attributes, all `(n,)`: `entry` in the results; `picture`, position in the ground truth's order of ids;
-    `rank` of the pose in its picture, 0 the best; `score`; `oks`, 0 where the pose is of nobody; `area` of
-    the person in pixels, nan where nobody; `labelled`, the person's labelled joints.
+    Attributes, all `(n,)` but for the last two:
+        entry: position in the results.
+        picture: position in the ground truth's order of ids.
+        rank: of the pose in its picture, 0 the best.
+        score: as the results say.
+        oks: 0 where the pose is of nobody.
+        person: position of the person among all the annotations, picture by picture; -1 nobody.
+        area: of the person in pixels, nan where nobody.
+        labelled: the person's labelled joints.
+        pose_area: width x height of the pose in pixels.
+        overlapped: the box of another annotated person overlaps the person's (where nobody, the pose's) by an IoU
+            of 0.1 or more.
+        joint_scores: `(n, k)`, the third numbers of the results.
+        similarity: `(n, k)`, exp(-d^2 / 2 s^2 k^2) of each labelled joint, whose mean is the OKS; nan where it is not
+            labelled, or the pose of nobody.
     """
 
     entry: Integers
@@ -82,8 +102,16 @@ class Matches:
     rank: Integers
     score: Floats
     oks: Floats
+    person: Integers
     area: Floats
     labelled: Integers
+    pose_area: Floats
+    overlapped: Flags
+    joint_scores: Floats
+    similarity: Floats
+
+    def __len__(self) -> int:
+        return len(self.score)
 
     def __getitem__(self, mask: Flags) -> Matches:
         """The chosen poses."""
@@ -102,7 +130,7 @@ def match_poses(ground_truth: GroundTruthSource, results: ResultsSource, skeleto
         InputError: as `read_ground_truth` and `read_results`.
     """
     truth = read_ground_truth(ground_truth, skeleton)
-    parts = []
+    parts, before = [], 0
     for i, (people, found) in enumerate(zip(truth.people, read_results(results, truth), strict=True)):
         similarity = oks_matrix(found.keypoints_img, people, skeleton)
         match = greedy_match(similarity, people.ignored, people.crowd, [0.5])[0]
@@ -115,6 +143,8 @@ def match_poses(ground_truth: GroundTruthSource, results: ResultsSource, skeleto
         # One row more stands for nobody, whom the index -1 finds.
         kept = np.flatnonzero(~np.append(people.ignored, False)[match])
         match = match[kept]
+        keypoints_img = found.keypoints_img[kept]
+        low, high = keypoints_img.min(1), keypoints_img.max(1)
         parts.append(
             Matches(
                 entry=found.entries[kept],
@@ -122,8 +152,39 @@ def match_poses(ground_truth: GroundTruthSource, results: ResultsSource, skeleto
                 rank=kept,
                 score=found.scores[kept],
                 oks=np.pad(similarity, ((0, 0), (0, 1)))[kept, match],
+                person=np.where(match < 0, -1, match + before),
                 area=np.append(people.area, np.nan)[match],
                 labelled=np.append(people.labelled.sum(1), 0)[match],
+                pose_area=(high - low).prod(-1),
+                overlapped=_overlapped(np.concatenate([low, high], 1), people, match),
+                joint_scores=found.joint_scores[kept],
+                similarity=_joint_similarity(keypoints_img, people, match, skeleton),
             )
         )
+        before += len(people.area)
     return Matches(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Matches)))
+
+
+def _joint_similarity(keypoints_img: Floats, people: People, match: Integers, skeleton: Skeleton) -> Floats:
+    """`Matches.similarity` of one picture's poses (p, k, 2)."""
+    similarity = np.full(keypoints_img.shape[:2], np.nan)
+    of, person = np.flatnonzero(match >= 0), match[match >= 0]
+    with np.errstate(over="ignore"):
+        d2 = ((keypoints_img[of] - people.keypoints_img[person]) ** 2).sum(-1)
+        near = keypoint_similarity(d2, people.area[person], skeleton.sigmas_array)
+    similarity[of] = np.where(people.labelled[person], near, np.nan)
+    return similarity
+
+
+def _overlapped(pose_corners: Floats, people: People, match: Integers) -> Flags:
+    """`Matches.overlapped` of one picture's poses, corners (p, 4)."""
+    if len(people.area) == 0:
+        return np.zeros(len(match), bool)
+    corners = np.concatenate([people.box[:, :2], people.box[:, :2] + people.box[:, 2:]], 1)
+    own = np.where((match < 0)[:, None], pose_corners, corners[match])[:, None]
+    sides = np.minimum(own[..., 2:], corners[:, 2:]) - np.maximum(own[..., :2], corners[:, :2])
+    inside = sides.clip(min=0).prod(-1)
+    union = (own[..., 2:] - own[..., :2]).prod(-1) + (corners[:, 2:] - corners[:, :2]).prod(-1) - inside
+    overlap = inside / np.maximum(union, np.finfo(np.float64).tiny)
+    overlap[np.arange(len(match))[match >= 0], match[match >= 0]] = 0  # nobody overlaps himself
+    return np.asarray((overlap >= LEAST_OVERLAP).any(1))

@@ -11,7 +11,7 @@ from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision, evaluate_results
 from calipose.evaluation.coco_files import read_ground_truth
 from calipose.evaluation.matching import match_poses
-from calipose.evaluation.scores import ScoreQuality, score_quality
+from calipose.evaluation.scores import ScoreFigures, score_quality
 from calipose.files import replacing
 from calipose.images import read_picture
 from calipose.predictor import Predictor
@@ -50,7 +50,8 @@ def predict_data(
 
 def setting_of(settings: PredictSettings) -> dict[str, Any]:
     """What figures hold for: every table says it."""
-    return {"flip": "yes" if settings.flip else "no", "scales": 1, "short side": f"{settings.short_side} px"}
+    scales = ", ".join(f"{scale:g}" for scale in settings.scales)
+    return {"flip": "yes" if settings.flip else "no", "scales": scales, "short side": f"{settings.short_side} px"}
 
 
 def evaluate_predictor(
@@ -59,7 +60,7 @@ def evaluate_predictor(
     pictures: Path,
     bootstrap: int = 0,
     track: Callable[[list[Any]], Iterable[Any]] = iter,
-) -> tuple[AveragePrecision, dict[str, ScoreQuality], Results]:
+) -> tuple[AveragePrecision, dict[str, ScoreFigures], Results]:
     """AP, quality of the scores, and results of a predictor on a data set.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import calipose
-from calipose.calibration import ScoreMap
+from calipose.calibration import Calibration
 from calipose.errors import InputError
 from calipose.files import replacing
 from calipose.model.network import Network
@@ -30,7 +31,7 @@ class Checkpoint:
 
     Attributes:
         weights: the network's state by name.
-        score_map: from the network's score to the expected OKS; the identity until it is calibrated.
+        calibration: what the network's scores mean; nothing until it is calibrated.
         notes: what training says of itself (epoch, metrics); free-form, JSON.
     """
 
@@ -38,7 +39,7 @@ class Checkpoint:
     skeleton: Skeleton
     weights: dict[str, Tensor]
     notes: dict[str, Any] = field(default_factory=dict)
-    score_map: ScoreMap = field(default_factory=ScoreMap)
+    calibration: Calibration = field(default_factory=Calibration)
 
     def network(self) -> Network:
         """The network with these weights, in evaluation mode.
@@ -105,7 +106,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     header = {
         "recipe": checkpoint.recipe.to_dict(),
         "skeleton": checkpoint.skeleton.to_dict(),
-        "score_map": checkpoint.score_map.to_dict(),
+        "calibration": checkpoint.calibration.to_dict(),
         "notes": checkpoint.notes,
         "torch": torch.__version__,
     }
@@ -113,12 +114,30 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint; a run folder means its `best.safetensors`, or `last.safetensors`; a folder in
-    the hub's form its `model.safetensors`.
+    """Read a checkpoint; `path` as `find_checkpoint` takes it.
 
     Raises:
         InputError: missing, damaged, or not Calipose's.
     """
+    path = find_checkpoint(path)
+    weights, header = load_tensors(path)
+    if "recipe" not in header:
+        raise InputError(f"{path}: is a training state, not a checkpoint")
+    recipe = Recipe.from_dict(header["recipe"], str(path))
+    skeleton = Skeleton.from_dict(header["skeleton"], str(path))
+    calibration = Calibration.from_dict(header.get("calibration", {}), str(path))
+    return Checkpoint(recipe, skeleton, weights, header["notes"], calibration)
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The file of a checkpoint: of a run folder `best.safetensors`, or `last.safetensors`, of a folder in the hub's
+    form `model.safetensors`; "default" for the model that comes with the package.
+
+    Raises:
+        InputError: the folder holds none, or an ONNX file is named.
+    """
+    if str(path) == "default":
+        path = str(resources.files("calipose").joinpath("weights", "default.safetensors"))
     path = Path(path)
     if path.is_dir():
         found = [
@@ -129,10 +148,6 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         if not found:
             raise InputError(f"{path}: holds neither best.safetensors nor last.safetensors (nor model.safetensors)")
         path = found[0]
-    weights, header = load_tensors(path)
-    if "recipe" not in header:
-        raise InputError(f"{path}: is a training state, not a checkpoint")
-    recipe = Recipe.from_dict(header["recipe"], str(path))
-    skeleton = Skeleton.from_dict(header["skeleton"], str(path))
-    score_map = ScoreMap.from_dict(header.get("score_map", {}), str(path))
-    return Checkpoint(recipe, skeleton, weights, header["notes"], score_map)
+    if path.suffix == ".onnx":
+        raise InputError(f"{path}: an exported file; this needs the checkpoint that it was exported from")
+    return path

@@ -36,7 +36,7 @@ from calipose.data.loader import (
 from calipose.data.store import KeypointData
 from calipose.errors import InputError, NonFiniteLossError
 from calipose.files import replacing
-from calipose.model.checkpoint import Checkpoint, fill, load_checkpoint, save_checkpoint
+from calipose.model.checkpoint import Checkpoint, save_checkpoint
 from calipose.model.network import Network
 from calipose.model.weights import load_weights
 from calipose.predictor import Predictor
@@ -53,6 +53,7 @@ from calipose.training.state import (
     training_mode,
 )
 from calipose.training.targets import make_targets
+from calipose.training.transfer import start_from
 
 SAVE_SECONDS = 300.0  # a training that is stopped hard loses at most this much
 LOG_STEPS = 20
@@ -84,7 +85,8 @@ class Trainer:
         out: run folder: `best.safetensors`, `last.safetensors`, `state.safetensors`, `history.jsonl`, TensorBoard
             scalars.
         evaluate: gives metrics of a predictor after an epoch; the best `ap` makes the best checkpoint.
-        initial: a checkpoint whose weights the training starts from.
+        initial: a checkpoint whose weights the training starts from, of this skeleton or another, or "default"
+            (see `calipose.training.transfer:start_from`).
 
     Raises:
         InputError: `out` holds another training, or `resume` finds none.
@@ -98,7 +100,7 @@ class Trainer:
         *,
         evaluate: Evaluate | None = None,
         resume: bool = False,
-        initial: Path | None = None,
+        initial: str | Path | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.recipe, self.data, self.out = recipe, data, out
@@ -137,15 +139,9 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self._prepare_folder(resume)
 
-    def _first_weights(self, network: Network, initial: Path | None) -> None:
+    def _first_weights(self, network: Network, initial: str | Path | None) -> None:
         if initial is not None:
-            checkpoint = load_checkpoint(initial)
-            if checkpoint.skeleton.keypoints != self.data.skeleton.keypoints:
-                raise InputError(
-                    f"{initial}: trained for skeleton '{checkpoint.skeleton.name}' with {len(checkpoint.skeleton)} "
-                    f"keypoints; the data has '{self.data.skeleton.name}' with {len(self.data.skeleton)}"
-                )
-            fill(network, checkpoint.weights, str(initial))
+            self.notes.append(start_from(network, initial, self.recipe, self.data.skeleton))
         elif self.recipe.backbone.weights:
             self.notes.append(str(load_weights(network.backbone, self.recipe.backbone.weights)))
 

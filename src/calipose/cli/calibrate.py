@@ -1,0 +1,192 @@
+"""`calipose calibrate`: what scores mean, learnt from labelled pictures, for a checkpoint or any results file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from calipose.calibration import Calibration, Setting
+from calipose.cli.common import Device, Flip, Quiet, Scales, ShortSide, err, open_predictor, out, progress_over, say
+from calipose.cli.evaluate import (
+    Data,
+    SkeletonFile,
+    Source,
+    Truth,
+    find_truth,
+    is_results,
+    read_skeleton,
+    summary_table,
+)
+from calipose.data.locate import find_data
+from calipose.errors import InputError
+from calipose.evaluation.calibrate import GOOD_PICTURES, calibrate_entries, cross_fit, fit_calibration
+from calipose.evaluation.coco_files import read_ground_truth
+from calipose.evaluation.matching import match_poses
+from calipose.evaluation.run import predict_data, save_results, setting_of
+from calipose.evaluation.summary import summarise
+from calipose.files import replacing
+
+if TYPE_CHECKING:
+    from calipose.evaluation.coco_files import GroundTruthSource, ResultsSource
+    from calipose.skeleton import Skeleton
+
+
+def calibrate(
+    source: Source,
+    data: Data = "",
+    ground_truth: Truth = "",
+    skeleton: SkeletonFile = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="The results with calibrated scores; or the calibrated checkpoint, by default in its own place.",
+        ),
+    ] = None,
+    maps: Annotated[
+        Path | None, typer.Option("--maps", metavar="FILE", help="Also write the maps, for results to come (JSON).")
+    ] = None,
+    use: Annotated[
+        Path | None,
+        typer.Option(
+            "--use", metavar="FILE", help="Of results: apply the maps of such a file; no ground truth needed."
+        ),
+    ] = None,
+    cross: Annotated[
+        bool,
+        typer.Option(
+            "--cross-fit", help="Of results: calibrate each picture by the others, to be judged on the same pictures."
+        ),
+    ] = False,
+    flip: Flip = False,
+    scales: Scales = "",
+    short_side: ShortSide = None,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, help="Resamples of the pictures for the 95 % intervals; 0: none.")
+    ] = 200,
+    device: Device = "",
+    quiet: Quiet = False,
+) -> None:
+    """Make scores the expected OKS, by labelled pictures that the model was not trained on.
+
+    Shows what the scores are worth before and after; "calibrated" figures are cross-fitted: each picture is judged by
+    maps that were fitted on others.
+    """
+    if is_results(source):
+        if flip or scales or short_side:
+            raise InputError(f"{source}: a results file; --flip, --scales, --short-side are for checkpoints")
+        _calibrate_results(
+            Path(source), data, ground_truth, read_skeleton(skeleton), output, maps, use, cross, bootstrap
+        )
+        return
+    if ground_truth or use or cross or skeleton or not data:
+        raise InputError(
+            f"{source}: a checkpoint predicts the pictures of --data; --ground-truth, --skeleton, --use, --cross-fit"
+            " are for results files"
+        )
+    from calipose.model.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+
+    path = find_checkpoint(source)
+    if source == "default" and output is None:
+        raise InputError("default: the model that comes with the package stays as it is; name a copy with --out")
+    checkpoint = load_checkpoint(path)
+    annotations, pictures = find_data(data)
+    predictor = open_predictor(path, device, flip, short_side, scales=scales)
+    predictor.backend.calibration = Calibration()  # type: ignore[attr-defined]  # the network's own scores
+    found = predict_data(predictor, annotations, pictures, progress_over("Predicting", quiet))
+    calibration = _fit(annotations, found, predictor.skeleton, predictor.settings.setting, data)
+    if not quiet:
+        out.print(
+            summary_table(summarise(annotations, found, predictor.skeleton, bootstrap, setting_of(predictor.settings)))
+        )
+    target = output or path
+    save_checkpoint(target, replace(checkpoint, calibration=calibration))
+    say(f"calibrated on {describe(calibration)}: {target}")
+    _save_maps(maps, calibration)
+
+
+def _calibrate_results(
+    path: Path,
+    data: str,
+    ground_truth: str,
+    skeleton: Skeleton,
+    output: Path | None,
+    maps: Path | None,
+    use: Path | None,
+    cross: bool,
+    bootstrap: int,
+) -> None:
+    """The whole for a results file."""
+    if use is not None:
+        if data or ground_truth or cross or maps:
+            raise InputError("--use applies maps as they are: leave out --ground-truth, --data, --cross-fit and --maps")
+        if output is None:
+            raise InputError("--use: name the calibrated results with --out")
+        calibration = read_maps(use)
+        save_results(output, calibrate_entries(path, calibration))
+        say(f"calibrated on {describe(calibration)}: {output}")
+        return
+    annotations = find_truth(str(path), data, ground_truth)
+    calibration = _fit(annotations, path, skeleton, None, str(annotations))
+    summary = summarise(annotations, path, skeleton, bootstrap)
+    out.print(summary_table(summary))
+    for warning in summary.warnings:
+        err.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+    if output is not None:
+        matches = cross_fit(match_poses(annotations, path, skeleton)) if cross else None
+        save_results(output, calibrate_entries(path, calibration, matches))
+        how = "each picture by the others of" if cross else "calibrated on"
+        say(f"{how} {describe(calibration)}: {output}")
+    _save_maps(maps, calibration)
+
+
+def _fit(
+    ground_truth: GroundTruthSource, results: ResultsSource, skeleton: Skeleton, setting: Setting | None, data: str
+) -> Calibration:
+    """The calibration by some results; says where it stands on few pictures."""
+    matches = match_poses(ground_truth, results, skeleton)
+    people = int(read_ground_truth(ground_truth, skeleton).wanted.sum())
+    calibration = fit_calibration(matches, people, setting, Path(data.partition("=")[0]).name)
+    if calibration.score.pictures < GOOD_PICTURES:
+        err.print(
+            f"poses in {calibration.score.pictures} pictures only; from {GOOD_PICTURES} on a calibration is well known",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
+    return calibration
+
+
+def describe(calibration: Calibration) -> str:
+    """Where a calibration comes from, in words."""
+    of = calibration.score
+    return f"{of.poses} poses of {of.pictures} pictures of {of.data} ({of.kind})"
+
+
+def read_maps(path: Path) -> Calibration:
+    """Maps that `--maps` wrote.
+
+    Raises:
+        InputError: there is no such file, or it holds something else.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: no maps of calipose calibrate can be read ({error})") from None
+    calibration = Calibration.from_dict(entries, str(path))
+    if calibration.is_identity:
+        raise InputError(f"{path}: holds no maps")
+    return calibration
+
+
+def _save_maps(path: Path | None, calibration: Calibration) -> None:
+    if path is None:
+        return
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(calibration.to_dict()), encoding="utf-8")
+    say(f"maps: {path}")

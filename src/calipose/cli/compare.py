@@ -1,0 +1,107 @@
+"""`calipose compare`: which of two results files is better, by how much, and in which pictures."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from calipose.cli.common import err, out, say
+from calipose.evaluation.comparison import Comparison, PictureChange, compare_results, draw_changes
+from calipose.skeleton import COCO_17, Skeleton
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+FIGURES = {"AP": "ap", "AP50": "ap50", "AP75": "ap75", "APM": "ap_medium", "APL": "ap_large", "AR": "ar"}
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A.json", help="COCO results of a pose model.")],
+    b: Annotated[Path, typer.Argument(metavar="B.json", help="Those of another, on the same pictures.")],
+    ground_truth: Annotated[
+        Path, typer.Option("--ground-truth", metavar="ANN.json", help="COCO annotations of the pictures.")
+    ],
+    pictures: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The pictures, to draw those that changed most.")
+    ] = None,
+    folder: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where the drawings go.")] = None,
+    skeleton: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Skeleton (JSON or TOML); by default COCO's 17 keypoints.")
+    ] = None,
+    bootstrap: Annotated[int, typer.Option(min=100, help="Resamples of the pictures for the 95 % interval.")] = 1000,
+) -> None:
+    """Compare two results files: the difference of AP with its interval, and the pictures that changed most.
+
+    A difference counts for something where its 95 % interval does not hold 0: each resample takes the same
+    pictures for both, so that what makes pictures hard or easy for both does not widen it.
+    """
+    if (pictures is None) != (folder is None):
+        raise typer.BadParameter("--pictures and --out go together: whence the pictures, and where the drawings go")
+    of = COCO_17 if skeleton is None else Skeleton.from_file(skeleton)
+    with err.status("resampling the pictures"):  # seconds; a minute for COCO's 5,000
+        comparison = compare_results(ground_truth, a, b, of, bootstrap)
+    say(f"A  {a}")
+    say(f"B  {b}")
+    out.print(_figures(comparison))
+    out.print(comparison.verdict(), markup=False)
+    better, worse = comparison.changed_most()
+    for letter, changes in (("B", better), ("A", worse)):
+        if changes:
+            out.print(f"\nPictures that speak most for {letter}", style="bold")
+            out.print(_pictures(changes))
+    if better or worse:
+        out.print(f"\n{_explanation(comparison)}", markup=False)
+    if pictures is not None and folder is not None:
+        for file in draw_changes(comparison, ground_truth, pictures, folder):
+            say(f"drawn: {file}")
+
+
+def _figures(comparison: Comparison) -> Table:
+    from rich.table import Table
+
+    table = Table("")
+    for column in ("A", "B", "B - A"):
+        table.add_column(column, justify="right")
+    for name, field in FIGURES.items():
+        of_a, of_b = getattr(comparison.a, field), getattr(comparison.b, field)
+        table.add_row(name, _figure(of_a), _figure(of_b), _figure(of_b - of_a, "+.3f"))
+        if name == "AP":
+            low, high = comparison.difference.interval
+            table.add_row("AP, 95 %", "", "", f"{_figure(low, '+.3f')} to {_figure(high, '+.3f')}")
+    table.add_section()
+    for name in ("pictures", "people", "poses"):
+        table.add_row(name, str(getattr(comparison.a, name)), str(getattr(comparison.b, name)))
+    return table
+
+
+def _pictures(changes: list[PictureChange]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("picture", "people", "found A", "found B", "false A", "false B", "points"):
+        table.add_column(column, justify="right")
+    for change in changes:
+        a, b = change.a, change.b
+        numbers = (change.image_id, change.people, a.found, b.found, a.false, b.false)
+        table.add_row(*map(str, numbers), f"{100 * change.change:+.2f}")
+    return table
+
+
+def _explanation(comparison: Comparison) -> str:
+    limits = [
+        f"all {letter}'s poses" if least == -math.inf else f"{letter}'s poses of score {least:.3f} or more"
+        for letter, least in zip("AB", comparison.least_scores, strict=True)
+    ]
+    return (
+        "points: what the picture adds to B minus A, in hundredths of AP. A false pose costs what it takes from the"
+        " right ones below it; a missed person adds nothing."
+        f"\nfound, false: at OKS 0.5, of {limits[0]} and {limits[1]}: of each as many as there are people, since"
+        " their scores need not mean the same."
+    )
+
+
+def _figure(value: float, form: str = ".3f") -> str:
+    return "-" if math.isnan(value) else format(value, form)

@@ -1,0 +1,74 @@
+"""`calipose submit`: a file for the COCO evaluation server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from calipose.cli.common import Device, Flip, Quiet, ShortSide, open_predictor, progress_over, say
+from calipose.data.locate import find_data
+from calipose.errors import InputError
+from calipose.evaluation.coco_files import ResultsSource
+from calipose.evaluation.run import predict_data
+from calipose.evaluation.submission import Subset, read_image_info, submission_name, write_submission
+from calipose.skeleton import COCO_17
+
+
+def submit(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A run folder, a checkpoint, an .onnx file, 'default', or the COCO results (.json) of any model.",
+        ),
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="DATA",
+            help="IMAGE_INFO.json=PICTURES; for results IMAGE_INFO.json is enough.",
+        ),
+    ],
+    name: Annotated[str, typer.Option(metavar="NAME", help="Of your algorithm; it becomes part of the file's name.")],
+    folder: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the .zip goes.")] = Path(),
+    test_dev: Annotated[
+        bool, typer.Option("--test-dev/--val", help="The pictures are test-dev2017's or val2017's.")
+    ] = (True),
+    flip: Flip = False,
+    short_side: ShortSide = None,
+    device: Device = "",
+    quiet: Quiet = False,
+) -> None:
+    """Write the .zip that the COCO evaluation server takes for keypoints, and check it.
+
+    COCO lists the pictures of test-dev2017 in image_info_test-dev2017.json. A model predicts all of them first.
+    """
+    subset = Subset.TEST_DEV if test_dev else Subset.VAL
+    submission_name(subset, name)  # said before hours of prediction
+    image_info = Path(data.partition("=")[0])
+    results: ResultsSource
+    if Path(source).suffix == ".json":
+        if flip or short_side or device:
+            raise InputError(f"{source} holds results: --flip, --short-side and --device are for a model")
+        results = Path(source)
+    else:
+        image_info, pictures = find_data(data)
+        read_image_info(image_info)
+        predictor = open_predictor(source, device, flip, short_side)
+        if predictor.skeleton.keypoints != COCO_17.keypoints:
+            raise InputError(f"{source}: finds keypoints of '{predictor.skeleton.name}'; the server wants COCO's 17")
+        results = predict_data(predictor, image_info, pictures, progress_over("Predicting", quiet))
+    made = write_submission(folder, results, image_info, name, subset)
+    say(f"written and read again: {made.path}")
+    say(
+        f"{made.poses} poses in {made.pictures_with_poses} of {made.pictures} pictures;"
+        f" {_size(made.zip_bytes)}, unpacked {_size(made.json_bytes)}"
+    )
+    for remark in made.remarks():
+        say(f"note: {remark}", "yellow")
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"

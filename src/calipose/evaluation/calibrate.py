@@ -1,0 +1,105 @@
+"""Calibrating a model from matched poses, and judging that without poses judging themselves (numpy only)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from calipose.calibration import Calibration, ScoreMap, Setting
+from calipose.calibration_fit import fit_score_map, folds_of
+from calipose.errors import InputError
+from calipose.evaluation.coco_files import ResultsSource, load_results
+from calipose.evaluation.matching import Matches
+from calipose.geometry import Floats
+from calipose.precision import PrecisionTable
+
+FOLDS = 10  # of the pictures, in cross-fitting
+LEAST_PICTURES = 10  # with poses: fewer are no calibration
+GOOD_PICTURES = 200  # from which isotonic maps usually win; fewer are said
+
+
+def fit_calibration(matches: Matches, people: int, setting: Setting | None = None, data: str = "") -> Calibration:
+    """Calibration from poses whose `score` and `joint_scores` are the network's own.
+
+    Args: `people` that were to be found in all pictures; `setting`, `data`, what the maps say of their origin.
+
+    Joints count where they are labelled, in poses that are of somebody.
+
+    Raises:
+        InputError: too few pictures, or all poses have the same score.
+    """
+    pictures = len(np.unique(matches.picture))
+    if pictures < LEAST_PICTURES:
+        raise InputError(
+            f"calibration: poses in {pictures} pictures; at least {LEAST_PICTURES} are needed, some hundred are good"
+        )
+    if np.ptp(matches.score) == 0:
+        raise InputError(f"calibration: all {len(matches)} poses have the score {matches.score[0]:g}; it tells nothing")
+
+    def fit(target: Floats) -> ScoreMap:
+        return fit_score_map(matches.score, target, matches.picture, setting=setting, data=data)
+
+    labelled = np.isfinite(matches.similarity)
+    joint = ScoreMap()
+    if labelled.any() and np.ptp(matches.joint_scores[labelled]) > 0:
+        picture = np.broadcast_to(matches.picture[:, None], labelled.shape)[labelled]
+        raw, similarity = matches.joint_scores[labelled], matches.similarity[labelled]
+        joint = fit_score_map(raw, similarity, picture, setting=setting, data=data)
+    return Calibration(
+        score=fit(matches.oks),
+        oks50=fit((matches.oks >= 0.5).astype(float)),
+        oks75=fit((matches.oks >= 0.75).astype(float)),
+        joint=joint,
+        precision=PrecisionTable.of(matches.score, matches.oks, matches.picture, people),
+    )
+
+
+def calibrated(matches: Matches, calibration: Calibration) -> Matches:
+    """The same poses with calibrated scores, of joints too."""
+    return replace(
+        matches,
+        score=calibration.score(matches.score),
+        joint_scores=calibration.joint(matches.joint_scores),
+    )
+
+
+def calibrate_entries(
+    results: ResultsSource, calibration: Calibration, matches: Matches | None = None
+) -> list[dict[str, Any]]:
+    """The entries of a results file with calibrated scores, of joints too; all else stays.
+
+    Where `matches` (of the same results, calibrated) hold an entry, its scores are taken from there.
+    """
+    entries = load_results(results)
+    row = {} if matches is None else {entry: i for i, entry in enumerate(matches.entry.tolist())}
+    for number, entry in enumerate(entries):
+        triples = np.array(entry["keypoints"], np.float64).reshape(-1, 3)
+        if matches is not None and number in row:
+            entry["score"] = float(matches.score[row[number]])
+            triples[:, 2] = matches.joint_scores[row[number]]
+        else:
+            entry["score"] = float(calibration.score(entry["score"]))
+            triples[:, 2] = calibration.joint(triples[:, 2])
+        entry["keypoints"] = triples.ravel().tolist()
+    return entries
+
+
+def cross_fit(matches: Matches, folds: int = FOLDS, seed: int = 0) -> Matches:
+    """The same poses, each calibrated with maps that were fitted on the other folds' pictures.
+
+    So the figures of calibrated scores are those of pictures that the maps never saw.
+
+    Raises:
+        InputError: as `fit_calibration`.
+    """
+    fit_calibration(matches, people=0)  # fails where all of them are too few
+    pictures, place = np.unique(matches.picture, return_inverse=True)
+    fold = folds_of(len(pictures), min(folds, len(pictures)), seed)[place]
+    score, joints = matches.score.copy(), matches.joint_scores.copy()
+    for i in np.unique(fold):
+        maps = fit_calibration(matches[fold != i], people=0)
+        here = calibrated(matches[fold == i], maps)
+        score[fold == i], joints[fold == i] = here.score, here.joint_scores
+    return replace(matches, score=score, joint_scores=joints)

@@ -1,0 +1,231 @@
+"""Results as the COCO evaluation server takes them: written, and read again.
+
+The server's format is that of cocodataset.org, "Results Format" and "Upload Results": a zip archive that holds one
+file, `person_keypoints_[subset][year]_[name]_results.json`, a list of `{"image_id": int, "category_id": 1,
+"keypoints": [x1, y1, v1, ..., x17, y17, v17], "score": float}`. Coordinates count from 0 at the top left; the page
+advises to round them to tenths of a pixel, and says that the third numbers only steer its drawings. Of each picture
+the server looks at the 20 poses of highest score (`maxDets` of pycocotools).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from calipose.errors import InputError
+from calipose.evaluation.coco_files import Found, GroundTruth, ResultsSource, read_results
+from calipose.evaluation.matching import POSES_PER_PICTURE
+from calipose.files import replacing
+from calipose.skeleton import COCO_17
+
+PERSON = 1  # category of people in COCO
+DECIMALS = 2  # of coordinates: a hundredth of a pixel changes no OKS in its third decimal
+JOINT_DECIMALS = 3
+
+
+class Subset(StrEnum):
+    """What of COCO 2017 the server is asked about."""
+
+    TEST_DEV = "test-dev2017"
+    VAL = "val2017"
+
+
+PICTURES = {Subset.TEST_DEV: 20_288, Subset.VAL: 5_000}
+
+
+class _Image(msgspec.Struct):
+    id: int
+
+
+class _ImageInfo(msgspec.Struct):
+    images: list[_Image]
+
+
+class _Entry(msgspec.Struct):
+    image_id: int
+    category_id: Literal[1]
+    keypoints: list[float]
+    score: float
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What is in a zip for the server.
+
+    Attributes:
+        path: the zip.
+        subset, name: as its name says.
+        poses: entries in it.
+        pictures_with_poses: pictures that have an entry.
+        duplicates: poses that stand in the same picture with the same keypoints before.
+        json_bytes, zip_bytes: sizes of the file inside and of the zip.
+        pictures: those of the image-info file; None where there is none.
+        passed_over: poses left out when it was written, beyond the best 20 of their picture; 0 where it was only read.
+    """
+
+    path: Path
+    subset: Subset
+    name: str
+    poses: int
+    pictures_with_poses: int
+    duplicates: int
+    json_bytes: int
+    zip_bytes: int
+    pictures: int | None = None
+    passed_over: int = 0
+
+    def remarks(self) -> list[str]:
+        """What the server would not say, but who submits should know."""
+        remarks = []
+        if self.pictures is not None and self.pictures != PICTURES[self.subset]:
+            remarks.append(
+                f"pictures in the image file: {self.pictures}, in {self.subset}: {PICTURES[self.subset]};"
+                " whom the others show counts as missed"
+            )
+        if self.pictures is not None and self.pictures_with_poses < self.pictures:
+            remarks.append(f"pictures without a pose: {self.pictures - self.pictures_with_poses}")
+        if self.passed_over:
+            remarks.append(
+                f"poses left out: {self.passed_over}; the server looks at the best {POSES_PER_PICTURE} of a picture"
+            )
+        if self.duplicates:
+            remarks.append(
+                f"poses that stand twice in a picture, same keypoints: {self.duplicates}; they count as false"
+            )
+        return remarks
+
+
+def submission_name(subset: Subset, name: str) -> str:
+    """The name of the file in the zip, which has the same with `.zip`, without either suffix.
+
+    Raises:
+        InputError: `name` holds what a file name or the server may not take.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
+        raise InputError(f"--name '{name}': use letters, digits and . _ + - only, as it becomes part of a file's name")
+    return f"person_keypoints_{subset}_{name}_results"
+
+
+def read_image_info(path: str | Path) -> tuple[int, ...]:
+    """The picture ids of a COCO image-info or annotation file, sorted.
+
+    Raises:
+        InputError: unreadable, no pictures, or one twice.
+    """
+    try:
+        info = msgspec.json.decode(Path(path).read_bytes(), type=_ImageInfo)
+    except (OSError, msgspec.DecodeError) as error:
+        raise InputError(f"{path}: no list 'images' with an 'id' each can be read ({error})") from None
+    ids = sorted(image.id for image in info.images)
+    if not ids or len(set(ids)) != len(ids):
+        raise InputError(f"{path}: 'images' is empty or has an id twice; list each picture once")
+    return tuple(ids)
+
+
+def write_submission(
+    folder: str | Path,
+    results: ResultsSource,
+    image_info: str | Path,
+    name: str,
+    subset: Subset = Subset.TEST_DEV,
+) -> Submission:
+    """Write the zip for the server, read it again, and say what is in it.
+
+    `results` are COCO results of people with COCO's 17 keypoints, category 1. Of each picture the best 20 poses are
+    written, best first, so that the order among equal scores stays; coordinates are rounded to hundredths of a pixel,
+    scores never, since a rounded score puts poses level that were not.
+
+    Raises:
+        InputError: the image-info file is broken; an entry is of a picture that is not in it, of another category,
+            has a wrong number of keypoints or numbers that are not finite; `name` is not fit for a file; the folder
+            cannot be written to.
+    """
+    ids = read_image_info(image_info)
+    # Nobody is annotated in an image-info file, but the pictures are enough to read results strictly.
+    found = read_results(results, GroundTruth(ids, PERSON, (), COCO_17))
+    stem = submission_name(subset, name)
+    path = Path(folder) / f"{stem}.zip"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            replacing(path) as temporary,
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+            archive.open(f"{stem}.json", "w", force_zip64=True) as file,
+        ):
+            separator = "["
+            for entry in _entries(ids, found):
+                file.write((separator + json.dumps(entry, separators=(",", ":"))).encode())
+                separator = ",\n"
+            file.write(b"]" if separator != "[" else b"[]")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; name a folder that you may write to") from None
+    passed_over = sum(max(0, len(poses.scores) - POSES_PER_PICTURE) for poses in found)
+    return replace(validate_submission(path, ids), passed_over=passed_over)
+
+
+def _entries(ids: tuple[int, ...], found: list[Found]) -> Iterator[dict[str, Any]]:
+    for image_id, poses in zip(ids, found, strict=True):
+        best = slice(0, POSES_PER_PICTURE)
+        points = poses.keypoints_img[best].round(DECIMALS)
+        triples = np.concatenate([points, poses.joint_scores[best, :, None].round(JOINT_DECIMALS)], axis=-1)
+        for triple, score in zip(triples, poses.scores[best].tolist(), strict=True):
+            keypoints = triple.ravel().tolist()
+            yield {"image_id": image_id, "category_id": PERSON, "keypoints": keypoints, "score": score}
+
+
+def validate_submission(path: str | Path, image_ids: tuple[int, ...] | None = None) -> Submission:
+    """Read a zip for the server as strictly as the server does, or more so.
+
+    `image_ids`: those that the entries may have (see `read_image_info`); by default any.
+
+    Raises:
+        InputError: the zip is damaged, does not hold exactly one file of the right name, or an entry is wrong.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            held = archive.namelist()
+            if len(held) != 1 or Path(held[0]).stem != path.stem or not held[0].endswith(".json") or "/" in held[0]:
+                raise InputError(f"{path}: holds {', '.join(held) or 'nothing'}; it must hold {path.stem}.json alone")
+            data = archive.read(held[0])
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: {error}") from None
+    named = re.fullmatch(rf"person_keypoints_({'|'.join(Subset)})_(.+)_results", path.stem)
+    if named is None:
+        raise InputError(f"{path}: the server wants person_keypoints_test-dev2017_NAME_results.zip as its name")
+    try:
+        entries = msgspec.json.decode(data, type=list[_Entry])
+    except msgspec.DecodeError as error:
+        raise InputError(f"{path}: {held[0]}: {error}") from None
+    known = None if image_ids is None else set(image_ids)
+    seen: set[tuple[int, tuple[float, ...]]] = set()
+    for i, entry in enumerate(entries):
+        where = f"{path}: entry {i}"
+        if known is not None and entry.image_id not in known:
+            raise InputError(f"{where}: image_id {entry.image_id} is not in the image file; remove the entry")
+        if len(entry.keypoints) != 3 * len(COCO_17):
+            raise InputError(f"{where}: {len(entry.keypoints)} numbers in 'keypoints'; COCO's 17 have 51")
+        if not all(map(math.isfinite, (*entry.keypoints, entry.score))):
+            raise InputError(f"{where}: 'score' or 'keypoints' is not finite; remove the entry")
+        seen.add((entry.image_id, tuple(entry.keypoints)))
+    return Submission(
+        path=path,
+        subset=Subset(named[1]),
+        name=named[2],
+        poses=len(entries),
+        pictures_with_poses=len({entry.image_id for entry in entries}),
+        duplicates=len(entries) - len(seen),
+        json_bytes=len(data),
+        zip_bytes=path.stat().st_size,
+        pictures=None if image_ids is None else len(image_ids),
+    )

@@ -1,0 +1,246 @@
+"""The charts of the scores: reliability, score against OKS, curves, histograms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from calipose.evaluation.ap import OKS_THRESHOLDS
+from calipose.evaluation.coco_files import Integers
+from calipose.evaluation.matching import Matches
+from calipose.evaluation.scores import area_under_risk_coverage, ece, reliability, risk_coverage
+from calipose.geometry import Floats
+from calipose.report.analysis import Analysis
+from calipose.report.chart import BLUE, GREEN, GRID, INK, MUTED, ORANGE, PAPER, Chart, chart, new_axes
+
+SCATTERED = 5  # poses of each picture, as in the paper's Figure 5
+MOST_POINTS = 2000  # of a scatter: more would only be a blot, and megabytes
+CURVE_POINTS = 300
+HISTOGRAM_BINS = 25
+
+
+def score_charts(of: Analysis) -> dict[str, list[Chart]]:
+    """All charts of the scores, by the section of the page they stand in; none where there are no poses."""
+    if not of.shown.any():
+        return {}
+    shown = of.matches[of.shown]
+    charts = {
+        "reliability": [_reliability("poses", "as given", shown.score, shown.oks, counts(shown))],
+        "scatter": [score_against_oks(of), score_histogram(of)],
+        "curves": [risk_coverage_chart(of), precision_recall(of)],
+        "joints": [],
+    }
+    if of.fitted is not None:
+        fitted = of.fitted[of.shown]
+        charts["reliability"].append(_reliability("poses", "calibrated", fitted.score, fitted.oks, counts(fitted)))
+    score, similarity = of.joints(of.matches)
+    if of.scores_joints and len(score):
+        joints = f"{len(score):,} labelled joints of {number((shown.person >= 0).sum(), 'pose')}"
+        charts["joints"] = [_reliability("joints", "as given", score, similarity, joints)]
+        if of.fitted is not None:
+            charts["joints"].append(_reliability("joints", "calibrated", *of.joints(of.fitted), joints))
+        charts["means"] = [joint_means(of)]
+    return charts
+
+
+def number(n: Any, word: str) -> str:
+    """`1 pose`, `1,234 poses`."""
+    return f"{int(n):,} {word}{'' if n == 1 else 's'}"
+
+
+def counts(matches: Matches) -> str:
+    """Of how many poses and pictures."""
+    return f"{number(len(matches), 'pose')} in {number(len(np.unique(matches.picture)), 'picture')}"
+
+
+def _score_limits(score: Floats) -> tuple[float, float]:
+    """0 to 1, or further where scores lie beyond."""
+    return min(0.0, float(score.min(initial=0.0))) - 0.02, max(1.0, float(score.max(initial=1.0))) + 0.02
+
+
+def _diagonal(axes: Any) -> None:
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+
+
+@chart
+def _reliability(of_what: str, state: str, score: Floats, oks: Floats, counted: str) -> Chart:
+    bins = reliability(score, oks)
+    worth = "OKS" if of_what == "poses" else "similarity"
+    title = f"{of_what.capitalize()}, {state}"
+    error = ece(score, oks)
+    figure, axes = new_axes(title, f"ECE {error:.3f}  ·  {counted}", "mean score", f"mean {worth}")
+    _diagonal(axes)
+    high = np.where(bins.mean_score > bins.mean_oks, ORANGE, BLUE)
+    axes.vlines(bins.mean_score, bins.mean_oks, bins.mean_score, colors=high, linewidth=3.5, alpha=0.35)
+    axes.plot(bins.mean_score, bins.mean_oks, color=INK, linewidth=1, alpha=0.5)
+    axes.scatter(bins.mean_score, bins.mean_oks, c=high, s=34, zorder=3, edgecolors=PAPER, linewidths=0.8)
+    axes.set_xlim(*_score_limits(bins.mean_score))
+    axes.set_ylim(-0.02, 1.02)
+    how = (
+        f"Each dot is one of {len(bins.poses)} groups of equally many {of_what}, from low to high score. On the dashed"
+        f" line a score is exactly the {worth} that follows. Orange, below it: too high; blue, above it: too low."
+    )
+    if state == "calibrated":
+        how = (
+            "The same after calibration. Each picture's scores go through a map fitted on other pictures, so this is"
+            " what calibration does to pictures it has not seen."
+        )
+    rows = list(zip(bins.mean_score.tolist(), bins.mean_oks.tolist(), bins.poses.tolist(), strict=True))
+    name = f"reliability_{of_what}_{'calibrated' if state == 'calibrated' else 'given'}"
+    return Chart(name, f"Reliability of {title[0].lower()}{title[1:]}", counted, how, figure,
+                 ("mean_score", f"mean_{worth.lower()}", of_what), rows)  # fmt: skip
+
+
+def _five_a_picture(picture: Integers, rng: np.random.Generator) -> Integers:
+    """Up to five random rows of each picture, at most `MOST_POINTS` in all."""
+    order = rng.permutation(len(picture))
+    by_picture = order[np.argsort(picture[order], kind="stable")]
+    first = np.searchsorted(picture[by_picture], picture[by_picture])
+    chosen: Integers = by_picture[np.arange(len(picture)) - first < SCATTERED]
+    if len(chosen) > MOST_POINTS:
+        chosen = rng.choice(chosen, MOST_POINTS, replace=False)
+    return np.sort(chosen)
+
+
+@chart
+def score_against_oks(of: Analysis) -> Chart:
+    """The paper's Figure 5: score and OKS of five random poses a picture of those that the results keep."""
+    matches = of.matches
+    chosen = _five_a_picture(matches.picture, np.random.default_rng(0))
+    few = np.zeros(len(matches), bool)
+    few[chosen] = True
+    drawn = matches[few]
+    counted = counts(drawn)
+    figure, axes = new_axes("Score against OKS", counted, "score", "OKS")
+    _diagonal(axes)
+    for nobody, colour, label in ((False, BLUE, "of a person"), (True, ORANGE, "of nobody")):
+        part = drawn[(drawn.person < 0) == nobody]
+        style = {"s": 15, "alpha": 0.6, "linewidths": 0, "marker": "D" if nobody else "o"}
+        axes.scatter(part.score, part.oks, color=colour, label=label, clip_on=False, **style)
+    axes.set_xlim(*_score_limits(drawn.score))
+    axes.set_ylim(-0.02, 1.02)
+    figure.legend(loc="outside lower center", ncols=2, handletextpad=0.2)
+    how = (
+        "Five random poses of each picture (all where it has fewer), as in the paper's Figure 5. The nearer to the"
+        " dashed line, the better the score tells the OKS. At the bottom right: poses trusted wrongly; at the top left:"
+        " good poses that the score throws away. OKS 0: no annotated person is near."
+    )
+    names = [of.names[i] for i in drawn.picture]
+    rows = list(zip(names, drawn.entry.tolist(), drawn.score.tolist(), drawn.oks.tolist(), strict=True))
+    return Chart("score_against_oks", "Score against OKS", counted, how, figure, ("picture", "entry", "score", "oks"),
+                 rows)  # fmt: skip
+
+
+@chart
+def score_histogram(of: Analysis) -> Chart:
+    """Scores of poses that are of people, and of poses that are of nobody."""
+    matches = of.matches
+    counted = counts(matches)
+    figure, axes = new_axes("Scores of people and background", counted, "score", "poses")
+    low, high = float(min(0, matches.score.min())), float(max(1, matches.score.max()))
+    edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
+    parts = {"of a person": matches.score[matches.person >= 0], "of nobody": matches.score[matches.person < 0]}
+    heights = {name: np.histogram(score, edges)[0] for name, score in parts.items()}
+    for (name, height), colour in zip(heights.items(), (BLUE, ORANGE), strict=True):
+        label = f"{name} ({len(parts[name]):,})"
+        axes.stairs(height, edges, color=colour, fill=True, alpha=0.22)
+        axes.stairs(height, edges, color=colour, linewidth=1.6, label=label)
+    axes.grid(axis="x", visible=False)
+    axes.legend(loc="upper right", borderaxespad=0.2)
+    how = (
+        "How often each score is given. The less the two overlap, the better a threshold on the score separates people"
+        " from background. “Of nobody” are poses without an annotated person of OKS 0.1 or more, and second poses of"
+        " the same person."
+    )
+    rows = list(zip(edges[:-1].tolist(), edges[1:].tolist(), *(h.tolist() for h in heights.values()), strict=True))
+    return Chart("score_histogram", "Scores of people and background", counted, how, figure,
+                 ("from", "to", "of_person", "of_nobody"), rows)  # fmt: skip
+
+
+def _thin(n: int) -> Integers:
+    """Positions of a curve's points that are drawn."""
+    return np.unique(np.linspace(0, n - 1, CURVE_POINTS).round().astype(np.int64))
+
+
+@chart
+def risk_coverage_chart(of: Analysis) -> Chart:
+    """Mean 1 - OKS of the poses kept, against the share kept."""
+    shown = of.matches[of.shown]
+    counted = counts(shown)
+    coverage, risk = risk_coverage(shown.score, shown.oks)
+    ideal = risk_coverage(shown.oks, shown.oks)[1]
+    area = area_under_risk_coverage(shown.score, shown.oks)
+    figure, axes = new_axes("Risk and coverage", f"area {area:.3f}  ·  {counted}", "share of poses kept, best first",
+                            "mean of 1 - OKS among them")  # fmt: skip
+    at = _thin(len(coverage))
+    axes.axhline(risk[-1], color=MUTED, linewidth=1, linestyle=(0, (1, 2)), label="random order")
+    axes.plot(coverage[at], ideal[at], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="perfect order")
+    axes.plot(coverage[at], risk[at], color=BLUE, label="this score")
+    axes.fill_between(coverage[at], ideal[at], risk[at], color=BLUE, alpha=0.1, linewidth=0)
+    axes.set_xlim(0, 1.01)
+    axes.set_ylim(0, max(0.05, 1.12 * float(max(risk.max(), ideal.max()))))
+    axes.legend(loc="lower right", borderaxespad=0.2)
+    how = (
+        "Keep only the poses with the best scores: how wrong are they on average? A low, late-rising line is good. The"
+        " dashed line is the best possible order of these very poses; the shaded gap is what the score costs."
+    )
+    rows = list(zip(coverage[at].tolist(), risk[at].tolist(), ideal[at].tolist(), strict=True))
+    return Chart("risk_coverage", "Risk and coverage", counted, how, figure, ("coverage", "risk", "ideal_risk"), rows)
+
+
+@chart
+def precision_recall(of: Analysis) -> Chart:
+    """COCO's precision at each recall, at three thresholds of the OKS."""
+    people = int(of.truth.wanted.sum())
+    counted = f"{number(people, 'person').replace('persons', 'people')} in {number(len(of.truth.image_ids), 'picture')}"
+    figure, axes = new_axes("Precision and recall", counted, "recall: share of the people found", "precision")
+    rows: list[tuple[float, float, float]] = []
+    for t, colour in ((0, GREEN), (5, BLUE), (8, ORANGE)):
+        hits, false = of.table.hit[t].cumsum(), of.table.false[t].cumsum()
+        precision = hits / np.maximum(hits + false, 1)
+        precision = np.maximum.accumulate(precision[::-1])[::-1]
+        recall = hits / max(people, 1)
+        new = np.append(True, np.diff(recall) > 0)
+        recall, precision = recall[new], precision[new]
+        at = _thin(len(recall))
+        axes.step(recall[at], precision[at], color=colour, where="pre", label=f"OKS ≥ {OKS_THRESHOLDS[t]:.2f}")
+        level = float(OKS_THRESHOLDS[t])
+        rows += [(level, r, p) for r, p in zip(recall[at].tolist(), precision[at].tolist(), strict=True)]
+    axes.set_xlim(0, 1.01)
+    axes.set_ylim(0, 1.02)
+    axes.legend(loc="upper right", borderaxespad=0.2)
+    how = (
+        "From the strictest threshold of the score (left) to none (right): the share of people found, and the share of"
+        " the poses that are right. A higher OKS is a stricter idea of right. The line ends at the people that are"
+        " never found."
+    )
+    return Chart("precision_recall", "Precision and recall", counted, how, figure, ("oks", "recall", "precision"), rows)
+
+
+@chart
+def joint_means(of: Analysis) -> Chart:
+    """The pose's score against the mean of its joints' scores."""
+    shown = of.matches[of.shown]
+    chosen = np.arange(len(shown))
+    if len(chosen) > MOST_POINTS:
+        chosen = np.sort(np.random.default_rng(0).choice(chosen, MOST_POINTS, replace=False))
+    counted = counts(shown)
+    mean, score, oks = shown.joint_scores.mean(1)[chosen], shown.score[chosen], shown.oks[chosen]
+    figure, axes = new_axes("Pose score and its joints' mean", counted, "mean of the joints' scores", "pose score")
+    _diagonal(axes)
+    for good, colour, label in ((False, ORANGE, "OKS < 0.5"), (True, BLUE, "OKS ≥ 0.5")):
+        part = (oks >= 0.5) == good
+        axes.scatter(mean[part], score[part], s=13, color=colour, alpha=0.5, linewidths=0, label=label,
+                     marker="o" if good else "D")  # fmt: skip
+    axes.set_xlim(*_score_limits(mean))
+    axes.set_ylim(*_score_limits(score))
+    figure.legend(loc="outside lower center", ncols=2, handletextpad=0.2)
+    axes.grid(color=GRID)
+    how = (
+        "A pose's OKS is the mean of its joints' similarities, so its score and the mean of its joints' scores can be"
+        " checked against each other: on the dashed line they agree. The table says which of them tells the OKS better."
+    )
+    rows = list(zip(mean.tolist(), score.tolist(), oks.tolist(), strict=True))
+    return Chart("pose_and_joint_scores", "Pose score and mean of its joints' scores", counted, how, figure,
+                 ("mean_joint_score", "score", "oks"), rows)  # fmt: skip

@@ -1,0 +1,183 @@
+"""The gallery: poses whose score and OKS differ most, and annotations that may be wrong."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from calipose.draw import draw_poses
+from calipose.evaluation.coco_files import People
+from calipose.evaluation.matching import oks_matrix
+from calipose.geometry import Floats, apply_affine, oks, resize_affine
+from calipose.images import Picture, read_picture, warp
+from calipose.poses import Poses
+from calipose.report.analysis import Analysis
+from calipose.skeleton import Skeleton
+
+PANEL = 200  # pixels; a tile has two: what is annotated, and what was found
+MOST_TILES = 16  # of each section
+QUALITY = 76  # of JPEG
+MARGIN = 0.18  # around a person, of their longer side
+SURE = 0.3  # calibrated score from which a pose of nobody is suspected to be of somebody
+NEAR_BOX = 0.3  # IoU
+GAIN = 0.3  # of OKS by exchanging left and right
+REST_GOOD, JOINT_BAD, JOINT_SURE = 0.8, 0.05, 0.5
+
+SECTIONS = {
+    "over": (
+        "Over-confident",
+        "High score, low OKS: the poses with the largest calibrated score minus OKS.",
+    ),
+    "under": (
+        "Under-confident",
+        "Low score, high OKS: the poses with the largest OKS minus calibrated score.",
+    ),
+    "suspected": (
+        "Annotations to look at",
+        f"Suspected by one of three rules. “Nobody annotated”: score {SURE} or more, yet no annotated person has an OKS"
+        f" of 0.1 with the pose or a box that overlaps its box by {NEAR_BOX} (IoU). “Left and right”: with the sides"
+        f" exchanged the OKS would be 0.5 or more, and higher by {GAIN}. A joint's name: its score is {JOINT_SURE} or"
+        f" more, but it lies far from its annotation (similarity below {JOINT_BAD}) although the other joints agree"
+        f" ({REST_GOOD} or more). The model may be wrong as well: look.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One pose of the gallery: its position `row` among the analysis' matches, and why it is suspected."""
+
+    row: int
+    reason: str = ""
+
+
+def choose_tiles(of: Analysis, most: int = MOST_TILES) -> dict[str, list[Tile]]:
+    """The poses of each section of the gallery, worst first; a suspected one is in no other section."""
+    score = of.matches.score if of.fitted is None else of.fitted.score
+    surprise = score - of.matches.oks
+    suspected = sorted(_suspects(of, score), key=lambda tile: -score[tile.row])[:most]
+    free = of.shown.copy()
+    free[[tile.row for tile in suspected]] = False
+    rows = np.flatnonzero(free)
+    rows = rows[np.argsort(-surprise[rows], kind="stable")]
+    over = [Tile(int(row)) for row in rows[:most] if surprise[row] > 0]
+    under = [Tile(int(row)) for row in rows[::-1][:most] if surprise[row] < 0]
+    return {"over": over, "under": under, "suspected": suspected}
+
+
+def _suspects(of: Analysis, score: Floats) -> Iterator[Tile]:
+    matches, skeleton = of.matches, of.skeleton
+    first = np.cumsum([0, *(len(people.area) for people in of.truth.people)])
+    joint_score = matches.joint_scores if of.fitted is None else of.fitted.joint_scores
+    for row in np.flatnonzero(of.shown).tolist():
+        people = of.truth.people[matches.picture[row]]
+        points = of.keypoints_img[row]
+        if matches.person[row] < 0:
+            if score[row] >= SURE and not _near_anybody(points, people, skeleton):
+                yield Tile(row, "nobody annotated")
+            continue
+        person = matches.person[row] - first[matches.picture[row]]
+        flipped = oks(points[skeleton.flip_index], people.keypoints_img[person], people.labelled[person],
+                      people.area[person], skeleton.sigmas_array)  # fmt: skip
+        if flipped >= 0.5 and flipped - matches.oks[row] >= GAIN:
+            yield Tile(row, f"left and right? OKS {flipped:.2f} exchanged")
+            continue
+        similarity = matches.similarity[row]
+        known = np.flatnonzero(np.isfinite(similarity))
+        if not of.scores_joints or len(known) < 5:
+            continue
+        worst = known[np.argmin(similarity[known])]
+        rest = similarity[known[known != worst]].mean()
+        if similarity[worst] < JOINT_BAD and rest >= REST_GOOD and joint_score[row, worst] >= JOINT_SURE:
+            yield Tile(row, f"{skeleton.keypoints[worst].replace('_', ' ')}?")
+
+
+def _near_anybody(points: Floats, people: People, skeleton: Skeleton) -> bool:
+    """Some annotated person, a crowd too, is where the pose (k, 2) is."""
+    if len(people.area) == 0:
+        return False
+    if oks_matrix(points[None], people, skeleton).max() >= 0.1:
+        return True
+    low, high = points.min(0), points.max(0)
+    corner, size = people.box[:, :2], people.box[:, 2:]
+    sides = np.minimum(high, corner + size) - np.maximum(low, corner)
+    inside = sides.clip(min=0).prod(-1)
+    union = (high - low).prod() + size.prod(-1) - inside
+    in_crowd = people.crowd & (inside >= NEAR_BOX * max((high - low).prod(), 1e-9))
+    return bool(((inside >= NEAR_BOX * np.maximum(union, 1e-9)) | in_crowd).any())
+
+
+def gallery(of: Analysis, pictures: Path) -> dict[str, list[str]]:
+    """Each section's tiles as HTML.
+
+    Raises:
+        PictureError: a picture cannot be read.
+    """
+
+    @cache
+    def picture(name: str) -> Picture:
+        return read_picture(pictures / name, ignore_orientation=True)  # annotations count in stored pixels
+
+    return {
+        section: [_tile(of, tile, picture(of.names[of.matches.picture[tile.row]])) for tile in tiles]
+        for section, tiles in choose_tiles(of).items()
+    }
+
+
+def _tile(of: Analysis, tile: Tile, picture: Picture) -> str:
+    row, matches = tile.row, of.matches
+    name = of.names[matches.picture[row]]
+    ok, data = cv2.imencode(".jpg", draw_tile(of, row, picture)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    assert ok
+    score = f"{matches.score[row]:.2f}"
+    if of.fitted is not None:
+        score += f" <small>(calibrated {of.fitted.score[row]:.2f})</small>"
+    reason = f"<br><b>{escape(tile.reason)}</b>" if tile.reason else ""
+    nobody = "<br>of nobody" if matches.person[row] < 0 and not reason else ""
+    return (
+        f'<figure class="tile"><img src="data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"'
+        f' width="{2 * PANEL}" height="{PANEL}" loading="lazy" alt="Left: the annotation. Right: the pose found.">'
+        f'<figcaption><span class="file">{escape(name)}</span><br>score {score} · OKS {matches.oks[row]:.2f}{nobody}'
+        f"{reason}</figcaption></figure>\n"
+    )
+
+
+def draw_tile(of: Analysis, row: int, picture: Picture) -> Picture:
+    """Annotated people (left) and the pose (right) around the pose and its person: `(PANEL, 2 PANEL, 3)`."""
+    matches = of.matches
+    people = of.truth.people[matches.picture[row]]
+    corners = [of.keypoints_img[row]]
+    if matches.person[row] >= 0:
+        first = sum(len(earlier.area) for earlier in of.truth.people[: matches.picture[row]])
+        person = matches.person[row] - first
+        corners.append(people.keypoints_img[person][people.labelled[person]])
+        corners.append(people.box[person, :2] + np.outer([0, 1], people.box[person, 2:]))
+    points = np.concatenate(corners)
+    low, high = points.min(0), points.max(0)
+    side = max(float((high - low).max()) * (1 + 2 * MARGIN), 24.0)
+    corner = (low + high - side) / 2
+    room = np.array(picture.shape[1::-1]) - side
+    corner = np.where(room >= 0, corner.clip(0, np.maximum(room, 0)), corner)  # inside the picture where that is wide
+    panel_from_img = resize_affine(PANEL / side)
+    panel_from_img[:, 2] -= PANEL / side * corner
+    crop = warp(picture, panel_from_img, (PANEL, PANEL), (30, 30, 34))
+    seen = people.labelled.any(1)
+    annotated = Poses(
+        apply_affine(panel_from_img, people.keypoints_img[seen]),
+        np.ones(int(seen.sum())),
+        (PANEL, PANEL),
+        people.labelled[seen].astype(np.float64),  # unlabelled joints are not drawn
+        of.skeleton,
+    )
+    pose = Poses(apply_affine(panel_from_img, of.keypoints_img[[row]]), np.ones(1), (PANEL, PANEL), None, of.skeleton)
+    left = draw_poses(crop, annotated, min_keypoint_score=0.5, show_scores=False)
+    right = draw_poses(crop, pose, show_scores=False)
+    right[:, :2] = 30
+    return np.concatenate([left, right], axis=1)

@@ -1,0 +1,88 @@
+"""The first weights of a training that starts from a checkpoint, also where its skeleton is another one.
+
+Most of a network belongs to no keypoint. What does lies in one block a keypoint (`keypoint_axis`), so a keypoint of the
+same name takes its block, wherever it stands in the list. A keypoint that the checkpoint does not know starts from the
+mean of all the checkpoint's blocks: what they have in common, such as where people are (docs/finetune.md).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from calipose.errors import InputError
+from calipose.method import Method
+from calipose.model.checkpoint import Checkpoint, fill, load_checkpoint
+from calipose.model.network import Network
+from calipose.recipe import Recipe
+from calipose.skeleton import Skeleton
+
+
+def start_from(network: Network, initial: str | Path, recipe: Recipe, skeleton: Skeleton) -> str:
+    """Load a checkpoint into a network for `skeleton`; returns one line that says what was taken.
+
+    Args: `initial` as `load_checkpoint` takes it, so "default" is the model that comes with Calipose; `recipe` is that
+    of the training.
+
+    Raises:
+        InputError: there is no such checkpoint, or its backbone or head are not the recipe's.
+    """
+    checkpoint = load_checkpoint(initial)
+    theirs = checkpoint.skeleton
+    try:
+        fill(network, weights_for(checkpoint, skeleton), str(initial))
+    except InputError as error:
+        raise InputError(f"{error}{_advice(checkpoint.recipe, recipe)}") from None
+    if theirs.keypoints == skeleton.keypoints:
+        return f"{initial}: all its weights"
+    new = [name for name in skeleton.keypoints if name not in theirs.keypoints]
+    taken = f"{initial}: backbone, instance features and {len(skeleton) - len(new)} of {len(skeleton)} keypoints"
+    return taken + (f"; new, from the mean of all: {', '.join(new)}" if new else ", by their names")
+
+
+def weights_for(checkpoint: Checkpoint, skeleton: Skeleton) -> dict[str, Tensor]:
+    """The checkpoint's weights with the keypoints of `skeleton` in its order, those it does not know from the mean."""
+    theirs = checkpoint.skeleton.keypoints
+    if theirs == skeleton.keypoints:
+        return checkpoint.weights
+    places = [theirs.index(name) if name in theirs else None for name in skeleton.keypoints]
+    weights = {}
+    for name, value in checkpoint.weights.items():
+        axis = keypoint_axis(name, checkpoint.recipe.method)
+        if axis is None:
+            weights[name] = value
+            continue
+        blocks = torch.unflatten(value.float(), axis, (len(theirs), -1))
+        mean = blocks.mean(axis)
+        chosen = torch.stack([mean if place is None else blocks.select(axis, place) for place in places], axis)
+        if axis == 1:  # the score sums over the keypoints: with more of them, or fewer, it keeps its level
+            chosen = chosen * (len(theirs) / len(skeleton))
+        weights[name] = chosen.flatten(axis, axis + 1)
+    return weights
+
+
+def keypoint_axis(name: str, method: Method) -> int | None:
+    """Along which axis of a network's tensor the keypoints have their blocks, in order; None: it belongs to none."""
+    part, _, rest = name.partition(".")
+    layer, _, entry = rest.partition(".")
+    if part != "head" or layer.startswith("instance_") or entry == "num_batches_tracked":
+        return None
+    if layer in {"score", "quality"}:
+        return 1 if entry == "weight" and method.pose_query != "none" else None
+    return 0
+
+
+def _advice(theirs: Recipe, recipe: Recipe) -> str:
+    """What to change in the recipe, where backbone or method differ."""
+    old, new = ({"backbone.name": r.backbone.name} | _method(r) for r in (theirs, recipe))
+    differ = [key for key in old if old[key] != new[key]]
+    if not differ:
+        return ""
+    there = ", ".join(f"{key} {new[key]} (there {old[key]})" for key in differ)
+    return f". The recipe has {there}: add " + " ".join(f"--set {key}={old[key]}" for key in differ)
+
+
+def _method(recipe: Recipe) -> dict[str, str]:
+    return {f"method.{key}": str(value).lower() for key, value in recipe.to_dict()["method"].items()}

@@ -1,0 +1,188 @@
+"""`calipose evaluate` and `calipose calibrate`, for results files and for checkpoints."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from calipose.cli import app
+from calipose.data.drawn import EASY, write_drawn_data
+from calipose.evaluation.ap import evaluate_results
+from calipose.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from calipose.predictor import Predictor
+from calipose.skeleton import COCO_17
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def coco(pictures: int = 60, seed: int = 0) -> tuple[dict, list[dict]]:
+    """One person a picture, found better or worse, and a pose of nobody; scores say twice the OKS they should."""
+    rng = np.random.default_rng(seed)
+    annotations, results = [], []
+    for i in range(pictures):
+        points = rng.uniform(0, 100, (17, 2)) + 100
+        triples = np.column_stack([points, np.full(17, 2)])
+        annotations.append(
+            {"id": i + 1, "image_id": i, "category_id": 1, "area": 6000.0, "bbox": [100, 100, 100, 100], "iscrowd": 0,
+             "num_keypoints": 17, "keypoints": triples.ravel().tolist()}
+        )  # fmt: skip
+        noise = rng.uniform(1, 12)
+        for shift, score in ((0, 1 - noise / 24), (900, rng.uniform(0.05, 0.5))):
+            found = np.column_stack([points + shift + rng.normal(0, noise, (17, 2)), rng.uniform(0.2, 1, 17)])
+            results.append({"image_id": i, "category_id": 1, "keypoints": found.ravel().tolist(), "score": score})
+    categories = [{"id": 1, "name": "person", "keypoints": list(COCO_17.keypoints)}]
+    images = [{"id": i, "file_name": f"{i}.jpg"} for i in range(pictures)]
+    return {"images": images, "annotations": annotations, "categories": categories}, results
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    truth, results = coco()
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_evaluate_results(files: Path) -> None:
+    done = run("evaluate", "results.json", "--ground-truth", "truth.json", "--bootstrap", 20, "--figures", "f.json")
+    assert done.exit_code == 0, done.output
+    for words in ("AP", "calibration error", "size, medium", "crowding, alone", "labelled joints of people"):
+        assert words in done.output
+    figures = json.loads((files / "f.json").read_text())
+    assert figures["ap"]["ap"] == evaluate_results("truth.json", "results.json").ap
+    assert figures["calibrated"]["score"]["ece"] < figures["scores"]["score"]["ece"]
+
+
+def test_calibrate_results(files: Path) -> None:
+    done = run("calibrate", "results.json", "--ground-truth", "truth.json", "--out", "better.json", "--maps", "m.json")
+    assert done.exit_code == 0, done.output
+    assert "better.json" in done.output
+    before, after = (evaluate_results("truth.json", name) for name in ("results.json", "better.json"))
+    assert after.ap == before.ap
+    scores = np.array([entry["score"] for entry in json.loads(Path("better.json").read_text())])
+    given = np.array([entry["score"] for entry in json.loads(Path("results.json").read_text())])
+    assert (np.argsort(scores, kind="stable") == np.argsort(given, kind="stable")).all()
+    assert np.abs(scores - given).max() > 0.05
+    again = run("calibrate", "results.json", "--use", "m.json", "--out", "again.json")
+    assert again.exit_code == 0, again.output
+    assert Path("again.json").read_text() == Path("better.json").read_text()
+    crossed = run("calibrate", "results.json", "--ground-truth", "truth.json", "--cross-fit", "--out", "crossed.json")
+    assert crossed.exit_code == 0
+    assert Path("crossed.json").read_text() != Path("better.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda r: [e | {"image_id": 999} for e in r], "entry 0: image_id 999 is not among the pictures"),
+        (lambda r: [e | {"score": float("nan")} for e in r], "entry 0: 'score' or 'keypoints' is not finite"),
+        (lambda r: [e | {"keypoints": e["keypoints"][:42]} for e in r], "42 numbers in 'keypoints'"),
+        (lambda r: [e | {"score": 0.5} for e in r], "all 120 poses have the score 0.5"),
+        (lambda r: [], "poses in 0 pictures"),
+        (lambda r: [e | {"category_id": 3} for e in r], "category_id is 3"),
+        (lambda r: {"annotations": r}, "results.json"),
+        (lambda r: [{"image_id": 0}], "missing required field"),
+    ],
+)
+def test_bad_results_are_refused_and_nothing_is_written(files: Path, change, words: str) -> None:  # type: ignore[no-untyped-def]
+    Path("results.json").write_text(json.dumps(change(json.loads(Path("results.json").read_text()))))
+    done = run("calibrate", "results.json", "--ground-truth", "truth.json", "--out", "better.json")
+    assert done.exit_code == 1
+    assert words in done.output
+    assert not Path("better.json").exists()
+
+
+def test_empty_and_constant_results_are_evaluated_with_a_warning(files: Path) -> None:
+    results = json.loads(Path("results.json").read_text())
+    for entries, words in (([], "poses in 0 pictures"), ([e | {"score": 1} for e in results], "have the score 1")):
+        Path("results.json").write_text(json.dumps(entries))
+        done = run("evaluate", "results.json", "--ground-truth", "truth.json", "--bootstrap", 0)
+        assert done.exit_code == 0, done.output
+        assert f"warning: not calibrated: calibration: {'poses' if not entries else 'all'}" in done.output
+        assert words in done.output
+
+
+def test_rounded_scores_are_warned_of(files: Path) -> None:
+    results = json.loads(Path("results.json").read_text())
+    Path("results.json").write_text(json.dumps([e | {"score": round(e["score"], 1)} for e in results]))
+    done = run("evaluate", "results.json", "--ground-truth", "truth.json", "--bootstrap", 0)
+    assert "as if scores were rounded" in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["evaluate", "results.json"], "judged by --ground-truth"),
+        (["evaluate", "results.json", "--ground-truth", "gone.json"], "no such annotation file"),
+        (["evaluate", "gone.json", "--ground-truth", "truth.json"], "No such file"),
+        (["evaluate", "results.json", "--ground-truth", "truth.json", "--flip"], "are for models"),
+        (["evaluate", "default", "--ground-truth", "truth.json"], "predicts the pictures of --data"),
+        (["evaluate", "default", "--data", "truth.json", "--scales", "1,x"], "no such picture folder"),
+        (["calibrate", "default"], "predicts the pictures of --data"),
+        (["calibrate", "results.json", "--use", "truth.json", "--out", "o.json"], "unknown field"),
+        (["calibrate", "results.json", "--use", "truth.json"], "--out"),
+        (["calibrate", "results.json", "--ground-truth", "truth.json", "--short-side", "64"], "are for checkpoints"),
+        (["calibrate", "model.onnx", "--data", "x"], "exported file"),
+    ],
+)
+def test_wrong_calls(files: Path, words: list[str], message: str) -> None:
+    done = run(*words)
+    assert done.exit_code == 1
+    assert message in done.output
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn")
+    write_drawn_data(folder / "people", 16, EASY, (96, 96), seed=5)
+    return folder / "people"
+
+
+@pytest.fixture(scope="module")
+def saved(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run") / "tiny.safetensors"
+    save_checkpoint(path, tiny_checkpoint)
+    return path
+
+
+def test_a_checkpoint_is_calibrated_exported_and_keeps_its_wish(
+    saved: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("calibrate", saved, "--data", drawn, "--out", "c.safetensors", "--bootstrap", 0)
+    assert done.exit_code == 0, done.output
+    assert "pictures only" in done.output
+    made = load_checkpoint("c.safetensors")
+    setting = made.calibration.score.setting
+    assert setting == made.recipe.predict.setting
+    assert made.calibration.score.data == drawn.name
+    picture = next((drawn / "images").iterdir())
+    raw, poses = (Predictor(path).predict(picture) for path in (saved, "c.safetensors"))
+    assert raw.p_oks50 is None
+    assert poses.p_oks75 is not None
+    assert poses.raw_scores is not None
+    np.testing.assert_allclose(poses.scores, made.calibration.score(poses.raw_scores))
+    wished = run("predict", picture, "--model", "c.safetensors", "--precision", "0.95@0.75", "--out", "o")
+    assert wished.exit_code == 1
+    assert "cannot support it" in wished.output
+    assert not Path("o").exists()
+    both = run("predict", picture, "--precision", "0.9@0.5", "--min-score", 0.2)
+    assert both.exit_code == 2
+    other = run("predict", picture, "--model", "c.safetensors", "--short-side", 64, "--out", "o")
+    assert "with short side 64 they may be off" in other.output
+
+
+def test_the_grid(saved: Path, tiny_onnx: Path, drawn: Path) -> None:
+    done = run("evaluate", saved, "--data", drawn, "--grid", "--scales", "1,2")
+    assert done.exit_code == 0, done.output
+    assert done.output.count(" yes ") == 2
+    assert done.output.count("1, 2") == 2
+    onnx = run("evaluate", tiny_onnx, "--data", drawn, "--grid", "--scales", "1,2")
+    assert onnx.exit_code == 0, onnx.output
+    assert "flip needs the checkpoint" in onnx.output
+    assert " yes " not in onnx.output

@@ -1,0 +1,307 @@
+"""The report: every section is there, its numbers are the library's, and a browser shows it without a network."""
+
+import csv
+import json
+import re
+from dataclasses import replace
+from html import unescape
+
+import cv2
+import numpy as np
+import pytest
+from drawn_people import STANDING, annotation, moved, result, truth_of, write_people
+
+from calipose.errors import InputError, PictureError
+from calipose.evaluation.ap import evaluate_results
+from calipose.evaluation.calibrate import cross_fit
+from calipose.evaluation.matching import match_poses
+from calipose.evaluation.scores import populations, reliability, risk_coverage, score_figures
+from calipose.report import PAGE, write_report
+from calipose.report.analysis import analyse
+from calipose.report.bars import read_history, training_charts
+from calipose.report.chart import Chart
+from calipose.report.figures import SCATTERED, score_against_oks
+from calipose.report.gallery import choose_tiles, draw_tile
+from calipose.report.tables import DASH
+from calipose.skeleton import COCO_17
+from chromium import CHROMIUM, Browser
+
+pytest.importorskip("matplotlib")
+
+SECTIONS = ("precision", "scores", "reliability", "background", "curves", "joints", "parts", "errors", "training",
+            "gallery")  # fmt: skip
+CHARTS = {
+    "reliability_poses_given", "reliability_poses_calibrated", "score_against_oks", "score_histogram", "risk_coverage",
+    "precision_recall", "reliability_joints_given", "reliability_joints_calibrated", "pose_and_joint_scores",
+    "error_kinds", "error_costs", "training_loss", "training_validation",
+}  # fmt: skip
+HISTORY = [
+    {"step": 20, "epoch": 0.5, "total": 8.0, "score": 5.0, "offset": 3.0, "quality": 0.0},
+    {"step": 40, "epoch": 1.0, "total": 4.0, "score": 2.5, "offset": 1.5, "quality": 0.0},
+    {"step": 40, "epoch": 1, "val_ap": 0.25, "val_ap50": 0.5, "val_ar": 0.3, "val_spearman": None},
+]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A data set, results, and their report."""
+    folder = tmp_path_factory.mktemp("report")
+    results = write_people(folder)
+    (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in HISTORY))
+    write_report(folder / "out", folder / "annotations.json", folder / "images", results, name="drawn <people>",
+                 setting={"flip": "no"}, history=folder / "history.jsonl", bootstrap=20)  # fmt: skip
+    return folder, results
+
+
+def text_of(page):
+    """What a page shows, without its markup."""
+    page = re.sub(r"<(style|svg).*?</\1>", "", page, flags=re.DOTALL)
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", page)).split())
+
+
+def rows(folder, name):
+    with (folder / "out" / "figures" / f"{name}.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def column(entries, name):
+    return np.array([float(entry[name]) for entry in entries])
+
+
+def test_everything_is_there(made):
+    folder, _ = made
+    page = (folder / "out" / PAGE).read_text(encoding="utf-8")
+    for section in SECTIONS:
+        assert f'<h2 id="{section}">' in page
+        assert f'href="#{section}"' in page
+    assert set(re.findall(r'<figure id="chart-(\w+)">', page)) == CHARTS
+    assert page.count("How to read it.") == len(CHARTS)
+    assert "drawn &lt;people&gt;" in page
+    files = {file.name for file in (folder / "out" / "figures").iterdir()}
+    assert files == {f"{name}.{suffix}" for name in CHARTS for suffix in ("png", "csv")}
+    assert cv2.imread(str(folder / "out" / "figures" / "error_kinds.png")).shape[1] > 800
+    assert 5 < page.count('<figure class="tile">') <= 60
+    ids = re.findall(r'\bid="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="#|url\(#)([\w-]+)', page)) <= set(ids)
+
+
+def test_the_page_needs_nothing_else(made):
+    page = (made[0] / "out" / PAGE).read_text(encoding="utf-8")
+    assert "<script" not in page
+    links = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert all(link.startswith(("data:", "#")) for link in links)
+    assert not re.search(r"url\((?!#)", page)
+    assert not re.search(r"#[0-9a-f]{6}\b", re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL))  # colours: themes
+
+
+def test_the_numbers_are_the_librarys(made):
+    folder, results = made
+    text = text_of((folder / "out" / PAGE).read_text(encoding="utf-8"))
+    data = folder / "annotations.json"
+    figures = evaluate_results(data, results, bootstrap=20)
+    matches = match_poses(data, results)
+    mask = populations(matches)["score"]
+    before, after = (score_figures(of[mask], 20) for of in (matches, cross_fit(matches)))
+
+    def interval(ends):
+        return f"{ends[0]:.3f}{DASH}{ends[1]:.3f}"
+
+    assert f"AP {figures.ap:.3f} {interval(figures.interval)} AP50 {figures.ap50:.3f}" in text
+    for key, name in (("ece", "ECE"), ("brier", "Brier"), ("spearman", "Spearman"), ("aurc", "Risk-coverage area")):
+        shown = [f"{getattr(of, key):.3f} {interval(of.intervals[key])}" for of in (before, after)]
+        assert f"{name} {' '.join(shown)}" in text
+    assert f"{before.poses} poses in {before.pictures} pictures" in text
+    assert "pictures 14 people 14 poses 28 flip no" in text
+
+
+def test_the_charts_data_are_the_librarys(made):
+    folder, results = made
+    matches = match_poses(folder / "annotations.json", results)
+    shown = matches[populations(matches)["score"]]
+    bins = reliability(shown.score, shown.oks)
+    drawn = rows(folder, "reliability_poses_given")
+    np.testing.assert_allclose(column(drawn, "mean_oks"), bins.mean_oks)
+    np.testing.assert_allclose(column(drawn, "poses"), bins.poses)
+    coverage, risk = risk_coverage(shown.score, shown.oks)
+    drawn = rows(folder, "risk_coverage")
+    np.testing.assert_allclose(column(drawn, "coverage"), coverage)
+    np.testing.assert_allclose(column(drawn, "risk"), risk)
+    histogram = rows(folder, "score_histogram")
+    assert column(histogram, "of_person").sum() == (matches.person >= 0).sum()
+    assert column(histogram, "of_nobody").sum() == (matches.person < 0).sum()
+    recall = max(column([row for row in rows(folder, "precision_recall") if row["oks"] == "0.5"], "recall"))
+    assert recall == pytest.approx((matches.oks >= 0.5).sum() / 14)
+    for row in rows(folder, "score_against_oks"):
+        at = np.flatnonzero(matches.entry == int(row["entry"]))[0]
+        assert (float(row["score"]), float(row["oks"])) == (matches.score[at], matches.oks[at])
+
+
+def test_the_scatter_takes_five_a_picture(made):
+    folder, _ = made
+    many = [result(i, moved(20 * j), 0.9 - 0.1 * j) for i in (1, 2) for j in range(8)]
+    drawn = score_against_oks(analyse(folder / "annotations.json", many, bootstrap=0))
+    assert sorted(row[0] for row in drawn.rows) == ["1.jpg"] * SCATTERED + ["2.jpg"] * SCATTERED
+
+
+def test_the_gallery_is_sorted_by_surprise(made):
+    folder, results = made
+    of = analyse(folder / "annotations.json", results, bootstrap=0)
+    tiles = choose_tiles(of)
+    surprise = of.fitted.score - of.matches.oks
+    over, under = ([surprise[tile.row] for tile in tiles[name]] for name in ("over", "under"))
+    assert over == sorted(over, reverse=True)
+    assert under == sorted(under)
+    assert min(over) > 0 > max(under)
+    every = [tile.row for section in tiles.values() for tile in section]
+    assert len(every) == len(set(every))
+
+
+@pytest.mark.parametrize(
+    ("annotated", "pose", "joint_scores", "expected"),
+    [
+        ([], STANDING, 0.5, "nobody annotated"),
+        ([moved(5)], STANDING, 0.5, ""),
+        ([STANDING], STANDING[COCO_17.flip_index], 0.5, "left and right? OKS 1.00 exchanged"),
+        ([STANDING + [150, 0] * (np.arange(17) == 9)[:, None]], STANDING, np.linspace(0.6, 0.9, 17), "left wrist?"),
+        ([STANDING + [150, 0] * (np.arange(17) == 9)[:, None]], STANDING, np.linspace(0.1, 0.2, 17), ""),
+    ],
+)
+def test_suspected_annotations(tmp_path, annotated, pose, joint_scores, expected):
+    people = [annotation(n, 1, points) for n, points in enumerate(annotated, 1)]
+    (tmp_path / "a.json").write_text(json.dumps(truth_of(people, 1)))
+    of = analyse(tmp_path / "a.json", [result(1, pose, 0.9, joint_scores)], bootstrap=0)
+    assert of.fitted is None
+    assert "10 are needed" in of.not_fitted
+    suspected = choose_tiles(of)["suspected"]
+    assert [tile.reason for tile in suspected] == ([expected] if expected else [])
+
+
+def test_a_tile_shows_annotation_and_pose(made):
+    folder, results = made
+    of = analyse(folder / "annotations.json", results, bootstrap=0)
+    nobody = int(np.flatnonzero(of.matches.person < 0)[0])
+    left, right = np.split(draw_tile(of, nobody, np.full((140, 240, 3), 100, np.uint8)), 2, axis=1)
+    assert left.shape == right.shape == (200, 200, 3)
+    coloured = [(np.ptp(panel.astype(int), axis=2) > 60).sum() for panel in (left, right)]
+    assert coloured[1] > 300 > coloured[0]
+
+
+@pytest.mark.parametrize(
+    ("results", "absent", "said"),
+    [
+        ([], {"reliability", "background", "curves", "joints", "parts", "errors", "gallery"}, "None of 0 poses"),
+        ([result(1, moved(130), 0.5)], {"errors"}, "no scores of joints"),
+        ([result(1, STANDING, 0.01)], {*SECTIONS} - {"precision", "scores", "errors"}, "None of 1 pose "),
+        ([result(i, STANDING, 0.5) for i in range(1, 15)], set(), "all 14 poses have the score 0.5"),
+        ([result(i, STANDING, 3.0 + i) for i in range(1, 15)], set(), "too high by"),
+    ],
+)  # fmt: skip
+def test_poor_results_have_a_report_too(made, tmp_path, monkeypatch, results, absent, said):
+    folder, _ = made
+    monkeypatch.setattr(Chart, "save", lambda *_: None)  # the most of the time
+    page = write_report(tmp_path / "new" / "out", folder / "annotations.json", folder / "images", results, bootstrap=3)
+    page = page.read_text(encoding="utf-8")
+    assert said in text_of(page)
+    for section in SECTIONS:
+        assert (f'<h2 id="{section}">' not in page) == (section in absent | {"training"})
+
+
+def test_an_empty_data_set_of_people(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(truth_of([], 2)))
+    cv2.imwrite(str(tmp_path / "1.jpg"), np.zeros((140, 240, 3), np.uint8))
+    page = write_report(tmp_path / "out", tmp_path / "a.json", tmp_path, [result(1, STANDING, 0.9)], bootstrap=3)
+    assert "0 of 0 with OKS" in text_of(page.read_text(encoding="utf-8"))
+
+
+def test_broken_input(made, tmp_path):
+    folder, results = made
+    data, pictures = folder / "annotations.json", folder / "images"
+    (tmp_path / "broken.json").write_text("{")
+    unnamed = json.loads(data.read_text())
+    del unnamed["images"][3]["file_name"]
+    (tmp_path / "unnamed.json").write_text(json.dumps(unnamed))
+    (tmp_path / "file").touch()
+    cases = [
+        ((data, pictures, tmp_path / "broken.json"), "broken.json"),
+        ((data, pictures, [results[0] | {"image_id": 99}]), "image_id 99"),
+        ((data, pictures, [results[0] | {"keypoints": [0.0] * 12}]), "12 numbers"),
+        ((data, pictures, [results[0] | {"score": float("nan")}]), "not finite"),
+        ((tmp_path / "unnamed.json", pictures, results), "picture 4 has no 'file_name'"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(InputError, match=re.escape(message)):
+            write_report(tmp_path / "out", *arguments, bootstrap=0)
+    with pytest.raises(PictureError, match=r"\.jpg"):
+        write_report(tmp_path / "out", data, tmp_path, results, bootstrap=0)
+    with pytest.raises(InputError, match="may you write there"):
+        write_report(tmp_path / "file" / "out", data, pictures, results, bootstrap=0)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", ""])
+def test_broken_history(tmp_path, line):
+    (tmp_path / "history.jsonl").write_text(f'{{"step": 1}}\n{line}\n{{"step": 2}}\n')
+    with pytest.raises(InputError, match="line 2"):
+        read_history(tmp_path / "history.jsonl")
+    with pytest.raises(InputError, match=r"no\.jsonl"):
+        read_history(tmp_path / "no.jsonl")
+
+
+def test_training_curves():
+    losses, validation = training_charts(HISTORY)
+    assert losses.columns == ("step", "epoch", "total", "score", "offset")  # nothing without a value
+    assert [row[2] for row in losses.rows] == [8.0, 4.0]
+    assert validation.columns == ("epoch", "val_ap", "val_ap50", "val_ar")
+    assert training_charts([]) == []
+
+
+def test_the_mean_of_the_joints_is_a_score(made):
+    folder, results = made
+    of = analyse(folder / "annotations.json", results, bootstrap=0)
+    shown = of.matches[of.shown]
+    expected = score_figures(replace(shown, score=shown.joint_scores.mean(1)))
+    assert of.joint_means.before == expected
+
+
+def test_a_chart_is_the_same_twice(made):
+    folder, results = made
+    of = analyse(folder / "annotations.json", results, bootstrap=0)
+    assert score_against_oks(of).svg() == score_against_oks(of).svg()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: apt install chromium")
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    browser.call("Log.enable")
+    yield browser
+    browser.close()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [1280, 390, 320])
+def test_in_a_browser(made, browser, width, dark):
+    page = made[0] / "out" / PAGE
+    browser.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    browser.call("Emulation.setEmulatedMedia", features=[scheme])
+    browser.events.clear()
+    browser.call("Page.navigate", url=page.as_uri())
+    wait = "new Promise(done => document.readyState == 'complete' ? done(1) : addEventListener('load', () => done(1)))"
+    browser.evaluate(wait)
+    assert browser.evaluate("document.title") == "Calipose report: drawn <people>"
+    assert browser.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    right = "e.getBoundingClientRect().right > e.closest('main').getBoundingClientRect().right"
+    assert browser.evaluate(f"[...document.querySelectorAll('td, figure, svg, img')].filter(e => {right}).length") == 0
+    browser.evaluate("Promise.all([...document.images].map(i => (i.loading = 'eager', i.decode())))")
+    assert browser.evaluate("[...document.images].every(i => i.naturalWidth == 400)")
+    ink, paper = browser.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
+    assert (sum(map(int, re.findall(r"\d+", ink))) > sum(map(int, re.findall(r"\d+", paper)))) == dark
+    asked = [
+        event["params"]["request"]["url"] for event in browser.events if event["method"] == "Network.requestWillBeSent"
+    ]
+    assert {url for url in asked if not url.startswith("data:")} == {page.as_uri()}
+    bad = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded", "Network.loadingFailed")
+    assert [event for event in browser.events if event["method"] in bad] == []

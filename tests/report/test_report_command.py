@@ -1,0 +1,79 @@
+"""`calipose report`: what it takes, and what it says to bad input."""
+
+import importlib
+import json
+from types import SimpleNamespace
+
+import pytest
+import typer
+from drawn_people import write_people
+from typer.testing import CliRunner
+
+from calipose.cli.common import Commands
+from calipose.recipe import PredictSettings
+from calipose.skeleton import COCO_17
+
+pytest.importorskip("matplotlib")
+
+command = importlib.import_module("calipose.cli.report")
+app = typer.Typer(cls=Commands)
+app.command()(command.report)
+app.command()(lambda: None)  # a second one, so that the first needs its name
+
+
+@pytest.fixture
+def data(tmp_path):
+    (tmp_path / "results.json").write_text(json.dumps(write_people(tmp_path / "data")))
+    return tmp_path / "data"
+
+
+def call(*arguments):
+    done = CliRunner().invoke(app, ["report", *map(str, arguments)])
+    return done.exit_code, " ".join(done.output.split())
+
+
+def test_results_of_any_model(data, tmp_path):
+    out = tmp_path / "out"
+    code, said = call(tmp_path / "results.json", "--data", data, "--out", out, "--name", "mine", "--bootstrap", 3)
+    assert (code, said) == (0, f"report: {out / 'report.html'}")
+    page = (out / "report.html").read_text()
+    assert "Calipose report: mine" in page
+    assert "results.json" in page
+    assert 'id="training"' not in page
+
+
+@pytest.mark.parametrize("source", ["run", "run/best.safetensors"])
+def test_a_run(data, tmp_path, monkeypatch, source):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "history.jsonl").write_text('{"step": 1, "epoch": 1, "total": 2.0}\n')
+    predictor = SimpleNamespace(skeleton=COCO_17, settings=PredictSettings(short_side=640))
+    monkeypatch.setattr(command, "open_predictor", lambda *_: predictor)
+    monkeypatch.setattr(command, "predict_data", lambda *_: json.loads((tmp_path / "results.json").read_text()))
+    given = {}
+    monkeypatch.setattr(command, "write_report", lambda *_, **named: given.update(named) or "page")
+    code, said = call(tmp_path / source, "--data", data, "--flip", "--bootstrap", 7)
+    assert (code, said) == (0, "report: page")
+    assert given["history"] == tmp_path / "run" / "history.jsonl"
+    assert given["setting"]["short side"] == "640 px"
+    assert (given["name"], given["bootstrap"]) == (str(tmp_path / source), 7)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("results.json", "--flip"), "are for a model"),
+        (("results.json", "--short-side", 320), "are for a model"),
+        (("absent.json",), "absent.json"),
+        (("default", "--skeleton", "s.toml"), "knows its own"),
+        (("results.json", "--skeleton", "s.toml"), "not 'joint 0'"),
+    ],
+)
+def test_bad_arguments(data, tmp_path, arguments, message):
+    names = ", ".join(f'"joint {i}"' for i in range(17))
+    skeleton = f'name = "other"\nkeypoints = [{names}]\nflip_pairs = []\nlimbs = []\nsigmas = {[0.1] * 17}\n'
+    (tmp_path / "s.toml").write_text(skeleton)
+    places = [tmp_path / a if str(a).endswith(("json", "toml")) else a for a in arguments]
+    code, said = call(*places, "--data", data, "--out", tmp_path / "out")
+    assert code == 1
+    assert message in said, said
+    assert not (tmp_path / "out").exists()
