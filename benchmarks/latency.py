@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -140,8 +141,11 @@ def random_checkpoint(recipe_name: str, picture: Picture) -> Checkpoint:
 def contestants_of(
     name: str, checkpoint: Checkpoint, onnx: Path, picture: Picture, people: Poses, threads: int
 ) -> Iterator[Contestant]:
-    """The four of one recipe; fewer, with the reason printed, where torch.compile does not work."""
-    settings = checkpoint.recipe.predict
+    """Those of one recipe at one input size, fewer, with the reason printed, where torch.compile does not work; where
+    it predicts at several sizes, ONNX Runtime with all of them, too.
+    """
+    scales = checkpoint.recipe.predict.scales
+    settings = msgspec.structs.replace(checkpoint.recipe.predict, scales=(1.0,))
     backend = TorchBackend(checkpoint.network(), checkpoint.skeleton, calibration=checkpoint.calibration)
     network = backend.network
     images = fitted(picture, settings).permute(0, 3, 1, 2).float()  # channels-last in memory
@@ -170,7 +174,13 @@ def contestants_of(
         yield entrant("torch.compile", Predictor(compiled, settings))
     except Exception as error:  # the compiler's errors have no common base of their own
         print(f"{name}, torch.compile: skipped, {type(error).__name__}: {str(error).strip().splitlines()[0]}")
-    yield entrant("ONNX Runtime", Predictor.from_onnx(onnx, threads=threads))
+    yield entrant("ONNX Runtime", Predictor.from_onnx(onnx, settings, threads=threads))
+    if scales != (1.0,):
+        whole_model = Predictor.from_onnx(onnx, msgspec.structs.replace(settings, scales=scales), threads=threads)
+        sizes = f"{size(settings)}, scales {', '.join(f'{scale:g}' for scale in scales)}"
+        yield Contestant(
+            f"{name}, ONNX Runtime, as it comes", sizes, whole(lambda: whole_model.predict(picture)), yardstick
+        )
 
 
 def peer(entry: str, threads: int) -> Contestant:

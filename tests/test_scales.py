@@ -1,9 +1,13 @@
-"""Merging views: exact where all say the same, averaged where they do not."""
+"""Putting views of several input sizes together: the same where all say the same, else the best of each person."""
 
 import numpy as np
 import pytest
 
-from calipose.scales import View, merge_views
+from calipose.backends import BatchPoses
+from calipose.geometry import pose_nms
+from calipose.predictor import Predictor
+from calipose.recipe import PredictSettings
+from calipose.scales import View, join_views
 from calipose.skeleton import COCO_17
 
 SIGMAS = COCO_17.sigmas_array
@@ -25,32 +29,47 @@ def view(keypoints: np.ndarray, scores: list[float]) -> View:
 def test_views_that_say_the_same(n: int, copies: int) -> None:
     one = view(people(n), [0.9 - 0.1 * i for i in range(n)])
     shuffled = one[np.random.default_rng(1).permutation(n)]
-    merged = merge_views([one] + [shuffled] * (copies - 1), SIGMAS, 0.3)
-    np.testing.assert_allclose(merged.keypoints_img, one.keypoints_img, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(merged.raw_scores, one.raw_scores, rtol=0, atol=1e-15)
-    assert merged.keypoint_scores is not None
-    assert merged.queries_img is not None
-    np.testing.assert_allclose(merged.queries_img, one.queries_img, rtol=0, atol=1e-12)
-    assert merged.keypoints_img.shape == (n, 17, 2)
+    joined = join_views([one] + [shuffled] * (copies - 1))
+    kept = joined[pose_nms(joined.keypoints_img, joined.raw_scores, SIGMAS, 0.3)]
+    for name in ("keypoints_img", "raw_scores", "keypoint_scores", "queries_img"):
+        assert np.array_equal(getattr(kept, name), getattr(one, name)), name
 
 
-def test_what_both_see_is_averaged_and_what_one_sees_stays() -> None:
-    first, second = people(3), people(3)
-    second[0] += 2.0
-    merged = merge_views([view(first[:2], [0.9, 0.4]), view(second[[2, 0]], [0.6, 0.5])], SIGMAS, 0.3)
-    assert merged.raw_scores.tolist() == pytest.approx([0.7, 0.6, 0.4])
-    np.testing.assert_allclose(merged.keypoints_img, [first[0] + 1.0, second[2], first[1]])
-
-
-def test_a_view_gives_one_pose_to_a_person() -> None:
-    """Its own duplicate goes; a neighbour that overlaps by less stays."""
-    pose = people(1)
-    near, beside = pose + 1.0, pose + 60.0
-    merged = merge_views([view(np.concatenate([pose, near, beside]), [0.9, 0.8, 0.5]), view(pose, [0.7])], SIGMAS, 0.3)
-    assert merged.raw_scores.tolist() == pytest.approx([0.8, 0.5])
+def test_the_best_pose_of_each_person_is_kept() -> None:
+    first, second = people(3), people(3) + 2.0
+    joined = join_views([view(first[:2], [0.9, 0.4]), view(second[[2, 1]], [0.6, 0.5])])
+    kept = joined[pose_nms(joined.keypoints_img, joined.raw_scores, SIGMAS, 0.3)]
+    assert kept.raw_scores.tolist() == [0.9, 0.6, 0.5]
+    np.testing.assert_array_equal(kept.keypoints_img, [first[0], second[2], second[1]])
 
 
 def test_joint_scores_that_only_one_view_has_are_dropped() -> None:
     pose = people(1)
-    merged = merge_views([view(pose, [0.9]), View(pose, np.array([0.7]))], SIGMAS, 0.3)
-    assert merged.keypoint_scores is None
+    assert join_views([view(pose, [0.9]), View(pose, np.array([0.7]))]).keypoint_scores is None
+
+
+class Equivariant:
+    """Sees a person at the same place of the picture, whatever the input size; mirrored, the mirror image."""
+
+    skeleton, pad_colour = COCO_17, (0, 0, 0)
+
+    def __init__(self, keypoints_img: np.ndarray, short_side_img: int) -> None:
+        self.keypoints_img, self.short_side_img = keypoints_img, short_side_img
+        self.sizes: list[tuple[int, ...]] = []
+
+    def candidates(self, images: np.ndarray, most: int, flip: bool) -> BatchPoses:
+        self.sizes.append(images.shape[1:3])
+        inp_per_img = min(images.shape[1:3]) / self.short_side_img
+        keypoints_inp = inp_per_img * (self.keypoints_img + 0.5) - 0.5
+        scores = np.linspace(0.9, 0.5, len(keypoints_inp))
+        return BatchPoses(np.stack([keypoints_inp] * len(images)), np.stack([scores] * len(images)))
+
+
+@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0), (2.0, 1.0, 0.5)])
+def test_an_equivariant_network_says_the_same_at_any_scales(scales: tuple[float, ...]) -> None:
+    poses = people(4)
+    backend = Equivariant(poses, 64)
+    found = Predictor(backend, PredictSettings(short_side=128, scales=scales)).predict(np.zeros((64, 96, 3), np.uint8))
+    assert backend.sizes == [(round(128 * scale), round(192 * scale)) for scale in scales]
+    np.testing.assert_allclose(found.keypoints_img, poses, rtol=0, atol=1e-9)
+    assert found.scores.tolist() == pytest.approx([0.9, 0.9 - 0.4 / 3, 0.9 - 0.8 / 3, 0.5])

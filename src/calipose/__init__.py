@@ -5,7 +5,7 @@ What stands here imports no torch; networks and training are in `calipose.model`
 
 __version__ = "0.1.0"  # before the imports: checkpoints name the version that wrote them
 
-from calipose.calibration import ScoreMap
+from calipose.calibration import Calibration, ScoreMap
 from calipose.draw import contact_sheet, draw_poses, save_picture
 from calipose.errors import CaliposeError, InputError, NonFiniteLossError, PictureError
 from calipose.hub import from_pretrained, push_to_hub, save_pretrained
@@ -21,6 +21,7 @@ from calipose.video_writer import VideoWriter
 
 __all__ = [
     "COCO_17",
+    "Calibration",
     "CaliposeError",
     "Frame",
     "InputError",

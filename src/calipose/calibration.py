@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 import numpy as np
@@ -17,13 +17,33 @@ TIE_SLOPE = 1e-6  # of the map where the data says "flat", and beyond its ends: 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base: immutable, kept in checkpoints and ONNX files as plain lists and numbers."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers."""
+        return dict(msgspec.to_builtins(self))
+
+    @classmethod
+    def from_dict(cls, entries: object, source: str = "calibration") -> Self:
+        """From plain lists and numbers; `source` is named in errors.
+
+        Raises:
+            InputError: a field is unknown or of the wrong type, or what is there contradicts itself.
+        """
+        try:
+            return msgspec.convert(entries, cls)
+        except (msgspec.ValidationError, InputError) as error:
+            raise InputError(f"{source}: {error}") from None
+
+
+class Setting(_Stored, frozen=True, kw_only=True):
     """How the poses were predicted that a score map was fitted on; it holds for that setting.
 
     Attributes:
         short_side: input pixels of a picture's short side.
         flip: averaged with the mirrored picture.
-        scales: factors of the short side whose poses are merged.
+        scales: multiples of the short side whose poses are put together.
         nms_threshold: of the pose NMS.
     """
 
@@ -39,7 +59,7 @@ class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         return f"short side {self.short_side}{more}"
 
 
-class ScoreMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ScoreMap(_Stored, frozen=True, kw_only=True):
     """A strictly increasing, piecewise linear map from raw score to expected OKS.
 
     Beyond the first and the last knot it goes on with a slope of 1e-6, so it may leave [0, 1] by some millionths.
@@ -102,24 +122,8 @@ class ScoreMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         raw: Floats = np.interp(scores, self.y, self.x) + beyond / TIE_SLOPE
         return raw
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, as checkpoints and ONNX files hold them."""
-        return dict(msgspec.to_builtins(self))
 
-    @classmethod
-    def from_dict(cls, entries: object, source: str = "score map") -> ScoreMap:
-        """Score map from plain lists and numbers; `source` is named in errors.
-
-        Raises:
-            InputError: a field is unknown or of the wrong type, or the map contradicts itself.
-        """
-        try:
-            return msgspec.convert(entries, cls)
-        except msgspec.ValidationError as error:
-            raise InputError(f"{source}: {error}") from None
-
-
-class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Calibration(_Stored, frozen=True, kw_only=True):
     """All that is known of a model's scores from pictures apart from its training; by default nothing.
 
     Attributes:
@@ -139,19 +143,3 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     def is_identity(self) -> bool:
         """True where nothing was fitted."""
         return self.score.is_identity
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, as checkpoints and ONNX files hold them."""
-        return dict(msgspec.to_builtins(self))
-
-    @classmethod
-    def from_dict(cls, entries: object, source: str = "calibration") -> Calibration:
-        """From plain lists and numbers; `source` is named in errors.
-
-        Raises:
-            InputError: a field is unknown or of the wrong type, or a map contradicts itself.
-        """
-        try:
-            return msgspec.convert(entries, cls)
-        except (msgspec.ValidationError, InputError) as error:
-            raise InputError(f"{source}: {error}") from None

@@ -16,7 +16,7 @@ from calipose.geometry import Floats, apply_affine, invert_affine, pose_nms
 from calipose.images import Picture, network_input, read_picture
 from calipose.poses import Poses
 from calipose.recipe import PredictSettings
-from calipose.scales import View, merge_views
+from calipose.scales import View, join_views
 from calipose.skeleton import Skeleton
 
 DEFAULT = "default"  # the model that comes with the package
@@ -155,18 +155,17 @@ class Predictor:
         return self._predict_window([_picture(picture)])[0]
 
     def _predict_window(self, pictures: list[Picture]) -> list[tuple[Poses, Floats | None]]:
-        """Poses and queries of a few pictures, the views of all scales merged."""
-        settings, sigmas = self.settings, self.skeleton.sigmas_array
-        sides = [round(settings.short_side * scale) for scale in settings.scales]
-        views = [self._views(pictures, short_side) for short_side in sides]
-        found = []
-        for picture, *seen in zip(pictures, *views, strict=True):
-            view = merge_views(seen, sigmas, settings.nms_threshold) if len(seen) > 1 else seen[0]
-            found.append(self._poses(view, (picture.shape[1], picture.shape[0])))
-        return found
+        """Poses and queries of a few pictures, those of all scales together."""
+        views = [self.views(pictures, round(self.settings.short_side * scale)) for scale in self.settings.scales]
+        return [
+            self._poses(join_views(seen), (picture.shape[1], picture.shape[0]))
+            for picture, *seen in zip(pictures, *views, strict=True)
+        ]
 
-    def _views(self, pictures: list[Picture], short_side: int) -> list[View]:
-        """Candidates of a few pictures at one input size, those of equal padded size in one batch."""
+    def views(self, pictures: list[Picture], short_side: int) -> list[View]:
+        """Candidates of a few pictures at one input size, before calibration, threshold and pose NMS; those of equal
+        padded size go through the network together.
+        """
         settings = self.settings
         inputs = [
             network_input(picture, short_side, self.backend.pad_colour, settings.max_aspect) for picture in pictures

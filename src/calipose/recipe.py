@@ -117,7 +117,7 @@ class PredictSettings(_Strict, frozen=True):
         max_poses: candidates per picture.
         nms_threshold: OKS above which the lesser of two poses is dropped.
         flip: average with the mirrored picture.
-        scales: multiples of the short side; the poses of several are merged.
+        scales: multiples of the short side; of the poses of several the best of each person is kept.
     """
 
     short_side: Positive = 512

@@ -2,13 +2,13 @@
 
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
-import calipose.cli.submit as submit_module
 from calipose.cli.common import Commands
 from calipose.cli.compare import compare
 from calipose.cli.submit import submit
@@ -19,6 +19,7 @@ from calipose.skeleton import COCO_17, Skeleton
 app = typer.Typer(cls=Commands)
 app.command()(compare)
 app.command()(submit)
+submit_module = sys.modules["calipose.cli.submit"]  # its name in the package is the command's
 
 
 def call(*arguments):
@@ -110,7 +111,7 @@ class Finder:
 
 
 def test_submit_predicts_with_a_model(folder, monkeypatch):
-    monkeypatch.setattr(submit_module, "open_predictor", lambda *_: Finder())
+    monkeypatch.setattr(submit_module, "open_predictor", lambda *_, **__: Finder())
     done = submitting(folder, "default", "--name", "mine", "--quiet")
     assert done.exit_code == 0, done.output
     assert "person_keypoints_test-dev2017_mine_results.zip" in done.words
@@ -131,7 +132,7 @@ def test_submit_predicts_with_a_model(folder, monkeypatch):
 )
 def test_submit_refuses_before_it_predicts(source, more, data, words, folder, monkeypatch):
     five = Skeleton("five", tuple("abcde"), (), ((0, 1),), (0.05,) * 5)
-    monkeypatch.setattr(submit_module, "open_predictor", lambda *_: Finder(five))
+    monkeypatch.setattr(submit_module, "open_predictor", lambda *_, **__: Finder(five))
     monkeypatch.setattr(submit_module, "predict_data", lambda *_: pytest.fail("predicted"))
     done = submitting(folder, folder / source if source.endswith(".json") else source, *more, data=data)
     assert done.exit_code == 1

@@ -47,7 +47,7 @@ def test_a_run(data, tmp_path, monkeypatch, source):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "history.jsonl").write_text('{"step": 1, "epoch": 1, "total": 2.0}\n')
     predictor = SimpleNamespace(skeleton=COCO_17, settings=PredictSettings(short_side=640))
-    monkeypatch.setattr(command, "open_predictor", lambda *_: predictor)
+    monkeypatch.setattr(command, "open_predictor", lambda *_, **_options: predictor)
     monkeypatch.setattr(command, "predict_data", lambda *_: json.loads((tmp_path / "results.json").read_text()))
     given = {}
     monkeypatch.setattr(command, "write_report", lambda *_, **named: given.update(named) or "page")
@@ -61,10 +61,10 @@ def test_a_run(data, tmp_path, monkeypatch, source):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("results.json", "--flip"), "are for a model"),
-        (("results.json", "--short-side", 320), "are for a model"),
+        (("results.json", "--flip"), "holds results, which no network predicts; leave out --"),
+        (("results.json", "--short-side", 320), "holds results, which no network predicts; leave out --"),
         (("absent.json",), "absent.json"),
-        (("default", "--skeleton", "s.toml"), "knows its own"),
+        (("default", "--skeleton", "s.toml"), "which knows its skeleton; leave out --skeleton"),
         (("results.json", "--skeleton", "s.toml"), "not 'joint 0'"),
     ],
 )

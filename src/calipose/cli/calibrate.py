@@ -11,7 +11,10 @@ import typer
 
 from calipose.calibration import Calibration, Setting
 from calipose.cli.common import Device, Flip, Quiet, Scales, ShortSide, err, open_predictor, out, progress_over, say
-from calipose.cli.evaluate import (
+from calipose.cli.evaluate import summary_table
+from calipose.cli.judging import (
+    HOLDS_RESULTS,
+    Bootstrap,
     Data,
     SkeletonFile,
     Source,
@@ -19,7 +22,7 @@ from calipose.cli.evaluate import (
     find_truth,
     is_results,
     read_skeleton,
-    summary_table,
+    refuse,
 )
 from calipose.data.locate import find_data
 from calipose.errors import InputError
@@ -66,9 +69,7 @@ def calibrate(
     flip: Flip = False,
     scales: Scales = "",
     short_side: ShortSide = None,
-    bootstrap: Annotated[
-        int, typer.Option(min=0, help="Resamples of the pictures for the 95 % intervals; 0: none.")
-    ] = 200,
+    bootstrap: Bootstrap = 200,
     device: Device = "",
     quiet: Quiet = False,
 ) -> None:
@@ -78,17 +79,15 @@ def calibrate(
     maps that were fitted on others.
     """
     if is_results(source):
-        if flip or scales or short_side:
-            raise InputError(f"{source}: a results file; --flip, --scales, --short-side are for checkpoints")
+        refuse(source, HOLDS_RESULTS, flip=flip, scales=scales, short_side=short_side)
         _calibrate_results(
             Path(source), data, ground_truth, read_skeleton(skeleton), output, maps, use, cross, bootstrap
         )
         return
-    if ground_truth or use or cross or skeleton or not data:
-        raise InputError(
-            f"{source}: a checkpoint predicts the pictures of --data; --ground-truth, --skeleton, --use, --cross-fit"
-            " are for results files"
-        )
+    why = "a checkpoint, which predicts the pictures of --data"
+    refuse(source, why, ground_truth=ground_truth, skeleton=skeleton, use=use, cross_fit=cross)
+    if not data:
+        raise InputError(f"{source}: a checkpoint predicts the pictures of --data; name them")
     from calipose.model.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 
     path = find_checkpoint(source)
@@ -123,8 +122,8 @@ def _calibrate_results(
 ) -> None:
     """The whole for a results file."""
     if use is not None:
-        if data or ground_truth or cross or maps:
-            raise InputError("--use applies maps as they are: leave out --ground-truth, --data, --cross-fit and --maps")
+        why = "--use applies maps as they are"
+        refuse(str(path), why, data=data, ground_truth=ground_truth, cross_fit=cross, maps=maps)
         if output is None:
             raise InputError("--use: name the calibrated results with --out")
         calibration = read_maps(use)

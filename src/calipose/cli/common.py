@@ -37,7 +37,8 @@ Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored pi
 Scales = Annotated[
     str,
     typer.Option(
-        metavar="LIST", help="Multiples of the short side, such as 0.5,1,2: the poses of all these sizes are merged."
+        metavar="LIST",
+        help="Multiples of the short side, such as 0.5,1,2: of all these sizes the best pose of each person.",
     ),
 ]
 ShortSide = Annotated[

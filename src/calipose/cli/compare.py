@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calipose.cli.common import err, out, say
+from calipose.cli.judging import SkeletonFile, read_skeleton
 from calipose.evaluation.comparison import Comparison, PictureChange, compare_results, draw_changes
-from calipose.skeleton import COCO_17, Skeleton
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,9 +28,7 @@ def compare(
         Path | None, typer.Option(metavar="FOLDER", help="The pictures, to draw those that changed most.")
     ] = None,
     folder: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where the drawings go.")] = None,
-    skeleton: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Skeleton (JSON or TOML); by default COCO's 17 keypoints.")
-    ] = None,
+    skeleton: SkeletonFile = None,
     bootstrap: Annotated[int, typer.Option(min=100, help="Resamples of the pictures for the 95 % interval.")] = 1000,
 ) -> None:
     """Compare two results files: the difference of AP with its interval, and the pictures that changed most.
@@ -40,7 +38,7 @@ def compare(
     """
     if (pictures is None) != (folder is None):
         raise typer.BadParameter("--pictures and --out go together: whence the pictures, and where the drawings go")
-    of = COCO_17 if skeleton is None else Skeleton.from_file(skeleton)
+    of = read_skeleton(skeleton)
     with err.status("resampling the pictures"):  # seconds; a minute for COCO's 5,000
         comparison = compare_results(ground_truth, a, b, of, bootstrap)
     say(f"A  {a}")

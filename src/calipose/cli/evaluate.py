@@ -24,12 +24,23 @@ from calipose.cli.common import (
     read_scales,
     say,
 )
+from calipose.cli.judging import (
+    HOLDS_RESULTS,
+    Bootstrap,
+    Data,
+    SkeletonFile,
+    Source,
+    Truth,
+    find_truth,
+    is_results,
+    read_skeleton,
+    refuse,
+)
 from calipose.data.locate import find_data
 from calipose.errors import InputError
 from calipose.evaluation.run import evaluate_predictor, predict_data, save_results, setting_of
 from calipose.evaluation.summary import Summary, summarise
 from calipose.files import replacing
-from calipose.skeleton import COCO_17, Skeleton
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,26 +59,6 @@ FIGURES = {  # of scores, as tables name them
     "pearson": "Pearson correlation",
     "aurc": "area under risk-coverage",
 }
-
-Data = Annotated[
-    str,
-    typer.Option(
-        metavar="DATA", help="Folder with annotations.json and images/, or ANNOTATIONS.json=PICTURES; to predict."
-    ),
-]
-Truth = Annotated[
-    str, typer.Option("--ground-truth", metavar="FILE", help="COCO annotations to judge a results file by.")
-]
-SkeletonFile = Annotated[
-    Path | None,
-    typer.Option("--skeleton", metavar="FILE", help="Of a results file, if not COCO's 17 keypoints (.json, .toml)."),
-]
-Source = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL|RESULTS", help="'default', a .safetensors or .onnx file, a run folder; or COCO results (.json)."
-    ),
-]
 
 
 def evaluate(
@@ -89,27 +80,24 @@ def evaluate(
         bool,
         typer.Option("--grid", help=f"AP without and with flip, at one scale and at --scales ({GRID_SCALES})."),
     ] = False,
-    bootstrap: Annotated[
-        int, typer.Option(min=0, help="Resamples of the pictures for the 95 % intervals; 0: none.")
-    ] = 1000,
+    bootstrap: Bootstrap = 1000,
     device: Device = "",
     quiet: Quiet = False,
 ) -> None:
     """Judge a model on a labelled data set, or a results file of any model: AP, and what its scores are worth."""
     if is_results(source):
         annotations = find_truth(source, data, ground_truth)
-        if results or flip or scales or short_side or grid:
-            raise InputError(f"{source}: a results file; --out, --flip, --scales, --short-side, --grid are for models")
+        refuse(source, HOLDS_RESULTS, out=results, flip=flip, scales=scales, short_side=short_side, grid=grid)
         summary = summarise(annotations, source, read_skeleton(skeleton), bootstrap)
     else:
-        if ground_truth or not data:
-            raise InputError(f"{source}: a model predicts the pictures of --data; --ground-truth is for results files")
-        if skeleton is not None:
-            raise InputError(f"{source}: a model knows its skeleton; --skeleton is for results files")
+        refuse(source, "a model, which predicts the pictures of --data", ground_truth=ground_truth, skeleton=skeleton)
+        if not data:
+            raise InputError(f"{source}: a model predicts the pictures of --data; name them")
         annotations, pictures = find_data(data)
         predictor = open_predictor(source, device, flip, short_side, scales="" if grid else scales)
         if grid:
-            out.print(grid_table(predictor, annotations, pictures, read_scales(scales or GRID_SCALES), quiet))
+            chosen = read_scales(scales or GRID_SCALES)
+            out.print(grid_table(predictor, annotations, pictures, chosen, bootstrap, quiet))
             return
         poses = predict_data(predictor, annotations, pictures, progress_over("Predicting", quiet))
         if results is not None:
@@ -128,46 +116,20 @@ def evaluate(
         say(f"figures: {figures}")
 
 
-def read_skeleton(path: Path | None) -> Skeleton:
-    """Of a results file: COCO's unless a file says otherwise."""
-    return COCO_17 if path is None else Skeleton.from_file(path)
-
-
-def is_results(source: str) -> bool:
-    """Whether a source is a results file, and no model."""
-    return Path(source).suffix.lower() == ".json"
-
-
-def find_truth(source: str, data: str, ground_truth: str) -> Path:
-    """The annotations that a results file is judged by.
-
-    Raises:
-        InputError: neither or both options name them, or they are not there.
-    """
-    if bool(data) == bool(ground_truth):
-        raise InputError(f"{source}: a results file is judged by --ground-truth ANNOTATIONS.json")
-    path = Path(ground_truth or data.partition("=")[0])
-    if path.is_dir():
-        path = path / "annotations.json"
-    if not path.is_file():
-        raise InputError(f"{path}: no such annotation file")
-    return path
-
-
 def grid_table(
-    predictor: Predictor, annotations: Path, pictures: Path, scales: tuple[float, ...], quiet: bool
+    predictor: Predictor, annotations: Path, pictures: Path, scales: tuple[float, ...], bootstrap: int, quiet: bool
 ) -> Table:
     """AP of one scale and several, without and with flip (the paper's dagger rows); one prediction run each."""
     from rich.table import Table
 
-    table = Table("scales", "flip", "AP", "APM", "APL", "AR", "rank corr.", "s/picture")
+    table = Table("scales", "flip", "AP", "95 %", "APM", "APL", "AR", "rank corr.", "s/picture")
     for chosen in dict.fromkeys([(1.0,), scales]):
         for flip in (False, True):
             predictor.settings = msgspec.structs.replace(predictor.settings, flip=flip, scales=chosen)
             started = time.monotonic()
             try:
                 figures, quality, _ = evaluate_predictor(
-                    predictor, annotations, pictures, track=progress_over("Predicting", quiet)
+                    predictor, annotations, pictures, bootstrap, progress_over("Predicting", quiet)
                 )
             except InputError as error:
                 if not flip:
@@ -175,10 +137,13 @@ def grid_table(
                 err.print(f"without flip only: {error}", style="yellow", markup=False, soft_wrap=True)
                 continue
             seconds = (time.monotonic() - started) / max(figures.pictures, 1)
-            values = (figures.ap, figures.ap_medium, figures.ap_large, figures.ar, quality["score"].spearman)
+            interval = "-" if figures.interval is None else "{:.3f} to {:.3f}".format(*figures.interval)
+            values = (figures.ap_medium, figures.ap_large, figures.ar, quality["score"].spearman)
             table.add_row(
                 ", ".join(f"{scale:g}" for scale in chosen),
                 "yes" if flip else "no",
+                _figure(figures.ap),
+                interval,
                 *map(_figure, values),
                 f"{seconds:.2f}",
             )

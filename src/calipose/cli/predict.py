@@ -146,7 +146,8 @@ def predict(
         str,
         typer.Option(
             metavar="LIST",
-            help="Multiples of the short side, such as 0.5,1,2, whose poses are merged: more time, more people.",
+            help="Multiples of the short side, such as 0.5,1,2: of all these sizes the best pose of each person is "
+            "kept. By default the model's.",
             show_default=False,
             rich_help_panel=POSES,
         ),

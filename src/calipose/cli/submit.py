@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from calipose.cli.common import Device, Flip, Quiet, ShortSide, open_predictor, progress_over, say
+from calipose.cli.common import Device, Flip, Quiet, Scales, ShortSide, open_predictor, progress_over, say
+from calipose.cli.judging import HOLDS_RESULTS, Source, is_results, refuse
 from calipose.data.locate import find_data
 from calipose.errors import InputError
 from calipose.evaluation.coco_files import ResultsSource
@@ -17,13 +18,7 @@ from calipose.skeleton import COCO_17
 
 
 def submit(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE",
-            help="A run folder, a checkpoint, an .onnx file, 'default', or the COCO results (.json) of any model.",
-        ),
-    ],
+    source: Source,
     data: Annotated[
         str,
         typer.Option(
@@ -35,9 +30,10 @@ def submit(
     folder: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the .zip goes.")] = Path(),
     test_dev: Annotated[
         bool, typer.Option("--test-dev/--val", help="The pictures are test-dev2017's or val2017's.")
-    ] = (True),
+    ] = True,
     flip: Flip = False,
     short_side: ShortSide = None,
+    scales: Scales = "",
     device: Device = "",
     quiet: Quiet = False,
 ) -> None:
@@ -49,14 +45,13 @@ def submit(
     submission_name(subset, name)  # said before hours of prediction
     image_info = Path(data.partition("=")[0])
     results: ResultsSource
-    if Path(source).suffix == ".json":
-        if flip or short_side or device:
-            raise InputError(f"{source} holds results: --flip, --short-side and --device are for a model")
+    if is_results(source):
+        refuse(source, HOLDS_RESULTS, flip=flip, scales=scales, short_side=short_side, device=device)
         results = Path(source)
     else:
         image_info, pictures = find_data(data)
         read_image_info(image_info)
-        predictor = open_predictor(source, device, flip, short_side)
+        predictor = open_predictor(source, device, flip, short_side, scales=scales)
         if predictor.skeleton.keypoints != COCO_17.keypoints:
             raise InputError(f"{source}: finds keypoints of '{predictor.skeleton.name}'; the server wants COCO's 17")
         results = predict_data(predictor, image_info, pictures, progress_over("Predicting", quiet))

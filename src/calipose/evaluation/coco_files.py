@@ -193,6 +193,19 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
     return GroundTruth(tuple(image_ids), category.id, people, skeleton)
 
 
+def load_images(path: Path) -> list[tuple[int, str]]:
+    """Ids and file names of the pictures of an annotation file, in its order.
+
+    Raises:
+        InputError: unreadable, or it lists no pictures.
+    """
+    try:
+        images = json.loads(path.read_text(encoding="utf-8"))["images"]
+        return [(int(image["id"]), str(image["file_name"])) for image in images]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: no list 'images' with 'id' and 'file_name' can be read ({error!r})") from None
+
+
 def load_results(source: ResultsSource) -> list[dict[str, Any]]:
     """The entries of a results file, or of its content, with all that they hold.
 

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision, evaluate_results
-from calipose.evaluation.coco_files import read_ground_truth
+from calipose.evaluation.coco_files import load_images, read_ground_truth
 from calipose.evaluation.matching import match_poses
 from calipose.evaluation.scores import ScoreFigures, score_quality
 from calipose.files import replacing
@@ -36,14 +35,9 @@ def predict_data(
         InputError: the annotation file lists no pictures.
         PictureError: a picture cannot be read.
     """
-    try:
-        images = json.loads(annotations.read_text(encoding="utf-8"))["images"]
-        names = [(image["id"], pictures / image["file_name"]) for image in images]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{annotations}: no list 'images' with 'id' and 'file_name' can be read ({error!r})") from None
     results: Results = []
-    for image_id, path in track(names):
-        picture = read_picture(path, ignore_orientation=True)
+    for image_id, name in track(load_images(annotations)):
+        picture = read_picture(pictures / name, ignore_orientation=True)
         results += predictor.predict(picture).to_coco(image_id, category_id)
     return results
 
