@@ -214,7 +214,11 @@ def test_the_page_finds_pythons_poses(page: Page, model: Path, tmp_path: Path, w
     else:
         getattr(page, way)(tmp_path / name)
     assert page.text("error") == ""
-    picture, predictor = read_picture(tmp_path / name), Predictor.from_onnx(model)
+    compare(page, read_picture(tmp_path / name), Predictor.from_onnx(model))
+
+
+def compare(page: Page, picture: Picture, predictor: Predictor) -> None:
+    """What the page shows is what Python finds."""
     want, got = predictor.predict(picture), page.poses()
     assert got.picture_size == want.picture_size == picture.shape[1::-1]
     for these, others in ((want, got), (got, want)):
@@ -223,6 +227,22 @@ def test_the_page_finds_pythons_poses(page: Page, model: Path, tmp_path: Path, w
         nearest, gaps = pairs(sure, others)
         assert gaps.max() < 0.5
         assert np.abs(sure.scores - others.scores[nearest]).max() < 0.01
+
+
+def test_several_sizes(page: Page, model: Path, tmp_path: Path) -> None:
+    """A file that says so is predicted at several sizes, whose poses go through one pose NMS."""
+    network = onnx.load(model)
+    header = json.loads(next(entry.value for entry in network.metadata_props if entry.key == "calipose"))
+    header["predict"]["scales"] = [0.5, 1.0]
+    del network.metadata_props[:]
+    onnx.helper.set_model_props(network, {"calipose": json.dumps(header)})
+    onnx.save(network, tmp_path / "two.onnx")
+    upright_png(tmp_path / "upright.png")
+    page.choose("model-file", tmp_path / "two.onnx")
+    page.choose("picture-file", tmp_path / "upright.png")
+    assert page.text("error") == ""
+    compare(page, read_picture(tmp_path / "upright.png"), Predictor.from_onnx(tmp_path / "two.onnx"))
+    page.choose("model-file", model)
 
 
 @pytest.mark.parametrize(

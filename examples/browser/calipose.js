@@ -52,9 +52,21 @@ export class Model {
    *   the network gives them, raw_score and keypoint_scores
    */
   async predict(picture) {
+    const { short_side, scales = [1], nms_threshold } = this.settings;
+    const milliseconds = { prepare: 0, network: 0 };
+    const all = [];
+    for (const scale of scales) all.push(...(await this.predictAt(picture, roundHalfEven(short_side * scale), milliseconds)));
+    all.sort((a, b) => (b.raw_score ?? b.score) - (a.raw_score ?? a.score));
+    // The graph has dropped duplicates within a size; those of different sizes are dropped here.
+    const poses = scales.length > 1 ? poseNms(all, this.skeleton.sigmas, nms_threshold) : all;
+    return { poses, milliseconds };
+  }
+
+  /** Poses that the network sees in a picture at one size; adds what it took to `milliseconds`. */
+  async predictAt(picture, shortSide, milliseconds) {
     const start = performance.now();
-    const { short_side, max_aspect, score_threshold } = this.settings;
-    const input = networkInput(picture, short_side, max_aspect, this.padColour);
+    const { max_aspect, score_threshold } = this.settings;
+    const input = networkInput(picture, shortSide, max_aspect, this.padColour);
     const images = new this.ort.Tensor("uint8", input.data, [1, input.height, input.width, 3]);
     const prepared = performance.now();
     const outputs = await this.session.run({ images });
@@ -75,8 +87,9 @@ export class Model {
       if (keypoint_scores) pose.keypoint_scores = [...keypoint_scores.data.slice(p * joints, (p + 1) * joints)];
       poses.push(pose);
     }
-    poses.sort((a, b) => b.score - a.score);
-    return { poses, milliseconds: { prepare: prepared - start, network: done - prepared } };
+    milliseconds.prepare += prepared - start;
+    milliseconds.network += done - prepared;
+    return poses;
   }
 
   /** The same plain object as `Poses.to_dict()` in Python. */
@@ -97,6 +110,29 @@ export class Model {
   async release() {
     await this.session.release();
   }
+}
+
+/** Greedy pose NMS by OKS, as `pose_nms` in calipose/geometry.py; poses come best first. */
+function poseNms(poses, sigmas, threshold) {
+  const kept = [];
+  for (const pose of poses) {
+    if (kept.every((better) => similarity(pose.keypoints, better.keypoints, sigmas) <= threshold)) kept.push(pose);
+  }
+  return kept;
+}
+
+/** OKS of a pose with a better one, whose box is the area. */
+function similarity(keypoints, better, sigmas) {
+  const span = (axis) => {
+    const values = better.map((point) => point[axis]);
+    return Math.max(...values) - Math.min(...values);
+  };
+  const area = span(0) * span(1) + Number.EPSILON;
+  const terms = keypoints.map(([x, y], k) => {
+    const squared = (x - better[k][0]) ** 2 + (y - better[k][1]) ** 2;
+    return Math.exp(-squared / (2 * area * (2 * sigmas[k]) ** 2));
+  });
+  return terms.reduce((sum, term) => sum + term, 0) / terms.length;
 }
 
 /**

@@ -157,10 +157,13 @@ class Predictor:
     def _predict_window(self, pictures: list[Picture]) -> list[tuple[Poses, Floats | None]]:
         """Poses and queries of a few pictures, those of all scales together."""
         views = [self.views(pictures, round(self.settings.short_side * scale)) for scale in self.settings.scales]
-        return [
-            self._poses(join_views(seen), (picture.shape[1], picture.shape[0]))
-            for picture, *seen in zip(pictures, *views, strict=True)
-        ]
+        found = []
+        for picture, *seen in zip(pictures, *views, strict=True):
+            view = self._nms(seen[0])
+            if len(seen) > 1:  # each on its own first, as the graph of an ONNX file does
+                view = self._nms(join_views([view, *map(self._nms, seen[1:])]))
+            found.append(self._poses(view, (picture.shape[1], picture.shape[0])))
+        return found
 
     def views(self, pictures: list[Picture], short_side: int) -> list[View]:
         """Candidates of a few pictures at one input size, before calibration, threshold and pose NMS; those of equal
@@ -181,22 +184,25 @@ class Predictor:
                 views[place] = _view(candidates, row, inputs[place][1])
         return [views[place] for place in range(len(pictures))]
 
+    def _nms(self, view: View) -> View:
+        """The candidates that pose NMS keeps, best first; by the raw scores, as in the graph of an ONNX file."""
+        return view[
+            pose_nms(view.keypoints_img, view.raw_scores, self.skeleton.sigmas_array, self.settings.nms_threshold)
+        ]
+
     def _poses(self, view: View, picture_size: tuple[int, int]) -> tuple[Poses, Floats | None]:
-        """One picture's candidates: calibration, threshold, pose NMS."""
+        """One picture's candidates after pose NMS: calibration and threshold."""
         calibration = self.calibration
         scores = calibration.score(view.raw_scores)
         good = np.flatnonzero(scores > self.settings.score_threshold)
-        # By the raw scores, which the graph of an ONNX file sorts by, too.
-        sigmas = self.skeleton.sigmas_array
-        kept = pose_nms(view.keypoints_img[good], view.raw_scores[good], sigmas, self.settings.nms_threshold)
-        chosen = view[good[kept]]
+        chosen = view[good]
         raw, joints = chosen.raw_scores, chosen.keypoint_scores
         chances: tuple[Floats | None, Floats | None] = (None, None)
         if not calibration.is_identity:
             chances = calibration.oks50(raw).clip(0, 1), calibration.oks75(raw).clip(0, 1)
         poses = Poses(
             chosen.keypoints_img,
-            scores[good[kept]],
+            scores[good],
             picture_size,
             None if joints is None else joints.clip(0, 1),  # a linear layer gives them
             self.skeleton,
