@@ -23,7 +23,10 @@ from calipose.draw import save_picture
 from calipose.predictor import Predictor
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ["README.md", "docs/onnx.md", "docs/predict.md", "examples/browser/README.md"]
+PAGES = [
+    "README.md", "docs/finetune.md", "docs/onnx.md", "docs/predict.md", "docs/report.md", "docs/scores.md",
+    "examples/browser/README.md",
+]  # fmt: skip
 
 
 def page(name: str) -> str:

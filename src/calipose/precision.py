@@ -138,11 +138,15 @@ class PrecisionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         best = max(every, key=lambda one: one.bound)
         least = math.ceil(math.log(1 - CONFIDENCE) / math.log(wish.precision))
         raise InputError(
-            f"precision {wish}: the calibration data cannot support it. At best {best.precision:.0%} of {best.poses}"
-            f" poses in {best.pictures} pictures have OKS {wish.oks:g}, from which at least {best.bound:.0%} follows"
-            f" with {CONFIDENCE:.0%} confidence. Even without an error {least} pictures with such poses are needed;"
-            " wish less, or calibrate with more pictures"
+            f"precision {wish}: the calibration data cannot support it. At best {_percent(best.precision)} of"
+            f" {best.poses} poses in {best.pictures} pictures have OKS {wish.oks:g}, from which at least"
+            f" {_percent(best.bound)} follows with {_percent(CONFIDENCE)} confidence. Even without an error {least}"
+            " pictures with such poses are needed; wish less, or calibrate with more pictures"
         )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def clopper_pearson_lower(hits: int, trials: int, confidence: float = CONFIDENCE) -> float:

@@ -286,10 +286,10 @@ def threshold_of(wish: Wish, predictor: Predictor, quiet: bool) -> float:
     least = float(predictor.calibration.score(found.raw))
     if not quiet:
         say(
-            f"precision {wish}: score {least:.2f} or more. On the calibration data {found.precision:.0%} of"
+            f"precision {wish}: score {least:.2f} or more. On the calibration data {100 * found.precision:.0f} % of"
             f" {counted(found.poses, 'pose')} in {counted(found.pictures, 'picture')} were that good (at least"
-            f" {found.bound:.0%} with 95 % confidence), {found.recall:.0%} of the people instead of"
-            f" {found.full_recall:.0%}"
+            f" {100 * found.bound:.0f} % with 95 % confidence): {100 * found.recall:.0f} % of the people, instead of"
+            f" {100 * found.full_recall:.0f} % without a threshold"
         )
     return least
 

@@ -190,7 +190,7 @@ class PredictionRun:
         if what:
             speed = (self._pictures + self._frames) / self._progress.seconds
             # Weaker ones of people who are followed count in videos.
-            score = "" if self._frames else f" of score >= {self.options.min_score:g}"
+            score = "" if self._frames else f" of score >= {self.options.min_score:.3g}"
             say(f"{counted(self._poses, 'pose')}{score} in {what}, {speed:.1f} a second: {where}")
 
     def _expected(self, source: Source) -> int:
