@@ -17,7 +17,7 @@ BENT = ScoreMap(x=(0.1, 0.4, 0.8), y=(0.05, 0.5, 0.7), setting=SETTING, data="va
     ("raw", "score"),
     [
         (0.1, 0.05), (0.4, 0.5), (0.8, 0.7), (0.25, 0.275), (0.6, 0.6),
-        (0.0, 0.05 - 1e-7), (-0.9, 0.05 - 1e-6), (1.8, 0.7 + 1e-6), (-np.inf, -np.inf),
+        (0.03, 0.05 - 1e-7), (-0.6, 0.05 - 1e-6), (1.5, 0.7 + 1e-6), (-np.inf, -np.inf),
     ],
 )  # fmt: skip
 def test_values(raw: float, score: float) -> None:

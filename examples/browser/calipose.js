@@ -55,7 +55,7 @@ export class Model {
     const { short_side, scales = [1], nms_threshold } = this.settings;
     const milliseconds = { prepare: 0, network: 0 };
     const all = [];
-    for (const scale of scales) all.push(...(await this.predictAt(picture, roundHalfEven(short_side * scale), milliseconds)));
+    for (const scale of scales) all.push(...(await this.predictAt(picture, Math.max(INPUT_MULTIPLE, roundHalfEven(short_side * scale)), milliseconds)));
     all.sort((a, b) => (b.raw_score ?? b.score) - (a.raw_score ?? a.score));
     // The graph has dropped duplicates within a size; those of different sizes are dropped here.
     const poses = scales.length > 1 ? poseNms(all, this.skeleton.sigmas, nms_threshold) : all;
@@ -76,7 +76,7 @@ export class Model {
     const joints = this.skeleton.keypoints.length;
     const poses = [];
     for (let p = 0; p < scores.data.length; p++) {
-      if (!valid.data[p] || !(scores.data[p] > score_threshold)) continue;
+      if (!valid.data[p] || !((raw_scores ?? scores).data[p] > score_threshold)) continue;
       const pose = { score: scores.data[p], keypoints: [] };
       for (let k = 0; k < joints; k++) {
         const at = 2 * (p * joints + k);

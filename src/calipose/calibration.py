@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 import msgspec
@@ -12,7 +13,9 @@ from calipose.errors import InputError
 from calipose.geometry import Floats
 from calipose.precision import PrecisionTable
 
-TIE_SLOPE = 1e-6  # of the map where the data says "flat", and beyond its ends: a better raw score is a better score
+TIE_RISE = (
+    1e-6  # of the map over its range where the data says "flat", and beyond its ends: a better score stays better
+)
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -62,7 +65,8 @@ class Setting(_Stored, frozen=True, kw_only=True):
 class ScoreMap(_Stored, frozen=True, kw_only=True):
     """A strictly increasing, piecewise linear map from raw score to expected OKS.
 
-    Beyond the first and the last knot it goes on with a slope of 1e-6, so it may leave [0, 1] by some millionths.
+    Beyond the first and the last knot it goes on with a slope of 1e-6 over the knots' range, so it may leave [0, 1] by
+    some millionths.
     Without knots it changes nothing: the scores are the network's own.
 
     Attributes:
@@ -104,13 +108,23 @@ class ScoreMap(_Stored, frozen=True, kw_only=True):
         """True where nothing was fitted, so that the scores are the network's own."""
         return not self.x
 
+    @property
+    def tie_slope(self) -> float:
+        """The least slope."""
+        return tie_slope(self.x)
+
+    @property
+    def steepest(self) -> float:
+        """The largest slope; 1 where it changes nothing."""
+        return float((np.diff(self.y) / np.diff(self.x)).max()) if len(self.x) > 1 else 1.0
+
     def __call__(self, raw: ArrayLike) -> Floats:
         """Expected OKS of raw scores, any shape; -inf stays -inf."""
         raw = np.asarray(raw, np.float64)
         if self.is_identity:
             return raw.copy()
         beyond = np.minimum(raw - self.x[0], 0) + np.maximum(raw - self.x[-1], 0)
-        mapped: Floats = np.interp(raw, self.x, self.y) + TIE_SLOPE * beyond
+        mapped: Floats = np.interp(raw, self.x, self.y) + self.tie_slope * beyond
         return mapped
 
     def inverse(self, scores: ArrayLike) -> Floats:
@@ -119,8 +133,13 @@ class ScoreMap(_Stored, frozen=True, kw_only=True):
         if self.is_identity:
             return scores.copy()
         beyond = np.minimum(scores - self.y[0], 0) + np.maximum(scores - self.y[-1], 0)
-        raw: Floats = np.interp(scores, self.y, self.x) + beyond / TIE_SLOPE
+        raw: Floats = np.interp(scores, self.y, self.x) + beyond / self.tie_slope
         return raw
+
+
+def tie_slope(x: Sequence[float] | Floats) -> float:
+    """The least slope of a map with knots at raw scores `x`, rising."""
+    return TIE_RISE / ((x[-1] - x[0]) or 1.0)
 
 
 class Calibration(_Stored, frozen=True, kw_only=True):

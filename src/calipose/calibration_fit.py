@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calipose.calibration import TIE_SLOPE, ScoreMap, Setting
+from calipose.calibration import ScoreMap, Setting, tie_slope
 from calipose.errors import InputError
 from calipose.geometry import Floats
 
@@ -126,7 +126,10 @@ def _logistic_knots(raw: Floats, oks: Floats) -> tuple[Floats, Floats]:
         if np.abs(step).max() < 1e-9:
             break
     a_b[0] = max(a_b[0], 0.0)  # a score that falls with the OKS is worth nothing; the map then is its mean
-    x = np.unique(np.quantile(raw, np.linspace(0, 1, MOST_KNOTS)))
+    # Half of the knots where the poses are, half where the curve may be.
+    half = MOST_KNOTS // 2
+    quantiles, even = np.quantile(raw, np.linspace(0, 1, half)), np.linspace(raw.min(), raw.max(), half)
+    x = np.unique(np.concatenate([quantiles, even]))
     return x, _sigmoid(a_b[0] * (feature(x) - mean) / spread + a_b[1])
 
 
@@ -169,12 +172,13 @@ def _thin_out(x: Floats, y: Floats, poses: Floats) -> tuple[Floats, Floats]:
 
 
 def _strictly_increasing(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Knots moved as little as needed: x rises by LEAST_STEP of its range or more, y by TIE_SLOPE or more, y <= 1."""
+    """Knots moved as little as needed: x rises by LEAST_STEP of its range or more, y by the least slope, y <= 1."""
     x, y = x.copy(), y.copy()
     step = LEAST_STEP * (x[-1] - x[0])
     for i in range(1, len(x)):
         x[i] = max(x[i], x[i - 1] + step)
-    y = np.minimum(y, 1 - TIE_SLOPE * (x[-1] - x))
+    slope = tie_slope(x)
+    y = np.minimum(y, 1 - slope * (x[-1] - x))
     for i in range(1, len(y)):
-        y[i] = max(y[i], y[i - 1] + TIE_SLOPE * (x[i] - x[i - 1]))
+        y[i] = max(y[i], y[i - 1] + slope * (x[i] - x[i - 1]))
     return x, np.minimum(y, 1)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import calipose
 from calipose.backends.onnx_backend import METADATA_KEY, OnnxBackend
-from calipose.calibration import TIE_SLOPE, Calibration, ScoreMap
+from calipose.calibration import Calibration, ScoreMap
 from calipose.errors import CaliposeError, InputError
 from calipose.files import replacing
 from calipose.model.checkpoint import Checkpoint
@@ -45,7 +45,7 @@ class MapLayer(nn.Module):
 
     def __init__(self, score_map: ScoreMap) -> None:
         super().__init__()
-        self.changes = not score_map.is_identity
+        self.changes, self.tie_slope = not score_map.is_identity, score_map.tie_slope if score_map.x else 0.0
         x, y = (torch.tensor(values, dtype=torch.float64) for values in (score_map.x, score_map.y))
         for name, values in {"x": x, "y": y, "slope": y.diff() / x.diff()}.items():
             self.register_buffer(name, values.float())
@@ -59,7 +59,7 @@ class MapLayer(nn.Module):
             return raw
         beyond = (raw - self.x[0]).clamp(max=0) + (raw - self.x[-1]).clamp(min=0)
         steps = torch.minimum((raw.unsqueeze(-1) - self.x[:-1]).clamp(min=0), self.x.diff())
-        mapped: Tensor = self.y[0] + (steps * self.slope).sum(-1) + TIE_SLOPE * beyond
+        mapped: Tensor = self.y[0] + (steps * self.slope).sum(-1) + self.tie_slope * beyond
         return mapped
 
 

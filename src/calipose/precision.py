@@ -9,13 +9,14 @@ from typing import Annotated
 
 import msgspec
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from calipose.errors import InputError
 
 CONFIDENCE = 0.95  # of the one-sided bound
 OKS_LEVELS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))  # those of COCO's AP
 MOST_THRESHOLDS = 200
+STARTS = 3  # of the search for a threshold
 WISH = re.compile(r"(0?\.\d+|0|1(?:\.0*)?)@(0?\.\d+)")
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -75,6 +76,8 @@ class PrecisionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     Attributes:
         raw: raw scores, falling.
         poses, pictures: poses with at least that score, and the pictures they are in.
+        trials: as how many independent poses these count, since poses of one picture are alike: Kish's effective
+            number of pictures, (sum of poses)^2 / sum of squares over pictures.
         right: of these poses, those with an OKS of at least each of `OKS_LEVELS`.
         people: annotated.
     """
@@ -82,11 +85,12 @@ class PrecisionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     raw: tuple[float, ...] = ()
     poses: tuple[Count, ...] = ()
     pictures: tuple[Count, ...] = ()
+    trials: tuple[Count, ...] = ()
     right: tuple[tuple[Count, ...], ...] = ()
     people: Count = 0
 
     def __post_init__(self) -> None:
-        lengths = {len(self.raw), len(self.poses), len(self.pictures), *map(len, self.right)}
+        lengths = {len(column) for column in (self.raw, self.poses, self.pictures, self.trials, *self.right)}
         if len(self.right) not in {0, len(OKS_LEVELS)} or (self.raw and lengths != {len(self.raw)}):
             raise InputError("precision table: its columns are not of equal length; calibrate again")
 
@@ -95,34 +99,27 @@ class PrecisionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         """Count. Args: `raw`, `oks`, `picture` (n,) of poses; `people` that were to be found."""
         raw, oks = np.asarray(raw, np.float64), np.asarray(oks, np.float64)
         order = np.argsort(-raw, kind="stable")
-        falling = raw[order]
-        last = np.flatnonzero(np.append(np.diff(falling) < 0, True)) if len(raw) else np.zeros(0, np.int64)
-        _, first = np.unique(np.asarray(picture)[order], return_index=True)  # the pictures' best poses
-        last = last[np.unique(np.linspace(0, max(len(last) - 1, 0), MOST_THRESHOLDS).round().astype(int))[: len(last)]]
+        falling, place = raw[order], np.unique(np.asarray(picture)[order], return_inverse=True)[1]
+        ends = np.flatnonzero(np.append(np.diff(falling) < 0, True)) if len(raw) else np.zeros(0, np.int64)
+        if len(ends) > MOST_THRESHOLDS:
+            ends = ends[np.linspace(0, len(ends) - 1, MOST_THRESHOLDS).round().astype(int)]
+        each = [np.bincount(place[: end + 1]).astype(np.float64) for end in ends]  # poses of each picture
         right = (oks[order][None] >= np.array(OKS_LEVELS)[:, None]).cumsum(1)
         return cls(
-            raw=tuple(falling[last].tolist()),
-            poses=tuple((last + 1).tolist()),
-            pictures=tuple(np.searchsorted(np.sort(first), last, side="right").tolist()),
-            right=tuple(tuple(row[last].tolist()) for row in right),
+            raw=tuple(falling[ends].tolist()),
+            poses=tuple((ends + 1).tolist()),
+            pictures=tuple(int((poses > 0).sum()) for poses in each),
+            trials=tuple(int(poses.sum() ** 2 / (poses**2).sum()) for poses in each),
+            right=tuple(tuple(row[ends].tolist()) for row in right),
             people=people,
         )
 
-    def at(self, wish: Wish) -> list[Threshold]:
-        """What each threshold gives, the strictest first."""
-        right: NDArray[np.int64] = np.array(self.right[OKS_LEVELS.index(wish.oks)], np.int64)
-        people = max(self.people, 1)
-        found = []
-        for i, (raw, poses, pictures) in enumerate(zip(self.raw, self.poses, self.pictures, strict=True)):
-            precision = int(right[i]) / poses
-            # Poses of one picture are alike, so pictures are counted, not poses.
-            bound = clopper_pearson_lower(math.floor(precision * pictures + 1e-9), pictures)
-            recall, full = int(right[i]) / people, int(right[-1]) / people
-            found.append(Threshold(raw, poses, pictures, precision, bound, recall, full))
-        return found
-
     def choose(self, wish: Wish) -> Threshold:
-        """The smallest threshold whose lower bound of the precision fulfils the wish.
+        """The smallest threshold from which on the data support the wish, with a confidence of 95 % in all.
+
+        Thresholds are tested one after the other, the stricter first, until one fails: fixed-sequence testing, with
+        `STARTS` starts that depend on the number of pictures alone and share the error (Angelopoulos et al., Learn
+        then test, 2021). So the best of many thresholds is not taken by chance.
 
         Raises:
             InputError: nothing was calibrated, or the data cannot support the wish; says why.
@@ -131,40 +128,57 @@ class PrecisionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             raise InputError(
                 f"precision {wish}: the model was never calibrated with this; calipose calibrate MODEL --data DATA"
             )
-        every = self.at(wish)
-        good = [one for one in every if one.bound >= wish.precision]
-        if good:
-            return good[-1]
-        best = max(every, key=lambda one: one.bound)
-        least = math.ceil(math.log(1 - CONFIDENCE) / math.log(wish.precision))
+        confidence = 1 - (1 - CONFIDENCE) / STARTS
+        least = math.ceil(math.log(1 - confidence) / math.log(wish.precision))
+        right = self.right[OKS_LEVELS.index(wish.oks)]
+
+        def supported(i: int) -> bool:
+            hits = math.floor(right[i] / self.poses[i] * self.trials[i] + 1e-9)
+            return hits > 0 and binomial_tail(hits, self.trials[i], wish.precision) <= 1 - confidence
+
+        chosen = -1
+        for start in range(STARTS):
+            i = next((i for i, trials in enumerate(self.trials) if trials >= least * 2**start), len(self.raw))
+            while i < len(self.raw) and supported(i):
+                chosen = max(chosen, i)
+                i += 1
+        if chosen >= 0:
+            return self._threshold(chosen, right, confidence)
+        most = max(range(len(self.raw)), key=lambda i: right[i] / self.poses[i] * math.sqrt(self.trials[i]))
+        best = self._threshold(most, right, confidence)
         raise InputError(
-            f"precision {wish}: the calibration data cannot support it. At best {_percent(best.precision)} of"
+            f"precision {wish}: the calibration data cannot support it. For example {_percent(best.precision)} of"
             f" {best.poses} poses in {best.pictures} pictures have OKS {wish.oks:g}, from which at least"
             f" {_percent(best.bound)} follows with {_percent(CONFIDENCE)} confidence. Even without an error {least}"
             " pictures with such poses are needed; wish less, or calibrate with more pictures"
         )
 
+    def _threshold(self, i: int, right: tuple[int, ...], confidence: float) -> Threshold:
+        """What the i-th threshold gives."""
+        precision, people = right[i] / self.poses[i], max(self.people, 1)
+        bound = clopper_pearson_lower(math.floor(precision * self.trials[i] + 1e-9), self.trials[i], confidence)
+        recall, full = right[i] / people, right[-1] / people
+        return Threshold(self.raw[i], self.poses[i], self.pictures[i], precision, bound, recall, full)
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+
+def binomial_tail(hits: int, trials: int, p: float) -> float:
+    """P(`hits` or more of `trials`) where each has probability `p`, inside of (0, 1)."""
+    i = np.arange(hits, trials + 1)
+    log_factorial = np.cumsum(np.log(np.maximum(np.arange(trials + 1), 1)))
+    log_choose = log_factorial[trials] - log_factorial[i] - log_factorial[trials - i]
+    return float(np.exp(log_choose + i * math.log(p) + (trials - i) * math.log1p(-p)).sum())
 
 
 def clopper_pearson_lower(hits: int, trials: int, confidence: float = CONFIDENCE) -> float:
     """One-sided lower bound of a probability after `hits` in `trials` (Clopper and Pearson, 1934)."""
     if hits <= 0:
         return 0.0
-
-    def at_least(p: float) -> float:
-        """P(hits or more) of a binomial."""
-        logs = [
-            math.lgamma(trials + 1) - math.lgamma(i + 1) - math.lgamma(trials - i + 1)
-            + i * math.log(p) + (trials - i) * math.log1p(-p)
-            for i in range(hits, trials + 1)
-        ]  # fmt: skip
-        return sum(map(math.exp, logs))
-
     low, high = 0.0, 1.0
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if at_least(middle) < 1 - confidence else (low, middle)
+        low, high = (middle, high) if binomial_tail(hits, trials, middle) < 1 - confidence else (low, middle)
     return low
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

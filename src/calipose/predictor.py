@@ -13,7 +13,7 @@ from calipose.backends import Backend, BatchPoses
 from calipose.calibration import Calibration
 from calipose.errors import InputError
 from calipose.geometry import Floats, apply_affine, invert_affine, pose_nms
-from calipose.images import Picture, network_input, read_picture
+from calipose.images import INPUT_MULTIPLE, Picture, network_input, read_picture
 from calipose.poses import Poses
 from calipose.recipe import PredictSettings
 from calipose.scales import View, join_views
@@ -156,7 +156,8 @@ class Predictor:
 
     def _predict_window(self, pictures: list[Picture]) -> list[tuple[Poses, Floats | None]]:
         """Poses and queries of a few pictures, those of all scales together."""
-        views = [self.views(pictures, round(self.settings.short_side * scale)) for scale in self.settings.scales]
+        sides = [max(INPUT_MULTIPLE, round(self.settings.short_side * scale)) for scale in self.settings.scales]
+        views = [self.views(pictures, short_side) for short_side in sides]
         found = []
         for picture, *seen in zip(pictures, *views, strict=True):
             view = self._nms(seen[0])
@@ -191,18 +192,17 @@ class Predictor:
         ]
 
     def _poses(self, view: View, picture_size: tuple[int, int]) -> tuple[Poses, Floats | None]:
-        """One picture's candidates after pose NMS: calibration and threshold."""
+        """One picture's candidates after pose NMS: threshold and calibration."""
         calibration = self.calibration
-        scores = calibration.score(view.raw_scores)
-        good = np.flatnonzero(scores > self.settings.score_threshold)
-        chosen = view[good]
+        chosen = view[np.flatnonzero(view.raw_scores > self.settings.score_threshold)]
         raw, joints = chosen.raw_scores, chosen.keypoint_scores
         chances: tuple[Floats | None, Floats | None] = (None, None)
         if not calibration.is_identity:
-            chances = calibration.oks50(raw).clip(0, 1), calibration.oks75(raw).clip(0, 1)
+            half = calibration.oks50(raw).clip(0, 1)
+            chances = half, np.minimum(calibration.oks75(raw).clip(0, 1), half)
         poses = Poses(
             chosen.keypoints_img,
-            scores[good],
+            calibration.score(raw),
             picture_size,
             None if joints is None else joints.clip(0, 1),  # a linear layer gives them
             self.skeleton,

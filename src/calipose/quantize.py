@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from calipose.backends.onnx_backend import METADATA_KEY
+from calipose.calibration import Calibration
 from calipose.data.locate import find_data
 from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision
@@ -31,7 +33,7 @@ def export_int8(checkpoint: Checkpoint, path: Path, data: str) -> tuple[AverageP
     """Write an ONNX file with the backbone in 8 bits; returns AP of the fp32 file and of this one on `data`.
 
     Weights are quantized a channel, activations by the mean of their ranges on the first pictures of `data`. The head,
-    which gives positions and scores, stays in fp32.
+    which gives positions and scores, stays in fp32. The file is not calibrated.
 
     Raises:
         InputError: onnx is not installed, or the data set cannot be used.
@@ -42,7 +44,8 @@ def export_int8(checkpoint: Checkpoint, path: Path, data: str) -> tuple[AverageP
     annotations, pictures = find_data(data)
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "fp32.onnx"
-        export_onnx(checkpoint, plain)
+        # Scores in 8 bits are others: what was calibrated in fp32 does not hold for them.
+        export_onnx(replace(checkpoint, calibration=Calibration()), plain)
         predictor = Predictor.from_onnx(plain)
         before, *_ = evaluate_predictor(predictor, annotations, pictures)
         quantized = Path(folder) / "int8.onnx"

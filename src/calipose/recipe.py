@@ -113,7 +113,7 @@ class PredictSettings(_Strict, frozen=True):
     Attributes:
         short_side: input pixels of the picture's short side.
         max_aspect: a longer picture is reduced further.
-        score_threshold: cells below are no candidates.
+        score_threshold: cells of a raw score below are no candidates.
         max_poses: candidates per picture.
         nms_threshold: OKS above which the lesser of two poses is dropped.
         flip: average with the mirrored picture.

@@ -152,3 +152,9 @@ def test_intervals_hold_the_figures_and_shrink():
         assert low < figures.brier < high
         assert figures.pictures == figures.poses
     assert np.ptp(many.intervals["spearman"]) < np.ptp(few.intervals["spearman"])
+
+
+def test_equal_scores_make_no_calibration_error_by_their_order():
+    oks = np.repeat([0.0, 1.0], 500)
+    assert ece(np.full(1000, 0.5), oks) == pytest.approx(0)
+    assert resolution(np.full(1000, 0.5), oks) == pytest.approx(0)

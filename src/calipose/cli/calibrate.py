@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calipose.calibration import Calibration, Setting
-from calipose.cli.common import Device, Flip, Quiet, Scales, ShortSide, err, open_predictor, out, progress_over, say
-from calipose.cli.evaluate import summary_table
+from calipose.cli.common import Device, Flip, Quiet, Scales, ShortSide, err, open_predictor, progress_over, say
+from calipose.cli.evaluate import print_summary
 from calipose.cli.judging import (
     HOLDS_RESULTS,
     Bootstrap,
@@ -21,13 +21,14 @@ from calipose.cli.judging import (
     Truth,
     find_truth,
     is_results,
+    make_folders,
     read_skeleton,
     refuse,
 )
 from calipose.data.locate import find_data
 from calipose.errors import InputError
 from calipose.evaluation.calibrate import GOOD_PICTURES, calibrate_entries, cross_fit, fit_calibration
-from calipose.evaluation.coco_files import read_ground_truth
+from calipose.evaluation.coco_files import load_results, read_ground_truth
 from calipose.evaluation.matching import match_poses
 from calipose.evaluation.run import predict_data, save_results, setting_of
 from calipose.evaluation.summary import summarise
@@ -79,13 +80,19 @@ def calibrate(
     maps that were fitted on others.
     """
     if is_results(source):
-        refuse(source, HOLDS_RESULTS, flip=flip, scales=scales, short_side=short_side)
-        _calibrate_results(
-            Path(source), data, ground_truth, read_skeleton(skeleton), output, maps, use, cross, bootstrap
-        )
+        refuse(source, HOLDS_RESULTS, flip=flip, scales=scales, short_side=short_side, device=device)
+        make_folders(output, maps)
+        results, of = Path(source), read_skeleton(skeleton)
+        if use is not None:
+            why = "--use applies maps as they are"
+            refuse(source, why, data=data, ground_truth=ground_truth, cross_fit=cross, maps=maps)
+            _use_maps(results, use, of, output)
+            return
+        annotations = find_truth(source, data, ground_truth)
+        _calibrate_results(results, annotations, of, output, maps, cross, bootstrap, quiet)
         return
     why = "a checkpoint, which predicts the pictures of --data"
-    refuse(source, why, ground_truth=ground_truth, skeleton=skeleton, use=use, cross_fit=cross)
+    refuse(source, why, ground_truth=ground_truth, skeleton=skeleton, use=use, cross_fit=cross, maps=maps)
     if not data:
         raise InputError(f"{source}: a checkpoint predicts the pictures of --data; name them")
     from calipose.model.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
@@ -97,51 +104,59 @@ def calibrate(
     annotations, pictures = find_data(data)
     predictor = open_predictor(path, device, flip, short_side, scales=scales)
     predictor.backend.calibration = Calibration()  # type: ignore[attr-defined]  # the network's own scores
-    found = predict_data(predictor, annotations, pictures, progress_over("Predicting", quiet))
+    category_id = read_ground_truth(annotations, predictor.skeleton).category_id
+    target = output or path
+    make_folders(target)
+    found = predict_data(predictor, annotations, pictures, progress_over("Predicting", quiet), category_id)
     calibration = _fit(annotations, found, predictor.skeleton, predictor.settings.setting, data)
     if not quiet:
-        out.print(
-            summary_table(summarise(annotations, found, predictor.skeleton, bootstrap, setting_of(predictor.settings)))
-        )
-    target = output or path
+        print_summary(summarise(annotations, found, predictor.skeleton, bootstrap, setting_of(predictor.settings)))
     save_checkpoint(target, replace(checkpoint, calibration=calibration))
     say(f"calibrated on {describe(calibration)}: {target}")
-    _save_maps(maps, calibration)
 
 
 def _calibrate_results(
     path: Path,
-    data: str,
-    ground_truth: str,
+    annotations: Path,
     skeleton: Skeleton,
     output: Path | None,
     maps: Path | None,
-    use: Path | None,
     cross: bool,
     bootstrap: int,
+    quiet: bool,
 ) -> None:
     """The whole for a results file."""
-    if use is not None:
-        why = "--use applies maps as they are"
-        refuse(str(path), why, data=data, ground_truth=ground_truth, cross_fit=cross, maps=maps)
-        if output is None:
-            raise InputError("--use: name the calibrated results with --out")
-        calibration = read_maps(use)
-        save_results(output, calibrate_entries(path, calibration))
-        say(f"calibrated on {describe(calibration)}: {output}")
-        return
-    annotations = find_truth(str(path), data, ground_truth)
+    if cross and output is None:
+        raise InputError("--cross-fit: name the results that it calibrates with --out")
     calibration = _fit(annotations, path, skeleton, None, str(annotations))
-    summary = summarise(annotations, path, skeleton, bootstrap)
-    out.print(summary_table(summary))
-    for warning in summary.warnings:
-        err.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+    if not quiet:
+        print_summary(summarise(annotations, path, skeleton, bootstrap))
     if output is not None:
         matches = cross_fit(match_poses(annotations, path, skeleton)) if cross else None
         save_results(output, calibrate_entries(path, calibration, matches))
         how = "each picture by the others of" if cross else "calibrated on"
         say(f"{how} {describe(calibration)}: {output}")
-    _save_maps(maps, calibration)
+    if maps is not None:
+        entries = {"keypoints": len(skeleton), "calibration": calibration.to_dict()}
+        with replacing(maps) as temporary:
+            temporary.write_text(json.dumps(entries), encoding="utf-8")
+        say(f"maps: {maps}")
+
+
+def _use_maps(path: Path, maps: Path, skeleton: Skeleton, output: Path | None) -> None:
+    """Calibrate a results file with maps that `--maps` wrote."""
+    if output is None:
+        raise InputError("--use: name the calibrated results with --out")
+    calibration, keypoints = read_maps(maps)
+    if keypoints != len(skeleton):
+        raise InputError(f"{maps}: made for {keypoints} keypoints, skeleton '{skeleton.name}' has {len(skeleton)}")
+    for i, entry in enumerate(load_results(path)):
+        if len(entry["keypoints"]) != 3 * keypoints:
+            raise InputError(
+                f"{path}: entry {i}: {len(entry['keypoints'])} numbers in 'keypoints', not {3 * keypoints}"
+            )
+    save_results(output, calibrate_entries(path, calibration))
+    say(f"calibrated on {describe(calibration)}: {output}")
 
 
 def _fit(
@@ -167,25 +182,15 @@ def describe(calibration: Calibration) -> str:
     return f"{of.poses} poses of {of.pictures} pictures of {of.data} ({of.kind})"
 
 
-def read_maps(path: Path) -> Calibration:
-    """Maps that `--maps` wrote.
+def read_maps(path: Path) -> tuple[Calibration, int]:
+    """Maps that `--maps` wrote, and for how many keypoints.
 
     Raises:
         InputError: there is no such file, or it holds something else.
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: no maps of calipose calibrate can be read ({error})") from None
-    calibration = Calibration.from_dict(entries, str(path))
-    if calibration.is_identity:
-        raise InputError(f"{path}: holds no maps")
-    return calibration
-
-
-def _save_maps(path: Path | None, calibration: Calibration) -> None:
-    if path is None:
-        return
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(calibration.to_dict()), encoding="utf-8")
-    say(f"maps: {path}")
+        keypoints, maps = int(entries["keypoints"]), entries["calibration"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: no maps that calipose calibrate --maps wrote ({error!r})") from None
+    return Calibration.from_dict(maps, str(path)), keypoints

@@ -256,8 +256,10 @@ def read_scales(text: str) -> tuple[float, ...]:
     """
     try:
         scales = tuple(float(part) for part in text.split(",") if part.strip())
-        if all(0 < scale < 100 for scale in scales) and len(set(scales)) == len(scales):
+        if all(0.05 <= scale <= 8 for scale in scales) and len(set(scales)) == len(scales):
             return scales
     except ValueError:
         pass
-    raise InputError(f"scales '{text}': write different positive numbers with commas between, for example 0.5,1,2")
+    raise InputError(
+        f"scales '{text}': write different numbers from 0.05 to 8 with commas between, for example 0.5,1,2"
+    )

@@ -33,11 +33,13 @@ from calipose.cli.judging import (
     Truth,
     find_truth,
     is_results,
+    make_folders,
     read_skeleton,
     refuse,
 )
 from calipose.data.locate import find_data
 from calipose.errors import InputError
+from calipose.evaluation.coco_files import read_ground_truth
 from calipose.evaluation.run import evaluate_predictor, predict_data, save_results, setting_of
 from calipose.evaluation.summary import Summary, summarise
 from calipose.files import replacing
@@ -87,7 +89,17 @@ def evaluate(
     """Judge a model on a labelled data set, or a results file of any model: AP, and what its scores are worth."""
     if is_results(source):
         annotations = find_truth(source, data, ground_truth)
-        refuse(source, HOLDS_RESULTS, out=results, flip=flip, scales=scales, short_side=short_side, grid=grid)
+        refuse(
+            source,
+            HOLDS_RESULTS,
+            out=results,
+            flip=flip,
+            scales=scales,
+            short_side=short_side,
+            grid=grid,
+            device=device,
+        )
+        make_folders(figures)
         summary = summarise(annotations, source, read_skeleton(skeleton), bootstrap)
     else:
         refuse(source, "a model, which predicts the pictures of --data", ground_truth=ground_truth, skeleton=skeleton)
@@ -95,19 +107,19 @@ def evaluate(
             raise InputError(f"{source}: a model predicts the pictures of --data; name them")
         annotations, pictures = find_data(data)
         predictor = open_predictor(source, device, flip, short_side, scales="" if grid else scales)
+        category_id = read_ground_truth(annotations, predictor.skeleton).category_id  # read before hours of prediction
         if grid:
+            refuse(source, "--grid prints a table only", out=results, figures=figures)
             chosen = read_scales(scales or GRID_SCALES)
             out.print(grid_table(predictor, annotations, pictures, chosen, bootstrap, quiet))
             return
-        poses = predict_data(predictor, annotations, pictures, progress_over("Predicting", quiet))
+        make_folders(results, figures)
+        poses = predict_data(predictor, annotations, pictures, progress_over("Predicting", quiet), category_id)
         if results is not None:
-            results.parent.mkdir(parents=True, exist_ok=True)
             save_results(results, poses)
         setting = setting_of(predictor.settings)
         summary = summarise(annotations, poses, predictor.skeleton, bootstrap, setting)
-    out.print(summary_table(summary))
-    for warning in summary.warnings:
-        err.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+    print_summary(summary)
     if results is not None:
         say(f"poses: {results}")
     if figures is not None:
@@ -123,7 +135,7 @@ def grid_table(
     from rich.table import Table
 
     table = Table("scales", "flip", "AP", "95 %", "APM", "APL", "AR", "rank corr.", "s/picture")
-    for chosen in dict.fromkeys([(1.0,), scales]):
+    for chosen in dict.fromkeys([(1.0,), predictor.settings.scales, scales]):
         for flip in (False, True):
             predictor.settings = msgspec.structs.replace(predictor.settings, flip=flip, scales=chosen)
             started = time.monotonic()
@@ -150,6 +162,13 @@ def grid_table(
     return table
 
 
+def print_summary(summary: Summary) -> None:
+    """Print all figures, and what a reader must know of them."""
+    out.print(summary_table(summary))
+    for warning in summary.warnings:
+        err.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+
+
 def summary_table(summary: Summary) -> Table:
     """AP, and below it what the scores are worth, as given and after cross-fitted calibration."""
     from rich.table import Table
@@ -164,7 +183,7 @@ def summary_table(summary: Summary) -> Table:
     for slicing, parts in summary.sliced.items():
         table.add_section()
         for part, (before, after) in parts.items():
-            _add_scores(table, f"{slicing}, {part}: {before.poses}", before, after, ("ece", "spearman"))
+            _add_scores(table, f"{slicing}, {part}: {before.poses}", before, after, ("ece", "brier", "spearman"))
     if summary.joints is not None:
         table.add_section()
         _add_joints(table, summary)

@@ -52,7 +52,9 @@ def find_truth(source: str, data: str, ground_truth: str) -> Path:
     Raises:
         InputError: neither or both options name them, or they are not there.
     """
-    if bool(data) == bool(ground_truth):
+    if data and ground_truth:
+        raise InputError(f"{source}: --data and --ground-truth both name annotations; leave out --data")
+    if not data and not ground_truth:
         raise InputError(f"{source}: a results file is judged by --ground-truth ANNOTATIONS.json")
     path = Path(ground_truth or data.partition("=")[0])
     if path.is_dir():
@@ -60,6 +62,20 @@ def find_truth(source: str, data: str, ground_truth: str) -> Path:
     if not path.is_file():
         raise InputError(f"{path}: no such annotation file")
     return path
+
+
+def make_folders(*files: Path | None) -> None:
+    """Make the folders that files will be written to, before the work begins.
+
+    Raises:
+        InputError: one cannot be made.
+    """
+    for file in files:
+        try:
+            if file is not None:
+                file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{file}: its folder cannot be made ({error.strerror})") from None
 
 
 def read_skeleton(path: Path | None) -> Skeleton:

@@ -58,7 +58,8 @@ def report(
         category = read_ground_truth(annotations, of).category_id
         results = predict_data(predictor, annotations, pictures, progress_over("Predicting", quiet), category)
     place = Path(source) if Path(source).is_dir() else Path(source).parent
-    history = place / HISTORY if Path(source).suffix in {"", ".safetensors"} and (place / HISTORY).is_file() else None
+    is_run = source != "default" and Path(source).suffix in {"", ".safetensors"}
+    history = place / HISTORY if is_run and (place / HISTORY).is_file() else None
     page = write_report(
         folder,
         annotations,

@@ -18,6 +18,7 @@ from calipose.precision import PrecisionTable
 FOLDS = 10  # of the pictures, in cross-fitting
 LEAST_PICTURES = 10  # with poses: fewer are no calibration
 GOOD_PICTURES = 200  # from which isotonic maps usually win; fewer are said
+FLAGS = 3  # values that a third number has if it is no score
 
 
 def fit_calibration(matches: Matches, people: int, setting: Setting | None = None, data: str = "") -> Calibration:
@@ -30,6 +31,26 @@ def fit_calibration(matches: Matches, people: int, setting: Setting | None = Non
     Raises:
         InputError: too few pictures, or all poses have the same score.
     """
+    require_enough(matches)
+
+    def fit(target: Floats) -> ScoreMap:
+        return fit_score_map(matches.score, target, matches.picture, setting=setting, data=data)
+
+    return Calibration(
+        score=fit(matches.oks),
+        oks50=fit((matches.oks >= 0.5).astype(float)),
+        oks75=fit((matches.oks >= 0.75).astype(float)),
+        joint=_fit_joint(matches, setting, data),
+        precision=PrecisionTable.of(matches.score, matches.oks, matches.picture, people),
+    )
+
+
+def require_enough(matches: Matches) -> None:
+    """Check that poses can be calibrated with.
+
+    Raises:
+        InputError: too few pictures, or all poses have the same score.
+    """
     pictures = len(np.unique(matches.picture))
     if pictures < LEAST_PICTURES:
         raise InputError(
@@ -38,22 +59,19 @@ def fit_calibration(matches: Matches, people: int, setting: Setting | None = Non
     if np.ptp(matches.score) == 0:
         raise InputError(f"calibration: all {len(matches)} poses have the score {matches.score[0]:g}; it tells nothing")
 
-    def fit(target: Floats) -> ScoreMap:
-        return fit_score_map(matches.score, target, matches.picture, setting=setting, data=data)
 
+def has_joint_scores(matches: Matches) -> bool:
+    """Whether the third numbers of the results are scores of joints, and no constant or COCO's flags 0, 1, 2."""
+    return len(np.unique(matches.joint_scores)) > FLAGS
+
+
+def _fit_joint(matches: Matches, setting: Setting | None = None, data: str = "") -> ScoreMap:
     labelled = np.isfinite(matches.similarity)
-    joint = ScoreMap()
-    if labelled.any() and np.ptp(matches.joint_scores[labelled]) > 0:
-        picture = np.broadcast_to(matches.picture[:, None], labelled.shape)[labelled]
-        raw, similarity = matches.joint_scores[labelled], matches.similarity[labelled]
-        joint = fit_score_map(raw, similarity, picture, setting=setting, data=data)
-    return Calibration(
-        score=fit(matches.oks),
-        oks50=fit((matches.oks >= 0.5).astype(float)),
-        oks75=fit((matches.oks >= 0.75).astype(float)),
-        joint=joint,
-        precision=PrecisionTable.of(matches.score, matches.oks, matches.picture, people),
-    )
+    if not labelled.any() or not has_joint_scores(matches):
+        return ScoreMap()
+    picture = np.broadcast_to(matches.picture[:, None], labelled.shape)[labelled]
+    raw, similarity = matches.joint_scores[labelled], matches.similarity[labelled]
+    return fit_score_map(raw, similarity, picture, setting=setting, data=data)
 
 
 def calibrated(matches: Matches, calibration: Calibration) -> Matches:
@@ -94,12 +112,12 @@ def cross_fit(matches: Matches, folds: int = FOLDS, seed: int = 0) -> Matches:
     Raises:
         InputError: as `fit_calibration`.
     """
-    fit_calibration(matches, people=0)  # fails where all of them are too few
+    require_enough(matches)
     pictures, place = np.unique(matches.picture, return_inverse=True)
     fold = folds_of(len(pictures), min(folds, len(pictures)), seed)[place]
     score, joints = matches.score.copy(), matches.joint_scores.copy()
     for i in np.unique(fold):
-        maps = fit_calibration(matches[fold != i], people=0)
-        here = calibrated(matches[fold == i], maps)
-        score[fold == i], joints[fold == i] = here.score, here.joint_scores
+        here, others = fold == i, matches[fold != i]
+        score[here] = fit_score_map(others.score, others.oks, others.picture)(score[here])
+        joints[here] = _fit_joint(others)(joints[here])
     return replace(matches, score=score, joint_scores=joints)

@@ -169,7 +169,7 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
         labelled = int((triple[2::3] > 0).sum())
         if not entry.bbox and labelled == 0:
             raise InputError(f"{where}: neither labelled keypoints nor 'bbox'; give one of them")
-        box = entry.bbox or [0.0] * 4
+        box = entry.bbox or _extent(triple)
         if len(box) != 4:
             raise InputError(f"{where}: {len(box)} numbers in 'bbox'; write x, y, width, height")
         count = labelled if entry.num_keypoints is None else entry.num_keypoints
@@ -193,6 +193,14 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
     return GroundTruth(tuple(image_ids), category.id, people, skeleton)
 
 
+def _extent(triple: Floats) -> list[float]:
+    """Left, top, width and height of a person's labelled joints, of (3 k,) numbers."""
+    points = triple.reshape(-1, 3)
+    points = points[points[:, 2] > 0, :2]
+    low, high = points.min(0), points.max(0)
+    return [*low.tolist(), *(high - low).tolist()]
+
+
 def load_images(path: Path) -> list[tuple[int, str]]:
     """Ids and file names of the pictures of an annotation file, in its order.
 
@@ -210,9 +218,12 @@ def load_results(source: ResultsSource) -> list[dict[str, Any]]:
     """The entries of a results file, or of its content, with all that they hold.
 
     Raises:
-        InputError: unreadable, or an entry is none of a COCO results file.
+        InputError: unreadable, or an entry is none of a COCO results file, or holds numbers that are not finite.
     """
-    _load(source, "results", list[_Result])
+    name, results = _load(source, "results", list[_Result])
+    for i, entry in enumerate(results):
+        if len(entry.keypoints) % 3 or not math.isfinite(entry.score) or not all(map(math.isfinite, entry.keypoints)):
+            raise InputError(f"{name}: entry {i}: 'keypoints' must be x, y, score of each, and all numbers finite")
     entries: Any = source
     if isinstance(source, str | Path):
         entries = json.loads(Path(source).read_text(encoding="utf-8"))

@@ -75,7 +75,7 @@ class Comparison:
     """Results a and b on the same ground truth.
 
     Attributes:
-        difference: AP of b minus AP of a, with its 95 % bootstrap interval over the same pictures.
+        difference: AP of b minus AP of a (so b is its first), with its 95 % bootstrap interval over the same pictures.
         a, b: the figures of each.
         pictures: all pictures in the order of their ids.
         least_scores: of a and b. The shown poses are those of this score or more: as many as there are people to

@@ -60,7 +60,7 @@ class Reliability:
 
 def reliability(score: ArrayLike, oks: ArrayLike, bins: int = BINS) -> Reliability:
     """Mean score and mean OKS in bins of equal mass; `score`, `oks` (n,)."""
-    score, oks = np.asarray(score, np.float64), np.asarray(oks, np.float64)
+    score, oks = np.asarray(score, np.float64), _shared(score, oks)
     order = np.argsort(score, kind="stable")
     poses = _bin_sizes(len(order), bins)
     return Reliability(_bin_means(score[order], poses), _bin_means(oks[order], poses), poses)
@@ -92,12 +92,9 @@ def resolution(score: ArrayLike, oks: ArrayLike, bins: int = BINS) -> float:
 
 def risk_coverage(score: ArrayLike, oks: ArrayLike) -> tuple[Floats, Floats]:
     """Keeping the best 1, 2, ... n poses: the share kept (n,), and the mean of 1 - OKS among them (n,)."""
-    score, oks = np.asarray(score, np.float64), np.asarray(oks, np.float64)
+    score, oks = np.asarray(score, np.float64), _shared(score, oks)
     kept = np.arange(1, len(score) + 1)
-    # Poses of equal score come in no order: each stands for their mean.
-    _, group = np.unique(-score, return_inverse=True)
-    mean = np.bincount(group, oks) / np.bincount(group) if len(score) else oks
-    return kept / max(len(score), 1), np.cumsum(1 - mean[np.sort(group)]) / kept
+    return kept / max(len(score), 1), np.cumsum(1 - oks[np.argsort(-score, kind="stable")]) / kept
 
 
 def area_under_risk_coverage(score: ArrayLike, oks: ArrayLike) -> float:
@@ -200,6 +197,16 @@ def joint_auc(score: ArrayLike, right: ArrayLike) -> float:
     if not good or not bad:
         return math.nan
     return float((ranks(score)[right].sum() - good * (good + 1) / 2) / (good * bad))
+
+
+def _shared(score: ArrayLike, oks: ArrayLike) -> Floats:
+    """Each pose's OKS, but of poses of equal score, which come in no order, the mean of theirs."""
+    oks = np.asarray(oks, np.float64)
+    if not len(oks):
+        return oks
+    _, group = np.unique(np.asarray(score, np.float64), return_inverse=True)
+    means: Floats = (np.bincount(group, oks) / np.bincount(group))[group]
+    return means
 
 
 def _bin_sizes(poses: int, bins: int) -> Integers:

@@ -10,7 +10,7 @@ import numpy as np
 
 from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision, evaluate_results
-from calipose.evaluation.calibrate import cross_fit
+from calipose.evaluation.calibrate import cross_fit, has_joint_scores
 from calipose.evaluation.coco_files import GroundTruthSource, ResultsSource, load_results
 from calipose.evaluation.matching import Matches, match_poses
 from calipose.evaluation.scores import (
@@ -31,7 +31,7 @@ RIGHT_JOINT = 0.5  # similarity from which a joint is right, in the AUC
 
 @dataclass(frozen=True)
 class JointFigures:
-    """What joints' scores are worth, over the labelled joints of poses that are of somebody.
+    """What joints' scores are worth, over the labelled joints of poses of score 0.05 or more that are of somebody.
 
     Attributes: `auc`, the chance that a right joint (similarity of 0.5 or more) scores higher than a wrong one;
     `pose_spearman`, `pose_ece`: of the mean of a pose's joints' scores as a score of the pose, poses of people only.
@@ -109,17 +109,17 @@ def summarise(
         scores=score_quality(matches, bootstrap),
         calibrated={name: score_figures(after[mask], bootstrap) for name, mask in masks.items()} if after else {},
         sliced=sliced,
-        joints=joint_figures(matches),
-        calibrated_joints=joint_figures(after) if after else None,
+        joints=joint_figures(matches[masks["score"]]),
+        calibrated_joints=joint_figures(after[masks["score"]]) if after else None,
         warnings=warnings,
     )
 
 
 def joint_figures(matches: Matches) -> JointFigures | None:
-    """What the joints' scores are worth; None where they are all the same."""
+    """What the joints' scores are worth; None where there are none."""
     labelled = np.isfinite(matches.similarity)
     score, similarity = matches.joint_scores[labelled], matches.similarity[labelled]
-    if not len(score) or np.ptp(score) == 0:
+    if not len(score) or not has_joint_scores(matches):
         return None
     people = matches[matches.labelled > 0]
     mean = people.joint_scores.mean(1)
@@ -149,12 +149,13 @@ def ties(
     if shared < TIES_SAID * len(score):
         return []
     entries = load_results(results)
+    rank = np.unique([entry["score"] for entry in entries], return_inverse=True)[1].astype(np.float64)
     nudge = np.zeros(len(entries))
-    nudge[matches.entry] = matches.oks * float(np.diff(values).min()) / 4  # less than what parts two scores
+    nudge[matches.entry] = matches.oks / 4  # less than what parts two ranks
     worst, best = (
         evaluate_results(
             ground_truth,
-            [entry | {"score": entry["score"] + sign * by} for entry, by in zip(entries, nudge.tolist(), strict=True)],
+            [entry | {"score": score} for entry, score in zip(entries, (rank + sign * nudge).tolist(), strict=True)],
             skeleton,
         ).ap
         for sign in (-1, 1)

@@ -13,7 +13,7 @@ import numpy as np
 
 from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision, MatchTable, evaluate_results
-from calipose.evaluation.calibrate import cross_fit
+from calipose.evaluation.calibrate import cross_fit, has_joint_scores
 from calipose.evaluation.coco_files import Flags, Found, GroundTruth, Integers, ResultsSource, read_ground_truth
 from calipose.evaluation.coco_files import read_results as read_found
 from calipose.evaluation.matching import Matches, match_poses
@@ -90,9 +90,8 @@ class Analysis:
 
     @property
     def scores_joints(self) -> bool:
-        """The third numbers of the results differ, so they may be scores of joints and no flags."""
-        given = self.matches.joint_scores
-        return bool(len(given)) and len(np.unique(given)) > 3
+        """The third numbers of the results are scores of joints, and no flags."""
+        return has_joint_scores(self.matches)
 
     def joints(self, matches: Matches) -> tuple[Floats, Floats]:
         """Score and similarity `(m,)` of all labelled joints of the shown poses that are of a person."""
