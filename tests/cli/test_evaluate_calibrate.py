@@ -124,7 +124,7 @@ def test_rounded_scores_are_warned_of(files: Path) -> None:
         (["evaluate", "default", "--ground-truth", "truth.json"], "the pictures of --data"),
         (["evaluate", "default", "--data", "truth.json", "--scales", "1,x"], "no such picture folder"),
         (["calibrate", "default"], "the pictures of --data"),
-        (["calibrate", "results.json", "--use", "truth.json", "--out", "o.json"], "unknown field"),
+        (["calibrate", "results.json", "--use", "truth.json", "--out", "o.json"], "no maps that"),
         (["calibrate", "results.json", "--use", "truth.json"], "--out"),
         (["calibrate", "results.json", "--ground-truth", "truth.json", "--short-side", "64"], "leave out --short-side"),
         (["calibrate", "model.onnx", "--data", "x"], "exported file"),

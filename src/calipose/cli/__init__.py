@@ -101,7 +101,7 @@ app.command(
         "calipose predict photo.jpg",
         "calipose predict holiday/ '*.png' --out drawn --min-score 0.5 --save csv",
         "calipose predict holiday/ '*.png' --out drawn --resume",
-        "calipose predict holiday/ --precision 0.9@0.5",
+        "calipose predict holiday/ --precision 0.7@0.5",
         "calipose predict dance.mp4 --smooth",
         "calipose predict webcam:0",
         "calipose predict https://example.org/team.jpg",
