@@ -119,6 +119,8 @@ def export_onnx(checkpoint: Checkpoint, path: Path, half: bool = False) -> Parit
         import onnxscript  # noqa: F401 (the exporter needs it)
     except ImportError:
         raise InputError("export needs onnx and onnxscript: pip install 'calipose[export]'") from None
+    if path.suffix != ".onnx":
+        raise InputError(f"{path}: name the file {path.stem}.onnx; by that it is known")
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}")
     settings, skeleton = checkpoint.recipe.predict, checkpoint.skeleton

@@ -27,7 +27,7 @@ OF_POSES = {  # what a pose may carry, as files name it -> field
 KINDS: dict[str, type] = {"track_ids": np.int64, "filled": np.bool_}  # all others are float64
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Poses:
     """The poses found in one picture, best first as a predictor gives them.
 
@@ -92,6 +92,11 @@ class Poses:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def __repr__(self) -> str:
+        best = f", best {self.scores.max():.2f}" if len(self) else ""
+        width, height = self.picture_size
+        return f"Poses({len(self)} of skeleton {self.skeleton.name}{best}, picture {width} x {height})"
 
     def __getitem__(self, index: NDArray[Any] | slice | list[int]) -> Poses:
         """The chosen poses: a slice, a list of indices or a mask of length p."""

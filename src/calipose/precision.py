@@ -17,6 +17,7 @@ CONFIDENCE = 0.95  # of the one-sided bound
 OKS_LEVELS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))  # those of COCO's AP
 MOST_THRESHOLDS = 200
 STARTS = 3  # of the search for a threshold
+EACH = (1 - CONFIDENCE) / STARTS  # chance of an error in the search from one start
 WISH = re.compile(r"(0?\.\d+|0|1(?:\.0*)?)@(0?\.\d+)")
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -128,35 +129,40 @@ class PrecisionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             raise InputError(
                 f"precision {wish}: the model was never calibrated with this; calipose calibrate MODEL --data DATA"
             )
-        confidence = 1 - (1 - CONFIDENCE) / STARTS
-        least = math.ceil(math.log(1 - confidence) / math.log(wish.precision))
+        chosen = self._search(wish)
         right = self.right[OKS_LEVELS.index(wish.oks)]
-
-        def supported(i: int) -> bool:
-            hits = math.floor(right[i] / self.poses[i] * self.trials[i] + 1e-9)
-            return hits > 0 and binomial_tail(hits, self.trials[i], wish.precision) <= 1 - confidence
-
-        chosen = -1
-        for start in range(STARTS):
-            i = next((i for i, trials in enumerate(self.trials) if trials >= least * 2**start), len(self.raw))
-            while i < len(self.raw) and supported(i):
-                chosen = max(chosen, i)
-                i += 1
         if chosen >= 0:
-            return self._threshold(chosen, right, confidence)
+            return self._threshold(chosen, right)
         most = max(range(len(self.raw)), key=lambda i: right[i] / self.poses[i] * math.sqrt(self.trials[i]))
-        best = self._threshold(most, right, confidence)
+        best = self._threshold(most, right)
+        lesser = (Wish(share / 20, wish.oks) for share in range(19, 0, -1) if share / 20 < wish.precision)
+        possible = next((f"the most that it supports is {other}" for other in lesser if self._search(other) >= 0), "")
         raise InputError(
             f"precision {wish}: the calibration data cannot support it. For example {_percent(best.precision)} of"
             f" {best.poses} poses in {best.pictures} pictures have OKS {wish.oks:g}, from which at least"
-            f" {_percent(best.bound)} follows with {_percent(CONFIDENCE)} confidence. Even without an error {least}"
-            " pictures with such poses are needed; wish less, or calibrate with more pictures"
+            f" {_percent(best.bound)} follows with {_percent(CONFIDENCE)} confidence;"
+            f" {possible or 'it supports no wish of this OKS'}. More pictures to calibrate with support more"
         )
 
-    def _threshold(self, i: int, right: tuple[int, ...], confidence: float) -> Threshold:
+    def _search(self, wish: Wish) -> int:
+        """Position of the chosen threshold, -1 where the wish is not supported."""
+        right = self.right[OKS_LEVELS.index(wish.oks)]
+        least = math.ceil(math.log(EACH) / math.log(wish.precision))
+        chosen = -1
+        for start in range(STARTS):
+            i = next((i for i, trials in enumerate(self.trials) if trials >= least * 2**start), len(self.raw))
+            while i < len(self.raw):
+                hits = math.floor(right[i] / self.poses[i] * self.trials[i] + 1e-9)
+                if hits == 0 or binomial_tail(hits, self.trials[i], wish.precision) > EACH:
+                    break
+                chosen = max(chosen, i)
+                i += 1
+        return chosen
+
+    def _threshold(self, i: int, right: tuple[int, ...]) -> Threshold:
         """What the i-th threshold gives."""
         precision, people = right[i] / self.poses[i], max(self.people, 1)
-        bound = clopper_pearson_lower(math.floor(precision * self.trials[i] + 1e-9), self.trials[i], confidence)
+        bound = clopper_pearson_lower(math.floor(precision * self.trials[i] + 1e-9), self.trials[i], 1 - EACH)
         recall, full = right[i] / people, right[-1] / people
         return Threshold(self.raw[i], self.poses[i], self.pictures[i], precision, bound, recall, full)
 

@@ -144,6 +144,7 @@ class Recipe(_Strict, frozen=True):
         evaluate_every: epochs between evaluations.
         precision: `fp32`, or `bf16` for automatic mixed precision.
         seed: of weights, order and augmentation; 0 or more.
+        init: checkpoint to start from unless another is named; "default" is the model that comes with Calipose.
     """
 
     name: str
@@ -154,6 +155,7 @@ class Recipe(_Strict, frozen=True):
     evaluate_every: Positive = 10
     precision: Literal["fp32", "bf16"] = "fp32"
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+    init: str = ""
     backbone: BackboneSettings = BackboneSettings()
     method: Method = Method()
     loss: LossSettings = LossSettings()

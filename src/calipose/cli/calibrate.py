@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
+import numpy as np
 import typer
 
 from calipose.calibration import Calibration, Setting
-from calipose.cli.common import Device, Flip, Quiet, Scales, ShortSide, err, open_predictor, progress_over, say
+from calipose.cli.common import Device, Flip, Quiet, Scales, ShortSide, open_predictor, progress_over, say, warn
 from calipose.cli.evaluate import print_summary
 from calipose.cli.judging import (
     HOLDS_RESULTS,
@@ -27,7 +29,7 @@ from calipose.cli.judging import (
 )
 from calipose.data.locate import find_data
 from calipose.errors import InputError
-from calipose.evaluation.calibrate import GOOD_PICTURES, calibrate_entries, cross_fit, fit_calibration
+from calipose.evaluation.calibrate import calibrate_entries, cross_fit, fit_calibration
 from calipose.evaluation.coco_files import load_results, read_ground_truth
 from calipose.evaluation.matching import match_poses
 from calipose.evaluation.run import predict_data, save_results, setting_of
@@ -100,6 +102,10 @@ def calibrate(
     path = find_checkpoint(source)
     if source == "default" and output is None:
         raise InputError("default: the model that comes with the package stays as it is; name a copy with --out")
+    if output is not None and output.suffix != ".safetensors":
+        raise InputError(
+            f"{output}: name the checkpoint {output.stem}.safetensors; calipose export makes ONNX files of it"
+        )
     checkpoint = load_checkpoint(path)
     annotations, pictures = find_data(data)
     predictor = open_predictor(path, device, flip, short_side, scales=scales)
@@ -111,7 +117,9 @@ def calibrate(
     calibration = _fit(annotations, found, predictor.skeleton, predictor.settings.setting, data)
     if not quiet:
         print_summary(summarise(annotations, found, predictor.skeleton, bootstrap, setting_of(predictor.settings)))
-    save_checkpoint(target, replace(checkpoint, calibration=calibration))
+    # The checkpoint predicts from now on as it was calibrated.
+    recipe = msgspec.structs.replace(checkpoint.recipe, predict=predictor.settings)
+    save_checkpoint(target, replace(checkpoint, calibration=calibration, recipe=recipe))
     say(f"calibrated on {describe(calibration)}: {target}")
 
 
@@ -134,13 +142,15 @@ def _calibrate_results(
     if output is not None:
         matches = cross_fit(match_poses(annotations, path, skeleton)) if cross else None
         save_results(output, calibrate_entries(path, calibration, matches))
-        how = "each picture by the others of" if cross else "calibrated on"
+        how = "cross-fitted on" if cross else "calibrated on"
         say(f"{how} {describe(calibration)}: {output}")
     if maps is not None:
         entries = {"keypoints": len(skeleton), "calibration": calibration.to_dict()}
         with replacing(maps) as temporary:
             temporary.write_text(json.dumps(entries), encoding="utf-8")
         say(f"maps: {maps}")
+    if output is None and maps is None:
+        say("nothing was written: --out FILE for calibrated results, --maps FILE for the maps")
 
 
 def _use_maps(path: Path, maps: Path, skeleton: Skeleton, output: Path | None) -> None:
@@ -155,25 +165,25 @@ def _use_maps(path: Path, maps: Path, skeleton: Skeleton, output: Path | None) -
             raise InputError(
                 f"{path}: entry {i}: {len(entry['keypoints'])} numbers in 'keypoints', not {3 * keypoints}"
             )
+    scores = np.array([entry["score"] for entry in load_results(path)])
+    low, high = calibration.score.x[0], calibration.score.x[-1]
+    beyond = int(((scores < low - (high - low) / 10) | (scores > high + (high - low) / 10)).sum())
+    if beyond:
+        warn(
+            f"{beyond} of {len(scores)} scores lie outside of {low:.3g} to {high:.3g}, where the maps were fitted;"
+            " are these scores of the same model, not calibrated yet?"
+        )
     save_results(output, calibrate_entries(path, calibration))
-    say(f"calibrated on {describe(calibration)}: {output}")
+    say(f"with the maps of {describe(calibration)}: {output}")
 
 
 def _fit(
     ground_truth: GroundTruthSource, results: ResultsSource, skeleton: Skeleton, setting: Setting | None, data: str
 ) -> Calibration:
-    """The calibration by some results; says where it stands on few pictures."""
+    """The calibration by some results."""
     matches = match_poses(ground_truth, results, skeleton)
     people = int(read_ground_truth(ground_truth, skeleton).wanted.sum())
-    calibration = fit_calibration(matches, people, setting, Path(data.partition("=")[0]).name)
-    if calibration.score.pictures < GOOD_PICTURES:
-        err.print(
-            f"poses in {calibration.score.pictures} pictures only; from {GOOD_PICTURES} on a calibration is well known",
-            style="yellow",
-            markup=False,
-            soft_wrap=True,
-        )
-    return calibration
+    return fit_calibration(matches, people, setting, Path(data.partition("=")[0]).name)
 
 
 def describe(calibration: Calibration) -> str:

@@ -68,6 +68,11 @@ def say_error(message: str) -> None:
     err.print(f"error: {message}", style="red", markup=False, soft_wrap=True)
 
 
+def warn(message: str) -> None:
+    """Print what a user should know, in yellow."""
+    err.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+
+
 def say(message: str, style: str | None = None) -> None:
     """Print one line that is never wrapped, so that a path in it can be copied."""
     out.print(message, style=style, markup=False, soft_wrap=True)

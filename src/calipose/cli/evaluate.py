@@ -17,12 +17,12 @@ from calipose.cli.common import (
     Quiet,
     Scales,
     ShortSide,
-    err,
     open_predictor,
     out,
     progress_over,
     read_scales,
     say,
+    warn,
 )
 from calipose.cli.judging import (
     HOLDS_RESULTS,
@@ -51,15 +51,17 @@ if TYPE_CHECKING:
     from calipose.evaluation.scores import ScoreFigures
     from calipose.predictor import Predictor
 
-POPULATIONS = {"score": "all poses of score >= 0.05", "best": "the best 20 of each picture"}
+POPULATIONS = {"score": "score >= 0.05", "best": "best 20 a picture"}
+_PARTS = {"size": "size", "labelled joints": "joints", "crowding": "crowding"}  # short names of slicings
+LEAST_POSES = 10  # of a part of the poses whose figures are shown
 GRID_SCALES = "0.75,1,1.5"  # what --grid compares a single scale with
 FIGURES = {  # of scores, as tables name them
-    "ece": "calibration error (ECE)",
+    "ece": "ECE",
     "brier": "Brier score",
     "resolution": "resolution",
-    "spearman": "rank correlation of score and OKS",
-    "pearson": "Pearson correlation",
-    "aurc": "area under risk-coverage",
+    "spearman": "Spearman, with OKS",
+    "pearson": "Pearson",
+    "aurc": "risk-coverage area",
 }
 
 
@@ -131,10 +133,10 @@ def evaluate(
 def grid_table(
     predictor: Predictor, annotations: Path, pictures: Path, scales: tuple[float, ...], bootstrap: int, quiet: bool
 ) -> Table:
-    """AP of one scale and several, without and with flip (the paper's dagger rows); one prediction run each."""
+    """AP of one scale and several, without and with flip (the paper's dagger rows); seconds a picture at the end."""
     from rich.table import Table
 
-    table = Table("scales", "flip", "AP", "95 %", "APM", "APL", "AR", "rank corr.", "s/picture")
+    table = Table("scales", "flip", "AP (95 %)", "APM", "APL", "Spearman", "s")
     for chosen in dict.fromkeys([(1.0,), predictor.settings.scales, scales]):
         for flip in (False, True):
             predictor.settings = msgspec.structs.replace(predictor.settings, flip=flip, scales=chosen)
@@ -146,16 +148,16 @@ def grid_table(
             except InputError as error:
                 if not flip:
                     raise
-                err.print(f"without flip only: {error}", style="yellow", markup=False, soft_wrap=True)
+                if chosen == (1.0,):
+                    warn(f"without flip only: {error}")
                 continue
             seconds = (time.monotonic() - started) / max(figures.pictures, 1)
-            interval = "-" if figures.interval is None else "{:.3f} to {:.3f}".format(*figures.interval)
-            values = (figures.ap_medium, figures.ap_large, figures.ar, quality["score"].spearman)
+            interval = "" if figures.interval is None else " ({:.3f} to {:.3f})".format(*figures.interval)
+            values = (figures.ap_medium, figures.ap_large, quality["score"].spearman)
             table.add_row(
                 ", ".join(f"{scale:g}" for scale in chosen),
                 "yes" if flip else "no",
-                _figure(figures.ap),
-                interval,
+                _figure(figures.ap) + interval,
                 *map(_figure, values),
                 f"{seconds:.2f}",
             )
@@ -166,24 +168,30 @@ def print_summary(summary: Summary) -> None:
     """Print all figures, and what a reader must know of them."""
     out.print(summary_table(summary))
     for warning in summary.warnings:
-        err.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+        warn(warning)
 
 
 def summary_table(summary: Summary) -> Table:
     """AP, and below it what the scores are worth, as given and after cross-fitted calibration."""
     from rich.table import Table
 
-    table = Table("", "", "calibrated")
+    table = Table("", "as given", "calibrated")
     for name, value in summary.ap.rows():
         table.add_row(name, value, "")
     for population, before in summary.scores.items():
         after = summary.calibrated.get(population)
         table.add_section()
-        _add_scores(table, f"{POPULATIONS[population]}: {before.poses}", before, after, tuple(FIGURES))
+        _add_scores(table, f"{POPULATIONS[population]}: {before.poses} poses", before, after, tuple(FIGURES))
     for slicing, parts in summary.sliced.items():
         table.add_section()
         for part, (before, after) in parts.items():
-            _add_scores(table, f"{slicing}, {part}: {before.poses}", before, after, ("ece", "brier", "spearman"))
+            _add_scores(
+                table,
+                f"{_PARTS.get(slicing, slicing)} {part}: {before.poses}",
+                before,
+                after,
+                ("ece", "brier", "spearman"),
+            )
     if summary.joints is not None:
         table.add_section()
         _add_joints(table, summary)
@@ -196,6 +204,8 @@ def _add_scores(
     """Rows of the figures named, of poses before and after calibration."""
     columns = [before] if after is None else [before, after]
     table.add_row(title, style="bold")
+    if before.poses < LEAST_POSES:
+        return
     means = [f"{_figure(of.mean_score)}, {_figure(of.mean_oks)}" for of in columns]
     table.add_row("  mean score, mean OKS", *means)
     for name in names:
@@ -205,14 +215,13 @@ def _add_scores(
 def _add_joints(table: Table, summary: Summary) -> None:
     """Rows on the scores of joints."""
     columns = [of for of in (summary.joints, summary.calibrated_joints) if of is not None]
-    table.add_row(f"labelled joints of people: {columns[0].joints}", style="bold")
-    table.add_row(
-        "  mean score, mean similarity", *(f"{_figure(of.mean_score)}, {_figure(of.mean_similarity)}" for of in columns)
-    )
-    table.add_row("  calibration error (ECE)", *(_figure(of.ece) for of in columns))
-    table.add_row("  chance that a right one scores higher (AUC)", *(_figure(of.auc) for of in columns))
-    table.add_row("  their mean as a pose's score: ECE", *(_figure(of.pose_ece) for of in columns))
-    table.add_row("  and its rank correlation with the OKS", *(_figure(of.pose_spearman) for of in columns))
+    table.add_row(f"joints of people: {columns[0].joints}", style="bold")
+    means = [f"{_figure(of.mean_score)}, {_figure(of.mean_similarity)}" for of in columns]
+    table.add_row("  mean score, similarity", *means)
+    table.add_row("  ECE", *(_figure(of.ece) for of in columns))
+    table.add_row("  AUC, right from wrong", *(_figure(of.auc) for of in columns))
+    table.add_row("  mean as pose's score: ECE", *(_figure(of.pose_ece) for of in columns))
+    table.add_row("  and its Spearman", *(_figure(of.pose_spearman) for of in columns))
 
 
 def figures_table(figures: AveragePrecision, quality: dict[str, ScoreFigures]) -> Table:

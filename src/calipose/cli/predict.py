@@ -242,10 +242,10 @@ def predict(
         sources = outside(Path(out), sources)
     least = MIN_SCORE if min_score is None else min_score
     predictor = open_predictor(model, device, flip, short_side, least, providers, threads, scales)
-    if wish is not None:
-        least = threshold_of(wish, predictor, quiet or to_stdout)
     if not quiet:
         warn_of_setting(predictor)
+    if wish is not None:
+        least = threshold_of(wish, predictor, quiet or to_stdout)
     options = FindOptions(
         min_score=least,
         batch_size=batch_size,

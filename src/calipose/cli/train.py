@@ -62,7 +62,8 @@ def train(
         typer.Option(
             "--init",
             metavar="CHECKPOINT",
-            help="Start from these weights, of this skeleton or another; default: the model that comes with Calipose.",
+            help="Start from these weights, of this skeleton or another; the word default means the model that comes "
+            "with Calipose.",
         ),
     ] = None,
     skeleton: Annotated[
@@ -86,6 +87,7 @@ def train(
     if result is not None:
         say(f"trained in {result.minutes:.1f} min: {result.best or result.last}; everything is in {run}")
         say(f"try it: calipose predict PICTURE... --model {run}", "dim")
+        say(f"scores mean something after: calipose calibrate {run} --data PICTURES-KEPT-APART", "dim")
 
 
 def run_training(

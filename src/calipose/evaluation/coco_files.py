@@ -239,9 +239,15 @@ def read_results(source: ResultsSource, truth: GroundTruth) -> list[Found]:
     """
     name, results = _load(source, "results", list[_Result])
     k = len(truth.skeleton)
+    foreign = sum(entry.image_id not in truth.position for entry in results)
     for i, entry in enumerate(results):
         where = f"{name}: entry {i}"
         if entry.image_id not in truth.position:
+            if foreign > 1:
+                raise InputError(
+                    f"{where}: image_id {entry.image_id} is not among the pictures of the ground truth, as in {foreign}"
+                    f" of {len(results)} entries; is that the annotation file of these results?"
+                )
             raise InputError(
                 f"{where}: image_id {entry.image_id} is not among the pictures of the ground truth; remove it"
             )

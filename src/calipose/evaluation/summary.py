@@ -10,7 +10,7 @@ import numpy as np
 
 from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision, evaluate_results
-from calipose.evaluation.calibrate import cross_fit, has_joint_scores
+from calipose.evaluation.calibrate import GOOD_PICTURES, cross_fit, has_joint_scores
 from calipose.evaluation.coco_files import GroundTruthSource, ResultsSource, load_results
 from calipose.evaluation.matching import Matches, match_poses
 from calipose.evaluation.scores import (
@@ -27,6 +27,7 @@ from calipose.skeleton import COCO_17, Skeleton
 
 TIES_SAID = 0.2  # share of poses that share their score from which it is said
 RIGHT_JOINT = 0.5  # similarity from which a joint is right, in the AUC
+SHARE_MARGIN = 0.25  # by which a score may leave [0, 1] without being said
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,17 @@ def summarise(
     except InputError as error:
         after = None
         warnings.append(f"not calibrated: {error}")
+    pictures = len(np.unique(matches.picture))
+    if after is not None and pictures < GOOD_PICTURES:
+        warnings.append(
+            f"calibrated by poses in {pictures} pictures only: with less than {GOOD_PICTURES} chance plays a part, and"
+            " the maps of the folds differ, which changes the order between pictures"
+        )
+    if len(matches) and not (matches.score.min() > -SHARE_MARGIN and matches.score.max() < 1 + SHARE_MARGIN):
+        warnings.append(
+            f"scores go from {matches.score.min():.3g} to {matches.score.max():.3g}: they are no expected OKS, so the"
+            " figures as given say little of them"
+        )
     warnings += ties(ground_truth, results, matches, skeleton)
     masks = populations(matches)  # the same poses before and after
     sliced: dict[str, dict[str, tuple[ScoreFigures, ScoreFigures | None]]] = {}

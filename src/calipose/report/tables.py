@@ -32,7 +32,9 @@ def show(value: float) -> str:
 
 def show_interval(interval: tuple[float, float] | None) -> str:
     """A 95 % interval, or nothing."""
-    return "" if interval is None else f"{show(interval[0])}{DASH}{show(interval[1])}"
+    if interval is None or math.isnan(interval[0]):
+        return ""
+    return f"{show(interval[0])}{DASH}{show(interval[1])}"
 
 
 def precision_tables(of: Analysis) -> str:

@@ -140,8 +140,8 @@ class Trainer:
         self._prepare_folder(resume)
 
     def _first_weights(self, network: Network, initial: str | Path | None) -> None:
-        if initial is not None:
-            self.notes.append(start_from(network, initial, self.recipe, self.data.skeleton))
+        if initial or self.recipe.init:
+            self.notes.append(start_from(network, initial or self.recipe.init, self.recipe, self.data.skeleton))
         elif self.recipe.backbone.weights:
             self.notes.append(str(load_weights(network.backbone, self.recipe.backbone.weights)))
 
