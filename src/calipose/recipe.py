@@ -144,7 +144,8 @@ class Recipe(_Strict, frozen=True):
         evaluate_every: epochs between evaluations.
         precision: `fp32`, or `bf16` for automatic mixed precision.
         seed: of weights, order and augmentation; 0 or more.
-        init: checkpoint to start from unless another is named; "default" is the model that comes with Calipose.
+        init: checkpoint to start from where neither another nor `backbone.weights` is named; "default" is the model
+            that comes with Calipose.
     """
 
     name: str

@@ -58,7 +58,7 @@ app.command(
         "calipose train drawn --data people --out runs/first --validate unseen",
         "calipose train photo --data coco.json=pictures --out runs/photo --set epochs=20 --set optim.lr=1e-3",
         "calipose train photo --data coco.json=pictures --out runs/photo --resume",
-        "calipose train finetune --data mine.json=pictures --init default --skeleton mine.toml --out runs/mine",
+        "calipose train finetune --data mine.json=pictures --skeleton mine.toml --out runs/mine",
         "accelerate launch -m calipose train coco-w32-512 --data coco.json=train2017 --out runs/w32",
     )
 )(train)

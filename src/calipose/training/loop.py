@@ -140,10 +140,10 @@ class Trainer:
         self._prepare_folder(resume)
 
     def _first_weights(self, network: Network, initial: str | Path | None) -> None:
-        if initial or self.recipe.init:
-            self.notes.append(start_from(network, initial or self.recipe.init, self.recipe, self.data.skeleton))
-        elif self.recipe.backbone.weights:
+        if self.recipe.backbone.weights and not initial:
             self.notes.append(str(load_weights(network.backbone, self.recipe.backbone.weights)))
+        elif initial or self.recipe.init:
+            self.notes.append(start_from(network, initial or self.recipe.init, self.recipe, self.data.skeleton))
 
     def _prepare_folder(self, resume: bool) -> None:
         state, history = self.out / "state.safetensors", self.out / "history.jsonl"
