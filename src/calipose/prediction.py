@@ -125,7 +125,9 @@ def _find(predictor: Predictor, frames: Iterator[tuple[Source, Frame]], options:
         for source, frame in frames:
             poses, queries_img = predictor.predict_with_queries(frame.picture)
             if queries_img is None:
-                raise InputError("this model gives no keypoint queries; a checkpoint trained with method.kqe does")
+                raise InputError(
+                    "no keypoint queries: they need a checkpoint with method.kqe, and torch; an ONNX file gives none"
+                )
             yield Found(source, frame, poses, queries_img)
         return
     waiting: deque[tuple[Source, Frame]] = deque()  # never more than the predictor has asked for

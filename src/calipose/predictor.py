@@ -226,15 +226,15 @@ def _view(found: BatchPoses, row: int, inp_from_img: Floats) -> View:
     )
 
 
-def default_model() -> Path:
-    """The ONNX file of the model that comes with the package.
+def default_model(suffix: str = ".onnx") -> Path:
+    """The file of the model that comes with the package: ".onnx", or ".safetensors" for the checkpoint.
 
     Raises:
         InputError: this installation has none.
     """
-    path = Path(str(resources.files("calipose").joinpath("weights", "default.onnx")))
+    path = Path(str(resources.files("calipose").joinpath("weights", f"default{suffix}")))
     if not path.is_file():
-        raise InputError("this installation holds no default model; name a model: an .onnx file or a checkpoint")
+        raise InputError(f"this installation holds no default{suffix}; name a model: an .onnx file or a checkpoint")
     return path
 
 

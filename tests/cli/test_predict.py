@@ -84,7 +84,7 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> SpotBackend:
     stub = SpotBackend()
     settings = PredictSettings(short_side=SIZE[1], nms_threshold=0.9)
     module = importlib.import_module("calipose.cli.predict")  # `calipose.cli.predict` itself is the command
-    monkeypatch.setattr(module, "open_predictor", lambda *_: Predictor(stub, settings))
+    monkeypatch.setattr(module, "open_predictor", lambda *_, **__: Predictor(stub, settings))
     return stub
 
 
@@ -354,7 +354,7 @@ def test_a_reader_that_leaves_ends_it_quietly(folder: Path) -> None:
 import sys; sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
 import importlib, test_predict as t
 stub = t.Predictor(t.SpotBackend(), t.PredictSettings(short_side=96))
-importlib.import_module("calipose.cli.predict").open_predictor = lambda *_: stub
+importlib.import_module("calipose.cli.predict").open_predictor = lambda *_, **__: stub
 sys.argv = "calipose predict walk.mp4 in --out -".split()
 importlib.import_module("calipose.cli").main()
 """

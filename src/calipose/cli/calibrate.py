@@ -19,7 +19,6 @@ from calipose.cli.judging import (
     Bootstrap,
     Data,
     SkeletonFile,
-    Source,
     Truth,
     find_truth,
     is_results,
@@ -42,7 +41,13 @@ if TYPE_CHECKING:
 
 
 def calibrate(
-    source: Source,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT|RESULTS",
+            help="A .safetensors file, a run folder, or 'default'; or the COCO results (.json) of any model.",
+        ),
+    ],
     data: Data = "",
     ground_truth: Truth = "",
     skeleton: SkeletonFile = None,

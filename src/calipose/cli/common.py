@@ -221,9 +221,11 @@ def open_predictor(
     providers: list[str] | None = None,
     threads: int = 0,
     scales: str = "",
+    need_torch: bool = False,
 ) -> Predictor:
     """Predictor of a model with its own settings, but for what is asked.
 
+    The default model is its ONNX file, but with `flip` or `need_torch`, for what only a checkpoint can, its checkpoint.
     Poses of `min_score` are wished for, so the model's threshold is lowered where it is higher. `scales` as the
     option has them.
 
@@ -232,8 +234,10 @@ def open_predictor(
     """
     import msgspec
 
-    from calipose.predictor import Predictor
+    from calipose.predictor import DEFAULT, Predictor, default_model
 
+    if str(model) == DEFAULT and (flip or need_torch):
+        model = default_model(".safetensors")
     predictor = Predictor(model, device=device, providers=providers, threads=threads)
     predictor.settings = msgspec.structs.replace(
         predictor.settings,

@@ -108,7 +108,7 @@ def evaluate(
         if not data:
             raise InputError(f"{source}: a model predicts the pictures of --data; name them")
         annotations, pictures = find_data(data)
-        predictor = open_predictor(source, device, flip, short_side, scales="" if grid else scales)
+        predictor = open_predictor(source, device, flip, short_side, scales="" if grid else scales, need_torch=grid)
         category_id = read_ground_truth(annotations, predictor.skeleton).category_id  # read before hours of prediction
         if grid:
             refuse(source, "--grid prints a table only", out=results, figures=figures)

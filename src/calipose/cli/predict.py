@@ -241,7 +241,7 @@ def predict(
     if recursive and not to_stdout:
         sources = outside(Path(out), sources)
     least = MIN_SCORE if min_score is None else min_score
-    predictor = open_predictor(model, device, flip, short_side, least, providers, threads, scales)
+    predictor = open_predictor(model, device, flip, short_side, least, providers, threads, scales, need_torch=queries)
     if not quiet:
         warn_of_setting(predictor)
     if wish is not None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from calipose.cli.common import Device, Flip, Quiet, Scales, ShortSide, open_predictor, progress_over, say
+from calipose.cli.common import Device, Flip, Quiet, Scales, ShortSide, open_predictor, progress_over, say, warn
 from calipose.cli.judging import (
     DATA_HELP,
     HOLDS_RESULTS,
@@ -20,7 +20,9 @@ from calipose.cli.judging import (
 )
 from calipose.data.locate import find_data
 from calipose.evaluation.coco_files import ResultsSource, read_ground_truth
+from calipose.evaluation.matching import match_poses
 from calipose.evaluation.run import predict_data, setting_of
+from calipose.evaluation.summary import cautions
 from calipose.report import write_report
 from calipose.report.chart import require_matplotlib
 
@@ -71,4 +73,6 @@ def report(
         history=history,
         bootstrap=bootstrap,
     )
+    for caution in cautions(annotations, results, match_poses(annotations, results, of), of):
+        warn(caution)
     say(f"report: {page}")

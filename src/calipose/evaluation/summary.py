@@ -10,7 +10,7 @@ import numpy as np
 
 from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision, evaluate_results
-from calipose.evaluation.calibrate import GOOD_PICTURES, cross_fit, has_joint_scores
+from calipose.evaluation.calibrate import GOOD_PICTURES, LEAST_PICTURES, cross_fit, has_joint_scores
 from calipose.evaluation.coco_files import GroundTruthSource, ResultsSource, load_results
 from calipose.evaluation.matching import Matches, match_poses
 from calipose.evaluation.scores import (
@@ -96,18 +96,7 @@ def summarise(
     except InputError as error:
         after = None
         warnings.append(f"not calibrated: {error}")
-    pictures = len(np.unique(matches.picture))
-    if after is not None and pictures < GOOD_PICTURES:
-        warnings.append(
-            f"calibrated by poses in {pictures} pictures only: with less than {GOOD_PICTURES} chance plays a part, and"
-            " the maps of the folds differ, which changes the order between pictures"
-        )
-    if len(matches) and not (matches.score.min() > -SHARE_MARGIN and matches.score.max() < 1 + SHARE_MARGIN):
-        warnings.append(
-            f"scores go from {matches.score.min():.3g} to {matches.score.max():.3g}: they are no expected OKS, so the"
-            " figures as given say little of them"
-        )
-    warnings += ties(ground_truth, results, matches, skeleton)
+    warnings += cautions(ground_truth, results, matches, skeleton)
     masks = populations(matches)  # the same poses before and after
     sliced: dict[str, dict[str, tuple[ScoreFigures, ScoreFigures | None]]] = {}
     for name, parts in slices(matches).items():
@@ -145,6 +134,25 @@ def joint_figures(matches: Matches) -> JointFigures | None:
         pose_spearman=rank_correlation(mean, people.oks),
         pose_ece=ece(mean, people.oks),
     )
+
+
+def cautions(
+    ground_truth: GroundTruthSource, results: ResultsSource, matches: Matches, skeleton: Skeleton = COCO_17
+) -> list[str]:
+    """What a reader must know of the figures of a file, in words: few pictures, odd scores, ties."""
+    warnings = []
+    pictures, score = len(np.unique(matches.picture)), matches.score
+    if LEAST_PICTURES <= pictures < GOOD_PICTURES:
+        warnings.append(
+            f"calibrated by poses in {pictures} pictures only: with less than {GOOD_PICTURES} chance plays a part, and"
+            " the maps of the folds differ, which changes the order between pictures"
+        )
+    if len(score) and not (score.min() > -SHARE_MARGIN and score.max() < 1 + SHARE_MARGIN):
+        warnings.append(
+            f"scores go from {score.min():.3g} to {score.max():.3g}: they are no expected OKS, so the figures as given"
+            " say little of them"
+        )
+    return warnings + ties(ground_truth, results, matches, skeleton)
 
 
 def ties(
