@@ -35,7 +35,9 @@ def call(*arguments):
 def test_results_of_any_model(data, tmp_path):
     out = tmp_path / "out"
     code, said = call(tmp_path / "results.json", "--data", data, "--out", out, "--name", "mine", "--bootstrap", 3)
-    assert (code, said) == (0, f"report: {out / 'report.html'}")
+    assert code == 0
+    assert said.startswith("warning: calibrated by poses in 14 pictures only")
+    assert said.endswith(f"report: {out / 'report.html'}")
     page = (out / "report.html").read_text()
     assert "Calipose report: mine" in page
     assert "results.json" in page
@@ -52,7 +54,8 @@ def test_a_run(data, tmp_path, monkeypatch, source):
     given = {}
     monkeypatch.setattr(command, "write_report", lambda *_, **named: given.update(named) or "page")
     code, said = call(tmp_path / source, "--data", data, "--flip", "--bootstrap", 7)
-    assert (code, said) == (0, "report: page")
+    assert code == 0
+    assert said.endswith("report: page")
     assert given["history"] == tmp_path / "run" / "history.jsonl"
     assert given["setting"]["short side"] == "640 px"
     assert (given["name"], given["bootstrap"]) == (str(tmp_path / source), 7)
