@@ -152,7 +152,7 @@ def grid_table(
                     warn(f"without flip only: {error}")
                 continue
             seconds = (time.monotonic() - started) / max(figures.pictures, 1)
-            interval = "" if figures.interval is None else " ({:.3f} to {:.3f})".format(*figures.interval)
+            interval = "" if figures.interval is None else " ({:.3f}-{:.3f})".format(*figures.interval)
             values = (figures.ap_medium, figures.ap_large, quality["score"].spearman)
             table.add_row(
                 ", ".join(f"{scale:g}" for scale in chosen),
