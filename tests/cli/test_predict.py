@@ -519,7 +519,8 @@ def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(
     write_video(folder / "walk.mp4", walk(6), None)
     assert "left" not in call("in", "walk.mp4").stderr
     monkeypatch.setattr("calipose.cli.common.LINE_SECONDS", 0.0)
-    lines = call("in", "walk.mp4", "--every", 2).stderr.splitlines()
+    first, *lines = call("in", "walk.mp4", "--every", 2).stderr.splitlines()
+    assert first == "scores are the network's own; calipose calibrate makes them the expected OKS"
     assert [line.split()[0] for line in lines] == [f"{i}/7" for i in range(1, 8)]
     assert re.fullmatch(r"7/7  [\d.]+ pictures/s  0 s left", lines[-1])
     assert call("in", "-q").output == ""

@@ -244,6 +244,9 @@ def predict(
     predictor = open_predictor(model, device, flip, short_side, least, providers, threads, scales, need_torch=queries)
     if not quiet:
         warn_of_setting(predictor)
+        if predictor.calibration.is_identity and not to_stdout:
+            message = "scores are the network's own; calipose calibrate makes them the expected OKS"
+            err.print(message, style="yellow", markup=False, soft_wrap=True)
     if wish is not None:
         least = threshold_of(wish, predictor, quiet or to_stdout)
     options = FindOptions(
