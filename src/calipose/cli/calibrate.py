@@ -165,12 +165,13 @@ def _use_maps(path: Path, maps: Path, skeleton: Skeleton, output: Path | None) -
     calibration, keypoints = read_maps(maps)
     if keypoints != len(skeleton):
         raise InputError(f"{maps}: made for {keypoints} keypoints, skeleton '{skeleton.name}' has {len(skeleton)}")
-    for i, entry in enumerate(load_results(path)):
+    entries = load_results(path)
+    for i, entry in enumerate(entries):
         if len(entry["keypoints"]) != 3 * keypoints:
             raise InputError(
                 f"{path}: entry {i}: {len(entry['keypoints'])} numbers in 'keypoints', not {3 * keypoints}"
             )
-    scores = np.array([entry["score"] for entry in load_results(path)])
+    scores = np.array([entry["score"] for entry in entries])
     low, high = calibration.score.x[0], calibration.score.x[-1]
     beyond = int(((scores < low - (high - low) / 10) | (scores > high + (high - low) / 10)).sum())
     if beyond:
@@ -178,7 +179,7 @@ def _use_maps(path: Path, maps: Path, skeleton: Skeleton, output: Path | None) -
             f"{beyond} of {len(scores)} scores lie outside of {low:.3g} to {high:.3g}, where the maps were fitted;"
             " are these scores of the same model, not calibrated yet?"
         )
-    save_results(output, calibrate_entries(path, calibration))
+    save_results(output, calibrate_entries(entries, calibration))
     say(f"with the maps of {describe(calibration)}: {output}")
 
 

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from calipose.predictor import Predictor
 
 POPULATIONS = {"score": "score >= 0.05", "best": "best 20 a picture"}
-_PARTS = {"size": "size", "labelled joints": "joints", "crowding": "crowding"}  # short names of slicings
+SHORT = {"labelled joints": "joints"}  # of slicings whose name is too long for a table
 LEAST_POSES = 10  # of a part of the poses whose figures are shown
 GRID_SCALES = "0.75,1,1.5"  # what --grid compares a single scale with
 FIGURES = {  # of scores, as tables name them
@@ -187,7 +187,7 @@ def summary_table(summary: Summary) -> Table:
         for part, (before, after) in parts.items():
             _add_scores(
                 table,
-                f"{_PARTS.get(slicing, slicing)} {part}: {before.poses}",
+                f"{SHORT.get(slicing, slicing)} {part}: {before.poses}",
                 before,
                 after,
                 ("ece", "brier", "spearman"),

@@ -132,9 +132,10 @@ def evaluate_found(
     bootstrap: int = 0,
     seed: int = 0,
     setting: Mapping[str, Any] | None = None,
+    oks: list[Floats] | None = None,
 ) -> AveragePrecision:
-    """`evaluate_results` of files that are read already."""
-    oks = oks_matrices(truth, found)
+    """`evaluate_results` of files that are read already; `oks` as `MatchTable.of` takes it."""
+    oks = oks_matrices(truth, found) if oks is None else oks
     table = MatchTable.of(truth, found, oks)
     once = np.ones(len(found), np.int64)
     interval = None

@@ -137,7 +137,8 @@ def compare_results(
     """
     truth = read_ground_truth(ground_truth, skeleton)
     found_a, found_b = (read_results(results, truth) for results in (results_a, results_b))
-    table_a, table_b = (MatchTable.of(truth, found, oks_matrices(truth, found)) for found in (found_a, found_b))
+    oks_a, oks_b = (oks_matrices(truth, found) for found in (found_a, found_b))
+    table_a, table_b = MatchTable.of(truth, found_a, oks_a), MatchTable.of(truth, found_b, oks_b)
     people = int(truth.wanted.sum())
     least_a, least_b = (_least_score(found, people) for found in (found_a, found_b))
     sides = _sides(table_a, found_a, least_a), _sides(table_b, found_b, least_b)
@@ -147,8 +148,8 @@ def compare_results(
     ]
     return Comparison(
         difference=difference_of(table_b, table_a, bootstrap, seed),
-        a=evaluate_found(truth, found_a),
-        b=evaluate_found(truth, found_b),
+        a=evaluate_found(truth, found_a, oks=oks_a),
+        b=evaluate_found(truth, found_b, oks=oks_b),
         pictures=tuple(map(PictureChange, truth.image_ids, truth.wanted.tolist(), same, *sides)),
         least_scores=(least_a, least_b),
         truth=truth,
