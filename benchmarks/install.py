@@ -24,7 +24,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from calipose.data.drawn import EASY, draw_scene
+from calipose.data.synthetic.scene import EASY, draw_scene
 
 PROJECT = Path(__file__).resolve().parents[1]
 INSTALLER = {"pip", "setuptools", "wheel"}  # what a new environment holds by itself

@@ -41,17 +41,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from calipose.backends.onnx_backend import OnnxBackend
-from calipose.backends.torch_backend import TorchBackend
-from calipose.data.drawn import HARD, draw_scene
+from calipose.config.recipe import load_recipe
+from calipose.config.settings import PredictSettings
+from calipose.data.synthetic.scene import HARD, draw_scene
 from calipose.draw import draw_poses
-from calipose.export import export_onnx
-from calipose.images import Picture, network_input
+from calipose.export.onnx import export_onnx
+from calipose.inference.backends.onnx import OnnxBackend
+from calipose.inference.backends.torch import TorchBackend
+from calipose.inference.predictor import Predictor
+from calipose.io.images import Picture, network_input
 from calipose.model.checkpoint import Checkpoint, load_checkpoint
 from calipose.model.network import Network
 from calipose.poses import Poses
-from calipose.predictor import Predictor
-from calipose.recipe import PredictSettings, load_recipe
 from calipose.skeleton import COCO_17
 
 RECIPES = ("default", "photo", "coco-w32-512")

@@ -22,8 +22,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from calipose.data.drawn import EASY, draw_scene
-from calipose.video_writer import VideoWriter
+from calipose.data.synthetic.scene import EASY, draw_scene
+from calipose.io.video_writer import VideoWriter
 
 SIZE = (320, 240)
 KINDS = (

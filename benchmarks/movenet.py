@@ -21,7 +21,7 @@ from calipose.data.locate import find_data
 from calipose.evaluation.ap import evaluate_results
 from calipose.evaluation.run import save_results
 from calipose.geometry import apply_affine, invert_affine, resize_affine
-from calipose.images import INPUT_MULTIPLE, Picture, read_picture
+from calipose.io.images import INPUT_MULTIPLE, Picture, read_picture
 from calipose.poses import Poses
 from calipose.skeleton import COCO_17
 

@@ -114,8 +114,8 @@ def readers(data: KeypointData) -> float:
 
 def loader_workers(data: KeypointData) -> tuple[float, float]:
     """PSS of the parent before, and of parent and DataLoader workers at the end of an epoch."""
-    from calipose.data.augment import AugmentSettings
-    from calipose.data.loader import EpochBatches, TrainingPictures, training_batches
+    from calipose.config.settings import AugmentSettings
+    from calipose.training.loader import EpochBatches, TrainingPictures, training_batches
 
     grey = np.full((64, 64, 3), 128, np.uint8)
     pictures = TrainingPictures(data, 32, AugmentSettings(), (0, 0, 0), seed=0, read=lambda _, index: grey)

@@ -29,9 +29,9 @@ def tiny_checkpoint() -> Checkpoint:
     """A network of random weights, whose displacements are some cells and whose scores are within 0 and about 1."""
     import torch
 
+    from calipose.config.recipe import Recipe
     from calipose.model.checkpoint import Checkpoint
     from calipose.model.network import Network
-    from calipose.recipe import Recipe
     from calipose.skeleton import COCO_17
 
     torch.manual_seed(0)
@@ -58,7 +58,7 @@ def tiny_onnx(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFact
     """`tiny_checkpoint`, exported; half a minute to make."""
     pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")
-    from calipose.export import export_onnx
+    from calipose.export.onnx import export_onnx
 
     path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
     assert export_onnx(tiny_checkpoint, path).poses > 50

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from calipose.method import Method
+from calipose.config.method import Method
+from calipose.config.settings import LossSettings
 from calipose.model.head import Head, Maps
-from calipose.recipe import LossSettings
 from calipose.training.targets import Targets, make_targets, score_label
 
 METHOD = Method(label="gaussian", kqe=False, pose_query="none", keypoint_width=1, instance_width=1)

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from calipose.backends import BatchPoses
-from calipose.data.drawn import EASY, write_drawn_data
 from calipose.data.locate import find_data, read_data
+from calipose.data.synthetic.scene import EASY, write_drawn_data
 from calipose.errors import InputError, PictureError
 from calipose.evaluation.run import evaluate_predictor, predict_data
-from calipose.predictor import Predictor
+from calipose.inference.backends.base import BatchPoses
+from calipose.inference.predictor import Predictor
 from calipose.skeleton import COCO_17, Skeleton
 
 PAIR = Skeleton("pair", ("one", "two"), (), (), (0.1, 0.1))

@@ -22,10 +22,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calipose.data.drawn import HARD, draw_scene
-from calipose.images import Picture, network_input, read_picture
+from calipose.data.synthetic.scene import HARD, draw_scene
+from calipose.inference.predictor import Predictor
+from calipose.io.images import Picture, network_input, read_picture
 from calipose.poses import Poses
-from calipose.predictor import Predictor
 from calipose.skeleton import Skeleton
 from chromium import CHROMIUM, PATIENCE, Browser
 

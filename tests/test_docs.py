@@ -16,11 +16,11 @@ import typer.main
 from PIL import Image
 from typer.testing import CliRunner
 
-import calipose.predictor
+import calipose.inference.predictor
 from calipose.cli import app
-from calipose.data.drawn import HARD, draw_scene
+from calipose.data.synthetic.scene import HARD, draw_scene
 from calipose.draw import save_picture
-from calipose.predictor import Predictor
+from calipose.inference.predictor import Predictor
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -54,7 +54,7 @@ def place(tmp_path: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> P
         save_picture(tmp_path / "holiday" / f"{i}.jpg", picture(i, 160, 120))
     (tmp_path / "holiday" / "bad.jpg").write_text("no picture")
     save_picture(tmp_path / "photo.jpg", picture(2, 160, 120))
-    monkeypatch.setattr(calipose.predictor, "default_model", lambda: tiny_onnx)
+    monkeypatch.setattr(calipose.inference.predictor, "default_model", lambda: tiny_onnx)
     monkeypatch.setattr(Predictor, "from_checkpoint", lambda *_: Predictor.from_onnx(tiny_onnx))
     return tmp_path
 
@@ -62,7 +62,7 @@ def place(tmp_path: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> P
 @pytest.fixture
 def dance(place: Path) -> Path:
     pytest.importorskip("av")
-    from calipose.video_writer import VideoWriter
+    from calipose.io.video_writer import VideoWriter
 
     with VideoWriter(place / "dance.mp4", 25.0, (96, 64)) as video:
         for _ in range(4):

@@ -3,21 +3,21 @@
 What stands here imports no torch; networks and training are in `calipose.model` and `calipose.training`.
 """
 
-__version__ = "0.1.0"  # before the imports: checkpoints name the version that wrote them
-
-from calipose.calibration import Calibration, ScoreMap
+from calipose._version import __version__
+from calipose.calibration.maps import Calibration, ScoreMap
+from calipose.config.method import Method
+from calipose.config.recipe import Recipe, load_recipe, recipe_names
+from calipose.config.settings import PredictSettings
 from calipose.draw import contact_sheet, draw_poses, save_picture
 from calipose.errors import CaliposeError, InputError, NonFiniteLossError, PictureError
-from calipose.hub import from_pretrained, push_to_hub, save_pretrained
-from calipose.images import read_picture
-from calipose.method import Method
+from calipose.inference.hub import from_pretrained, push_to_hub, save_pretrained
+from calipose.inference.predictor import Predictor
+from calipose.io.images import read_picture
+from calipose.io.sources import Frame, Source, find_sources
+from calipose.io.video_writer import VideoWriter
 from calipose.poses import Poses
-from calipose.predictor import Predictor
-from calipose.recipe import PredictSettings, Recipe, load_recipe, recipe_names
 from calipose.skeleton import COCO_17, Skeleton
-from calipose.sources import Frame, Source, find_sources
 from calipose.track import Tracker, fill_gaps
-from calipose.video_writer import VideoWriter
 
 __all__ = [
     "COCO_17",

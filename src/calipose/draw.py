@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from calipose.errors import InputError
-from calipose.files import replacing
 from calipose.geometry import STRIDE
-from calipose.images import Picture
+from calipose.io.atomic import replacing
+from calipose.io.images import Picture
 from calipose.poses import Poses
 from calipose.skeleton import Skeleton
 

@@ -14,7 +14,7 @@ from calipose.errors import InputError
 from calipose.skeleton import COCO_17, Skeleton
 
 if TYPE_CHECKING:
-    from calipose.images import Picture
+    from calipose.io.images import Picture
 
 OPTIONAL = ("keypoint_scores", "raw_scores", "p_oks50", "p_oks75", "track_ids", "filled")  # None where nobody gave them
 OF_POSES = {  # what a pose may carry, as files name it -> field
@@ -185,35 +185,35 @@ class Poses:
         except (TypeError, ValueError, AttributeError) as error:
             raise InputError(f"an entry of poses is not what Poses.to_dict writes: {error}") from None
 
-    # What follows only leads to `calipose.connectors` and `calipose.draw`, imported late: they stand on this module.
+    # What follows only leads to `calipose.formats` and `calipose.draw`, imported late: they stand on this module.
 
     def to_supervision(self, class_id: int = 0) -> Any:
-        """`supervision.KeyPoints`; see `calipose.connectors.to_supervision`."""
-        from calipose.connectors import to_supervision
+        """`supervision.KeyPoints`; see `calipose.formats.connectors.to_supervision`."""
+        from calipose.formats.connectors import to_supervision
 
         return to_supervision(self, class_id)
 
     def to_pandas(self) -> Any:
-        """`pandas.DataFrame` with one row a keypoint; see `calipose.connectors.to_pandas`."""
-        from calipose.connectors import to_pandas
+        """`pandas.DataFrame` with one row a keypoint; see `calipose.formats.connectors.to_pandas`."""
+        from calipose.formats.connectors import to_pandas
 
         return to_pandas(self)
 
     def to_label_studio(self, image: str, **options: Any) -> dict[str, Any]:
-        """A Label Studio task with these poses as its pre-annotation; see `calipose.connectors.to_label_studio`."""
-        from calipose.connectors import to_label_studio
+        """A Label Studio task with these poses as its pre-annotation; see `calipose.formats.connectors`."""
+        from calipose.formats.connectors import to_label_studio
 
         return to_label_studio(self, image, **options)
 
     def to_cvat(self, name: str, image_id: int = 0, **options: Any) -> str:
-        """A "CVAT for images 1.1" file of one picture; see `calipose.connectors.to_cvat`."""
-        from calipose.connectors import to_cvat
+        """A "CVAT for images 1.1" file of one picture; see `calipose.formats.connectors.to_cvat`."""
+        from calipose.formats.connectors import to_cvat
 
         return to_cvat(self, name, image_id, **options)
 
     def save(self, path: str | Path) -> None:
-        """Write the poses as .json, .jsonl or .csv; see `calipose.connectors.save`."""
-        from calipose.connectors import save
+        """Write the poses as .json, .jsonl or .csv; see `calipose.formats.connectors.save`."""
+        from calipose.formats.connectors import save
 
         save(self, path)
 

@@ -11,9 +11,9 @@ from typer.testing import CliRunner, Result
 import calipose
 from calipose.cli import app
 from calipose.cli.common import open_predictor
-from calipose.data.drawn import EASY, write_drawn_data
-from calipose.images import read_picture
-from calipose.recipe import load_recipe
+from calipose.config.recipe import load_recipe
+from calipose.data.synthetic.scene import EASY, write_drawn_data
+from calipose.io.images import read_picture
 
 TINY = """
 name = "tiny"

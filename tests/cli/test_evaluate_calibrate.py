@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from calipose.cli import app
-from calipose.data.drawn import EASY, write_drawn_data
+from calipose.data.synthetic.scene import EASY, write_drawn_data
 from calipose.evaluation.ap import evaluate_results
+from calipose.inference.predictor import Predictor
 from calipose.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from calipose.predictor import Predictor
 from calipose.skeleton import COCO_17
 
 

@@ -20,13 +20,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-import calipose.sources
-from calipose.backends import BatchPoses
+import calipose.io.sources
 from calipose.cli import app
+from calipose.config.settings import PredictSettings
 from calipose.draw import save_picture
-from calipose.images import read_picture
-from calipose.predictor import Predictor
-from calipose.recipe import PredictSettings
+from calipose.inference.backends.base import BatchPoses
+from calipose.inference.predictor import Predictor
+from calipose.io.images import read_picture
 from calipose.skeleton import Skeleton
 from video_with_tone import RATE, TONE, frames_of, tone_of, write_video
 
@@ -448,7 +448,7 @@ def test_a_webcam_runs_until_it_is_stopped(folder: Path, backend: SpotBackend, m
     def endless(number: int) -> Iterator[tuple[np.ndarray, float]]:
         return ((picture, i / 7) for i, picture in enumerate(itertools.cycle(walk(5))))
 
-    monkeypatch.setattr(calipose.sources, "read_webcam", endless)
+    monkeypatch.setattr(calipose.io.sources, "read_webcam", endless)
     backend.before = interrupt_at(6)
     done = call("webcam:0")
     assert done.exit_code == 0, done.output  # there is no other way to end it
@@ -467,7 +467,7 @@ def test_a_webcam_runs_until_it_is_stopped(folder: Path, backend: SpotBackend, m
 def test_a_video_is_not_held_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch, backend: SpotBackend) -> None:
     alive: weakref.WeakSet[Any] = weakref.WeakSet()
     most = [0]
-    frame = calipose.sources.Frame
+    frame = calipose.io.sources.Frame
 
     def watched(*arguments: Any) -> Any:
         made = frame(*arguments)
@@ -475,7 +475,7 @@ def test_a_video_is_not_held_in_memory(folder: Path, monkeypatch: pytest.MonkeyP
         most[0] = max(most[0], len(alive))
         return made
 
-    monkeypatch.setattr(calipose.sources, "Frame", watched)
+    monkeypatch.setattr(calipose.io.sources, "Frame", watched)
     write_video(folder / "walk.mp4", walk(60, missing=(20, 21)))
     assert call("walk.mp4").exit_code == 0
     assert len(entries("calipose-out/walk.poses.jsonl")) == 60

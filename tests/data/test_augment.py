@@ -6,15 +6,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from calipose.data.augment import (
-    AugmentSettings,
-    Sample,
-    augment,
-    cells_inside,
-    jitter,
-    mosaic,
-    random_affine,
-)
+from calipose.config.settings import AugmentSettings
+from calipose.data.augment import Sample, augment, cells_inside, jitter, mosaic, random_affine
 from calipose.data.store import Labels
 from calipose.errors import InputError
 from calipose.geometry import apply_affine

@@ -9,7 +9,7 @@ from calipose.draw import save_picture
 from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision, MatchTable, PairedDifference
 from calipose.evaluation.comparison import CELL_SIZE, Comparison, ap_shares, compare_results, draw_changes
-from calipose.images import read_picture
+from calipose.io.images import read_picture
 from square_people import FOUR, person, pose, truth_of
 
 APART = 500  # pixels from person to person: a pose of one is of no other

@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from calipose.data.augment import AugmentSettings
+from calipose.config.method import Method
+from calipose.config.recipe import Recipe
+from calipose.config.settings import AugmentSettings, BackboneSettings, OptimSettings
 from calipose.errors import InputError
-from calipose.method import Method
 from calipose.model import checkpoint as module
 from calipose.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_tensors
 from calipose.model.network import Network
-from calipose.recipe import BackboneSettings, OptimSettings, Recipe
 from calipose.skeleton import Skeleton
 
 MOUSE = Skeleton("mouse", ("nose", "left_ear", "right_ear"), ((1, 2),), ((0, 1), (0, 2)), (0.1, 0.05, 0.05))
@@ -67,7 +67,7 @@ def test_a_failing_save_leaves_the_old_file(
     if moment == "while writing":
         monkeypatch.setattr(module, "save_file", half_written)
     else:
-        monkeypatch.setattr("calipose.files.os.replace", unreachable)
+        monkeypatch.setattr("calipose.io.atomic.os.replace", unreachable)
     with pytest.raises(OSError, match=r"no space|gone"):
         save_checkpoint(path, Checkpoint(own.recipe, own.skeleton, own.weights, {"step": 8}))
     assert path.read_bytes() == before

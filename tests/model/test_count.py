@@ -5,7 +5,7 @@ import torch
 from dense_reference import dense_head
 from torch.utils.flop_counter import FlopCounterMode
 
-from calipose.method import Method
+from calipose.config.method import Method
 from calipose.model.count import count_network, dense_head_adds, real_head_adds
 from calipose.model.head import Head
 

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from calipose.data.augment import AugmentSettings, augment
-from calipose.data.drawn import EASY, HARD, draw_scene
-from calipose.data.loader import collate
+from calipose.config.method import Method
+from calipose.config.settings import AugmentSettings, LossSettings
+from calipose.data.augment import augment
 from calipose.data.store import Labels
+from calipose.data.synthetic.scene import EASY, HARD, draw_scene
 from calipose.geometry import pose_nms
-from calipose.method import Method
 from calipose.model.decode import PEAK_WINDOW, final_score, find_candidates, find_peaks
 from calipose.model.head import Maps
 from calipose.model.network import Network
-from calipose.recipe import LossSettings
 from calipose.skeleton import COCO_17
+from calipose.training.loader import collate
 from calipose.training.targets import make_targets, oks_of_cells, score_label
 from ideal_maps import StubNetwork, ideal_maps, plain_maps, spread_people, targets_of
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from dense_reference import dense_head
 
-from calipose.method import Method, valid_methods
+from calipose.config.method import Method, valid_methods
 from calipose.model.head import Head, semantic_start
 from calipose.model.sampling import all_cells, read_cells, sample_bilinear, sample_rows
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from calipose.method import Method, valid_methods
+from calipose.config.method import Method, valid_methods
 from calipose.model.network import Network
 
 METHODS = [

@@ -2,7 +2,7 @@
 
 import torch
 
-from calipose.method import Method
+from calipose.config.method import Method
 from calipose.model.decode import find_candidates
 from calipose.model.network import Network
 from calipose.skeleton import COCO_17

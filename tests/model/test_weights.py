@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from calipose.errors import InputError
-from calipose.model.backbone import Backbone, build_backbone
+from calipose.model.backbones.base import Backbone
+from calipose.model.backbones.build import build_backbone
 from calipose.model.weights import load_weights
 
 NAMES = ["hrnet-w18-small", "mobilenetv2-0.35"]

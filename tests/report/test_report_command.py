@@ -10,7 +10,7 @@ from drawn_people import write_people
 from typer.testing import CliRunner
 
 from calipose.cli.common import Commands
-from calipose.recipe import PredictSettings
+from calipose.config.settings import PredictSettings
 from calipose.skeleton import COCO_17
 
 pytest.importorskip("matplotlib")

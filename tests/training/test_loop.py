@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from calipose.data.augment import AugmentSettings
+from calipose.config.method import Method
+from calipose.config.recipe import Recipe
+from calipose.config.settings import AugmentSettings, BackboneSettings, DataSettings, OptimSettings, PredictSettings
 from calipose.data.coco import read_coco
-from calipose.data.drawn import EASY, write_drawn_data
 from calipose.data.store import KeypointData
+from calipose.data.synthetic.scene import EASY, write_drawn_data
 from calipose.errors import InputError, NonFiniteLossError, PictureError
-from calipose.method import Method
+from calipose.inference.predictor import Predictor
 from calipose.model.checkpoint import load_checkpoint, load_tensors, save_checkpoint
-from calipose.predictor import Predictor
-from calipose.recipe import BackboneSettings, DataSettings, OptimSettings, PredictSettings, Recipe
 from calipose.skeleton import Skeleton
 from calipose.training import loop
 from calipose.training.loop import Stopped, Trainer

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from calipose.method import Method
+from calipose.config.method import Method
+from calipose.config.settings import LossSettings
 from calipose.model.network import Network, Output
-from calipose.recipe import LossSettings
 from calipose.skeleton import COCO_17
 from calipose.training.losses import all_losses, offset_loss
 from calipose.training.targets import Targets, make_targets, oks_of_cells

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from calipose.config.method import Method
+from calipose.config.recipe import Recipe
+from calipose.config.settings import BackboneSettings, OptimSettings
 from calipose.errors import InputError
-from calipose.method import Method
 from calipose.model.checkpoint import Checkpoint, save_checkpoint, save_tensors
 from calipose.model.network import Network
-from calipose.recipe import BackboneSettings, OptimSettings, Recipe
 from calipose.skeleton import COCO_17
 from calipose.training.state import (
     MovingAverage,

@@ -8,7 +8,7 @@ import torch
 from pycocotools.cocoeval import COCOeval
 
 from calipose import geometry
-from calipose.recipe import LossSettings
+from calipose.config.settings import LossSettings
 from calipose.skeleton import COCO_17
 from calipose.training.targets import oks, oks_of_cells, people_centers, score_label
 from ideal_maps import exact_displacements, spread_people, targets_of

@@ -13,15 +13,15 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from calipose.cli import app
+from calipose.config.method import Method, valid_methods
+from calipose.config.recipe import load_recipe
 from calipose.data.coco import read_coco
-from calipose.data.drawn import EASY, write_drawn_data
+from calipose.data.synthetic.scene import EASY, write_drawn_data
 from calipose.errors import InputError
-from calipose.method import Method, valid_methods
+from calipose.inference.predictor import Predictor
 from calipose.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from calipose.model.head import Head
 from calipose.model.network import Network, Output
-from calipose.predictor import Predictor
-from calipose.recipe import load_recipe
 from calipose.skeleton import COCO_17, Skeleton
 from calipose.training.loop import Trainer
 from calipose.training.transfer import keypoint_axis, start_from, weights_for

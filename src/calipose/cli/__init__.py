@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-import calipose
+from calipose._version import __version__
 from calipose.cli.calibrate import calibrate
 from calipose.cli.common import Commands, examples, out
 from calipose.cli.compare import compare
@@ -35,7 +35,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        out.print(f"calipose {calipose.__version__}")
+        out.print(f"calipose {__version__}")
         raise typer.Exit
 
 

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import typer
 
-from calipose.calibration import Calibration, Setting
+from calipose.calibration.maps import Calibration, Setting
 from calipose.cli.common import Device, Flip, Quiet, Scales, ShortSide, open_predictor, progress_over, say, warn
 from calipose.cli.evaluate import print_summary
 from calipose.cli.judging import (
@@ -33,7 +33,7 @@ from calipose.evaluation.coco_files import load_results, read_ground_truth
 from calipose.evaluation.matching import match_poses
 from calipose.evaluation.run import predict_data, save_results, setting_of
 from calipose.evaluation.summary import summarise
-from calipose.files import replacing
+from calipose.io.atomic import replacing
 
 if TYPE_CHECKING:
     from calipose.evaluation.coco_files import GroundTruthSource, ResultsSource

@@ -21,7 +21,7 @@ from typer.core import TyperGroup
 from calipose.errors import CaliposeError, InputError
 
 if TYPE_CHECKING:
-    from calipose.predictor import Predictor
+    from calipose.inference.predictor import Predictor
 
 out = Console(highlight=False)  # what was asked for
 err = Console(stderr=True, highlight=False)  # how it goes, and what went wrong
@@ -234,7 +234,7 @@ def open_predictor(
     """
     import msgspec
 
-    from calipose.predictor import DEFAULT, Predictor, default_model
+    from calipose.inference.predictor import DEFAULT, Predictor, default_model
 
     if str(model) == DEFAULT and (flip or need_torch):
         model = default_model(".safetensors")

@@ -11,11 +11,11 @@ import typer
 
 from calipose.cli.common import err, open_predictor, say
 from calipose.cli.prediction_run import counted
-from calipose.data.drawn import EASY, draw_scene
+from calipose.data.synthetic.scene import EASY, draw_scene
 from calipose.draw import draw_poses, save_picture
-from calipose.images import Picture, read_picture
+from calipose.io.images import Picture, read_picture
+from calipose.io.sources import find_sources
 from calipose.poses import Poses
-from calipose.sources import find_sources
 
 # Pictures with people in scikit-image: a portrait by NASA (public domain), and a photographer (CC0).
 PACKAGED = ("astronaut.png", "camera.png")

@@ -12,14 +12,14 @@ import typer
 from calipose.cli.common import err, open_predictor, out, progress_over, say
 from calipose.cli.evaluate import figures_table
 from calipose.cli.train import SHOWN_SCORE, run_training, sample_sheet
-from calipose.data.drawn import EASY, write_drawn_data
+from calipose.config.recipe import Recipe, load_recipe
 from calipose.data.locate import read_data
+from calipose.data.synthetic.scene import EASY, write_drawn_data
 from calipose.draw import draw_poses, save_picture
 from calipose.errors import CaliposeError, InputError
 from calipose.evaluation.run import evaluate_predictor, save_results
-from calipose.images import read_picture
-from calipose.recipe import Recipe, load_recipe
-from calipose.writers import Journal
+from calipose.formats.writers import Journal
+from calipose.io.images import read_picture
 
 if TYPE_CHECKING:
     from calipose.evaluation.ap import AveragePrecision

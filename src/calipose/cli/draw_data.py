@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from calipose.cli.common import err, say
-from calipose.data.drawn import EASY, HARD, write_drawn_data
+from calipose.data.synthetic.scene import EASY, HARD, write_drawn_data
 from calipose.errors import InputError
 
 

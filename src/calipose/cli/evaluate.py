@@ -42,14 +42,14 @@ from calipose.errors import InputError
 from calipose.evaluation.coco_files import read_ground_truth
 from calipose.evaluation.run import evaluate_predictor, predict_data, save_results, setting_of
 from calipose.evaluation.summary import Summary, summarise
-from calipose.files import replacing
+from calipose.io.atomic import replacing
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from calipose.evaluation.ap import AveragePrecision
     from calipose.evaluation.scores import ScoreFigures
-    from calipose.predictor import Predictor
+    from calipose.inference.predictor import Predictor
 
 POPULATIONS = {"score": "score >= 0.05", "best": "best 20 a picture"}
 SHORT = {"labelled joints": "joints"}  # of slicings whose name is too long for a table

@@ -28,7 +28,7 @@ def export(
 
     The file predicts without torch; it is kept only if it gives torch's poses. docs/onnx.md says what is in it.
     """
-    from calipose.export import export_onnx
+    from calipose.export.onnx import export_onnx
     from calipose.model.checkpoint import load_checkpoint
 
     if int8 and (half or data is None):
@@ -39,7 +39,7 @@ def export(
         size = file.stat().st_size / 1e6
         say(f"{file}: {size:.1f} MB; {gaps.poses} poses differ from torch's by at most {gaps.pixels:.4f} px")
         return
-    from calipose.quantize import export_int8
+    from calipose.export.quantize import export_int8
 
     with err.status("Exporting, quantizing, and measuring on both"):
         before, after = export_int8(load_checkpoint(checkpoint), file, str(data))

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from calipose.cli.common import out, say
-from calipose.recipe import load_recipe, recipe_names
+from calipose.config.recipe import load_recipe, recipe_names
 
 
 def info(

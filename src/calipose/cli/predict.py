@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 
+from calipose.calibration.precision import Wish
 from calipose.cli.common import err, open_predictor, say, say_error, stop_requests, warn_of_setting
 from calipose.cli.prediction_run import PredictionRun, counted
-from calipose.output_folder import FILES, OutputFolder
-from calipose.precision import Wish
-from calipose.prediction import FindOptions
-from calipose.predictor import Predictor
-from calipose.sources import Source, find_sources
+from calipose.inference.output_folder import FILES, OutputFolder
+from calipose.inference.predictor import Predictor
+from calipose.inference.stream import FindOptions
+from calipose.io.sources import Source, find_sources
 
 INPUT, OUTPUT, POSES = "What goes in", "What comes out", "Poses"
 VIDEOS, MODEL, MESSAGES = "Videos and webcams", "Model", "Messages"
@@ -32,7 +32,7 @@ class Format(StrEnum):
 
 
 class Saved(StrEnum):
-    """What `--save` writes; keys of `calipose.output_folder.FORMATS`."""
+    """What `--save` writes; keys of `calipose.inference.output_folder.FORMATS`."""
 
     CSV = "csv"
     COCO = "coco"

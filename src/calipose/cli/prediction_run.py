@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, TextIO
 from calipose.cli.common import Progress, say
 from calipose.draw import draw_poses
 from calipose.errors import InputError, PictureError
-from calipose.images import Picture
-from calipose.output_folder import POSES, OutputFolder
+from calipose.formats.writers import Entry, write_coco, write_csv, write_jsonl
+from calipose.inference.output_folder import POSES, OutputFolder
+from calipose.inference.stream import FindOptions, Found, find_in_pictures, find_in_video, frame_rate, is_video
+from calipose.io.images import Picture
+from calipose.io.sources import Source
 from calipose.poses import Poses
-from calipose.prediction import FindOptions, Found, find_in_pictures, find_in_video, frame_rate, is_video
-from calipose.sources import Source
-from calipose.writers import Entry, write_coco, write_csv, write_jsonl
 
 if TYPE_CHECKING:
-    from calipose.predictor import Predictor
+    from calipose.inference.predictor import Predictor
 
 LISTED = 20  # sources up to which each gets a line also without --verbose
 SHOWN_SCORES = 10  # of a picture, in its line

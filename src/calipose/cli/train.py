@@ -13,18 +13,18 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from calipose.cli.common import LINE_SECONDS, Quiet, err, out, say
+from calipose.config.recipe import Recipe, load_recipe
 from calipose.data.locate import find_data, read_data
 from calipose.draw import contact_sheet, draw_poses, save_picture
 from calipose.errors import InputError
 from calipose.evaluation.coco_files import read_ground_truth
 from calipose.evaluation.run import evaluate_predictor
-from calipose.images import Picture, read_picture
-from calipose.recipe import Recipe, load_recipe
+from calipose.io.images import Picture, read_picture
 from calipose.skeleton import Skeleton
 
 if TYPE_CHECKING:
     from calipose.data.store import KeypointData
-    from calipose.predictor import Predictor
+    from calipose.inference.predictor import Predictor
     from calipose.training.loop import Trainer, TrainingResult
 
 SAMPLES = 8  # validation pictures on a contact sheet

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
 
 import cv2
-import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from calipose.config.settings import AugmentSettings
 from calipose.data.store import Labels
-from calipose.errors import InputError
 from calipose.geometry import (
     STRIDE,
     Floats,
@@ -22,13 +19,8 @@ from calipose.geometry import (
     cell_from_inp,
     compose_affines,
 )
-from calipose.images import Picture, warp
+from calipose.io.images import Picture, warp
 from calipose.skeleton import Skeleton
-
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-LARGEST = sys.float_info.max  # a bound, so that infinity and nan are refused
-PositiveFloat = Annotated[float, msgspec.Meta(gt=0, le=LARGEST)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0, le=LARGEST)]
 
 GREY = np.array([0.299, 0.587, 0.114])  # luma of RGB, ITU-R BT.601
 
@@ -52,40 +44,6 @@ class Sample:
     area_inp: NDArray[np.float32]
     ignore_cell: NDArray[np.bool_]
     index: int
-
-
-class AugmentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How much pictures are altered; flip, rotation, scale and shift are the paper's ("Augmentation").
-
-    `fit` says which side of the picture has the crop's size at scale 1: "short" as in HigherHRNet and DEKR
-    (the rest is cut off), "long" keeps all. `shift_inp` is in input pixels. Jitter: brightness, contrast
-    and saturation are multiplied by a factor of 1 +- strength; hue turns by +- strength turns; the paper says
-    "color jitter" only. `mosaic` is the probability of putting four half-size pictures side by side, shifted by
-    half as much, which makes crowds out of pictures of single people (not in the paper).
-    """
-
-    flip: Share = 0.5
-    rotation_degrees: NotNegative = 30.0
-    scale: tuple[PositiveFloat, PositiveFloat] = (0.75, 1.5)
-    shift_inp: NotNegative = 40.0
-    fit: Literal["short", "long"] = "short"
-    brightness: Share = 0.2
-    contrast: Share = 0.2
-    saturation: Share = 0.2
-    hue: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.02
-    mosaic: Share = 0.0
-
-    def __post_init__(self) -> None:
-        if self.scale[0] > self.scale[1]:
-            raise InputError(f"augmentation: scale {self.scale} must be (smallest, largest)")
-
-    @classmethod
-    def none(cls, fit: Literal["short", "long"] = "short") -> AugmentSettings:
-        """Nothing is altered; the picture's middle is fitted to the crop."""
-        return cls(
-            flip=0, rotation_degrees=0, scale=(1, 1), shift_inp=0, fit=fit, brightness=0, contrast=0,
-            saturation=0, hue=0,
-        )  # fmt: skip
 
 
 def augment(

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from calipose.calibration import Calibration, ScoreMap, Setting
-from calipose.calibration_fit import fit_score_map, folds_of
+from calipose.calibration.fit import fit_score_map, folds_of
+from calipose.calibration.maps import Calibration, ScoreMap, Setting
+from calipose.calibration.precision import PrecisionTable
 from calipose.errors import InputError
 from calipose.evaluation.coco_files import ResultsSource, load_results
 from calipose.evaluation.matching import Matches
 from calipose.geometry import Floats
-from calipose.precision import PrecisionTable
 
 FOLDS = 10  # of the pictures, in cross-fitting
 LEAST_PICTURES = 10  # with poses: fewer are no calibration

@@ -32,7 +32,7 @@ from calipose.evaluation.coco_files import (
 )
 from calipose.evaluation.matching import POSES_PER_PICTURE
 from calipose.geometry import Floats
-from calipose.images import Picture, read_picture
+from calipose.io.images import Picture, read_picture
 from calipose.poses import Poses
 from calipose.skeleton import COCO_17, Skeleton
 

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from calipose.config.settings import PredictSettings
 from calipose.evaluation.ap import AveragePrecision, evaluate_results
 from calipose.evaluation.coco_files import load_images, read_ground_truth
 from calipose.evaluation.matching import match_poses
 from calipose.evaluation.scores import ScoreFigures, score_quality
-from calipose.files import replacing
-from calipose.images import read_picture
-from calipose.predictor import Predictor
-from calipose.recipe import PredictSettings
+from calipose.inference.predictor import Predictor
+from calipose.io.atomic import replacing
+from calipose.io.images import read_picture
 
 Results = list[dict[str, Any]]
 

@@ -25,7 +25,7 @@ import numpy as np
 from calipose.errors import InputError
 from calipose.evaluation.coco_files import Found, GroundTruth, ResultsSource, read_results
 from calipose.evaluation.matching import POSES_PER_PICTURE
-from calipose.files import replacing
+from calipose.io.atomic import replacing
 from calipose.skeleton import COCO_17
 
 PERSON = 1  # category of people in COCO

@@ -13,12 +13,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-import calipose
-from calipose.calibration import Calibration
+from calipose._version import __version__
+from calipose.calibration.maps import Calibration
+from calipose.config.recipe import Recipe
 from calipose.errors import InputError
-from calipose.files import replacing
+from calipose.io.atomic import replacing
 from calipose.model.network import Network
-from calipose.recipe import Recipe
 from calipose.skeleton import Skeleton
 
 FORMAT = 1
@@ -70,7 +70,7 @@ def fill(network: nn.Module, weights: dict[str, Tensor], source: str) -> None:
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Write tensors and a JSON header; a reader never sees half a file."""
-    metadata = {HEADER: json.dumps({"format": FORMAT, "version": calipose.__version__, **header})}
+    metadata = {HEADER: json.dumps({"format": FORMAT, "version": __version__, **header})}
     with replacing(path) as temporary:
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
 
@@ -97,7 +97,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{path}: its header is damaged") from None
     if newer:
-        raise InputError(f"{path}: written by Calipose {header['version']}; this is {calipose.__version__}: upgrade")
+        raise InputError(f"{path}: written by Calipose {header['version']}; this is {__version__}: upgrade")
     return tensors, header
 
 

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from calipose.config.method import Method
 from calipose.geometry import STRIDE
-from calipose.method import Method
-from calipose.model.backbone import STRIDES, Backbone
+from calipose.model.backbones.base import STRIDES, Backbone
 from calipose.model.head import Head
 from calipose.model.network import Network
 

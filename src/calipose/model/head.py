@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from calipose.method import Method
+from calipose.config.method import Method
 from calipose.model.sampling import all_cells, read_cells, sample_bilinear, sample_rows
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from calipose.method import Method
-from calipose.model.backbone import Backbone, build_backbone
+from calipose.config.method import Method
+from calipose.model.backbones.base import Backbone
+from calipose.model.backbones.build import build_backbone
 from calipose.model.head import Head, Maps
 
 

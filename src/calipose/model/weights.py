@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from calipose.errors import InputError
-from calipose.model.backbone import Backbone
+from calipose.model.backbones.base import Backbone
 
 _HUB = "hf-hub:"
 _NESTS = ("state_dict", "model")  # where training scripts put the weights beside their own state

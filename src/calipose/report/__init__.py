@@ -8,7 +8,7 @@ from typing import Any
 
 from calipose.errors import InputError
 from calipose.evaluation.coco_files import ResultsSource
-from calipose.files import replacing
+from calipose.io.atomic import replacing
 from calipose.report.analysis import analyse
 from calipose.report.bars import error_charts, read_history, training_charts
 from calipose.report.chart import require_matplotlib

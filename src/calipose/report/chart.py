@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from calipose.errors import InputError
-from calipose.files import replacing
+from calipose.io.atomic import replacing
 
 # Name -> (light, dark). Those for data are from Okabe and Ito's palette, which colour-blind people tell apart.
 COLOURS = {

@@ -16,7 +16,7 @@ from calipose.draw import draw_poses
 from calipose.evaluation.coco_files import People
 from calipose.evaluation.matching import oks_matrix
 from calipose.geometry import Floats, apply_affine, oks, resize_affine
-from calipose.images import Picture, read_picture, warp
+from calipose.io.images import Picture, read_picture, warp
 from calipose.poses import Poses
 from calipose.report.analysis import Analysis
 from calipose.skeleton import Skeleton

@@ -24,8 +24,16 @@ from accelerate.utils import InitProcessGroupKwargs
 from numpy.typing import NDArray
 from torch import Tensor
 
-from calipose.backends.torch_backend import TorchBackend
-from calipose.data.loader import (
+from calipose.config.recipe import Recipe
+from calipose.data.store import KeypointData
+from calipose.errors import InputError, NonFiniteLossError
+from calipose.inference.backends.torch import TorchBackend
+from calipose.inference.predictor import Predictor
+from calipose.io.atomic import replacing
+from calipose.model.checkpoint import Checkpoint, save_checkpoint
+from calipose.model.network import Network
+from calipose.model.weights import load_weights
+from calipose.training.loader import (
     Batch,
     EpochBatches,
     PictureCache,
@@ -33,14 +41,6 @@ from calipose.data.loader import (
     read_stored,
     training_batches,
 )
-from calipose.data.store import KeypointData
-from calipose.errors import InputError, NonFiniteLossError
-from calipose.files import replacing
-from calipose.model.checkpoint import Checkpoint, save_checkpoint
-from calipose.model.network import Network
-from calipose.model.weights import load_weights
-from calipose.predictor import Predictor
-from calipose.recipe import Recipe
 from calipose.training.losses import Losses, all_losses
 from calipose.training.state import (
     MovingAverage,

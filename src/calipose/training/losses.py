@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from calipose.method import Method
+from calipose.config.method import Method
+from calipose.config.settings import LossSettings
 from calipose.model.network import Output
-from calipose.recipe import LossSettings
 from calipose.training.targets import Targets, joint_similarity, oks_of_cells, scatter_cells, score_label
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from calipose.config.recipe import Recipe
 from calipose.errors import InputError
+from calipose.model.backbones.movenet import MoveNetPyramid
 from calipose.model.checkpoint import fill, load_tensors, save_tensors
-from calipose.model.movenet import MoveNetPyramid
-from calipose.recipe import Recipe
 
 
 class MovingAverage:

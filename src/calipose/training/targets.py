@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from calipose.config.method import InstanceLabel
+from calipose.config.settings import LossSettings
 from calipose.geometry import CELL_CENTRE_INP, STRIDE
-from calipose.method import InstanceLabel
-from calipose.recipe import LossSettings
 
 GAUSSIAN_PER_RADIUS = 0.5  # the Gaussian label's sigma is half the radius gamma; the paper does not give it
 

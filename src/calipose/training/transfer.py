@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from calipose.config.method import Method
+from calipose.config.recipe import Recipe
 from calipose.errors import InputError
-from calipose.method import Method
 from calipose.model.checkpoint import Checkpoint, fill, load_checkpoint
 from calipose.model.network import Network
-from calipose.recipe import Recipe
 from calipose.skeleton import Skeleton
 
 

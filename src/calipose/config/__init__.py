@@ -1,0 +1,1 @@
+"""What a user may set: recipes, the method's switches."""

@@ -1,0 +1,1 @@
+"""People painted by numbers: exact keypoints without photographs."""

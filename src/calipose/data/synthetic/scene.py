@@ -1,0 +1,318 @@
+"""Drawn scenes: people with exact keypoints, for tests, for the demo, and to learn from where there are no
+photographs.
+
+A picture depends on its seed alone: picture i of a data set is drawn with `np.random.default_rng([seed, i])`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from calipose.data.synthetic.canvas import Canvas, Cloth, Rng, hull
+from calipose.data.synthetic.person import Body, draw_body, draw_look, draw_mixture, layouts, paint_person
+from calipose.errors import InputError
+from calipose.geometry import Floats
+from calipose.skeleton import COCO_17
+
+LEAST_AREA = 30  # pixels; of whom less can be seen is not annotated
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How difficult drawn pictures are. Sizes are a person's longer side by the picture's height."""
+
+    people: tuple[int, int]
+    size: tuple[float, float]
+    as_in_photographs: bool  # number, size and place of people, and poses, as in COCO; else upright, side by side
+    cut: float  # probability that a person crosses the picture's border
+    lean_deg: float
+    patterned: float  # probability of a patterned cloth
+    alike: float  # probability that all clothes of a picture have similar colours
+    things: tuple[int, int]  # number of things in the background
+    limbs: tuple[int, int]  # number of them that look like limbs
+    covers: tuple[int, int]  # number of things in front of people
+    blotches: float  # strength of the background's texture, 0 to 255
+    blur_px: float  # largest standard deviation of the blur
+    noise: float  # largest standard deviation of the noise, 0 to 255
+    unlabelled: float  # probability that an occluded joint is not labelled; a tenth of it for a visible one
+
+
+EASY = Preset(
+    people=(1, 2), size=(0.5, 0.9), as_in_photographs=False, cut=0, lean_deg=8, patterned=0.2, alike=0,
+    things=(0, 4), limbs=(0, 0), covers=(0, 0), blotches=15, blur_px=0, noise=4, unlabelled=0,
+)  # fmt: skip
+HARD = Preset(
+    people=(1, 6), size=(0.15, 0.9), as_in_photographs=True, cut=0.3, lean_deg=20, patterned=0.5, alike=0.5,
+    things=(4, 16), limbs=(1, 8), covers=(0, 3), blotches=60, blur_px=1.2, noise=12, unlabelled=0.3,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DrawnScene:
+    """A picture and who is in it.
+
+    Attributes:
+        image: `(h, w, 3)` uint8, RGB.
+        keypoints_img: `(p, 17, 2)` float64, where the joints are (integer = pixel centre), whether labelled
+            or not.
+        visibility: `(p, 17)` int, as in COCO: 0 not labelled, 1 occluded (by another person or a thing;
+            one's own body does not count), 2 visible. Joints outside the picture, and parts of the face that
+            are turned away, are not labelled.
+        area: `(p,)` float64, number of pixels of the person's silhouette that nothing else covers, as COCO's
+            segmentation area.
+        boxes_img: `(p, 4)` float64, COCO's box (left, top, width, height) around those pixels; left and
+            top are the first pixel's index, width and height count pixels.
+    """
+
+    image: NDArray[np.uint8]
+    keypoints_img: Floats
+    visibility: NDArray[np.int64]
+    area: Floats
+    boxes_img: Floats
+
+
+def draw_scene(rng: Rng, size: tuple[int, int], preset: Preset) -> DrawnScene:
+    """Draw a picture of `size` (width, height) pixels.
+
+    Raises:
+        InputError: a side is shorter than 32 px.
+    """
+    w, h = size
+    if min(w, h) < 32:
+        raise InputError(f"drawn pictures must have sides of at least 32 px, not {w} x {h}")
+    colours = rng.uniform(15, 240, (5, 3))
+    if rng.random() < preset.alike:
+        colours = np.clip(colours[0] + rng.normal(0, 20, (5, 3)), 0, 255)
+    canvas = paint_background(rng, w, h, preset, colours)
+    bodies = place_bodies(rng, w, h, preset)
+    looks = [draw_look(rng, colours, preset.patterned) for _ in bodies]
+    covers = int(rng.integers(preset.covers[0], preset.covers[1] + 1))
+    # Who stands lower in the picture is nearer, mostly; things in front of people come somewhere in between.
+    depth = [body.box[3] + rng.normal(0, 0.05 * h) for body in bodies]
+    order = sorted(range(len(bodies)), key=depth.__getitem__)
+    covers_after = rng.integers(0, len(bodies), covers)
+    for rank, i in enumerate(order):
+        canvas.painter = i + 1
+        paint_person(canvas, bodies[i], looks[i])
+        canvas.painter = 0
+        for _ in range(int((covers_after == rank).sum())):
+            paint_thing(rng, canvas, colours, 0.3 * h, preset.patterned)
+
+    joints = np.stack([body.joints for body in bodies])
+    visibility = label(rng, canvas, bodies, preset)
+    area = np.bincount(canvas.owner.ravel(), minlength=len(bodies) + 1)[1:].astype(np.float64)
+    kept = np.flatnonzero(area >= LEAST_AREA)
+    boxes = [cv2.boundingRect((canvas.owner == i + 1).view(np.uint8)) for i in kept]
+    return DrawnScene(
+        develop(rng, canvas.pixels, preset), joints[kept], visibility[kept], area[kept],
+        np.array(boxes, np.float64).reshape(-1, 4),
+    )  # fmt: skip
+
+
+def label(rng: Rng, canvas: Canvas, bodies: list[Body], preset: Preset) -> NDArray[np.int64]:
+    """Visibility (p, 17) of the joints in a finished painting."""
+    h, w = canvas.owner.shape
+    visibility = np.zeros((len(bodies), len(COCO_17)), np.int64)
+    for i, body in enumerate(bodies):
+        x, y = np.rint(body.joints).astype(int).T
+        inside = (x >= 0) & (y >= 0) & (x < w) & (y < h)
+        own = canvas.owner[y.clip(0, h - 1), x.clip(0, w - 1)] == i + 1
+        missed = rng.random(len(x)) < np.where(own, 0.1 * preset.unlabelled, preset.unlabelled)
+        visibility[i] = np.where(inside & ~missed, np.where(own, 2, 1), 0)
+        visibility[i, :5][~body.face_seen] = 0
+    return visibility
+
+
+def place_bodies(rng: Rng, w: int, h: int, preset: Preset) -> list[Body]:
+    """Bodies of the preset's number and sizes, at their places in the picture."""
+    least, most = preset.people
+    picture = np.array([w, h], np.float64)
+    if not preset.as_in_photographs:
+        number = int(rng.integers(least, most + 1))
+        bodies = []
+        for i in range(number):  # each in its own strip of the picture
+            body = draw_body(rng, True, preset.lean_deg)
+            strip = w / number
+            side = h * rng.uniform(*preset.size)
+            width, height = body.box[2:] - body.box[:2]
+            side = min(side, 0.98 * strip * max(width, height) / width)
+            room = np.array([strip, h]) - side * np.array([width, height]) / max(width, height)
+            at = np.array([strip * (i + 0.5), h / 2]) + room * rng.uniform(-0.5, 0.5, 2)
+            bodies.append(body.moved(side, at))
+        return bodies
+
+    share = layouts()["people"][least - 1 : most]
+    number = least + int(rng.choice(len(share), p=share / share.sum()))
+    _, place = draw_mixture(rng, "first")
+    first, middle = float(np.exp(place[0])), place[1:] * picture
+    places = [(first, middle)]
+    for _ in range(number - 1):
+        _, place = draw_mixture(rng, "other")
+        places.append((first * float(np.exp(min(place[0], 0))), middle + place[1:] * first * h))
+    bodies = []
+    for fraction, wanted in places:
+        side = h * float(np.clip(fraction, *preset.size))
+        body = draw_body(rng, False, preset.lean_deg).moved(side, wanted)
+        half = (body.box[2:] - body.box[:2]) / 2
+        cut = rng.random() < preset.cut
+        beyond = rng.uniform(0, 1.2) * half if cut else np.zeros(2)
+        low, high = half - beyond, picture - half + beyond
+        at = np.where(low <= high, np.clip(wanted, low, np.maximum(low, high)), picture / 2)
+        if cut:  # over a side border, the lower border, or a corner
+            border = np.array([high[0] if wanted[0] > w / 2 else low[0], high[1]])
+            at = np.where([(True, False), (False, True), (True, True)][int(rng.integers(3))], border, at)
+        bodies.append(body.moved(side, at))
+    return bodies
+
+
+def paint_background(rng: Rng, w: int, h: int, preset: Preset, colours: Floats) -> Canvas:
+    """A canvas with a gradient, soft blotches of several sizes, and things."""
+    shape = (w, h)
+    blotches = np.zeros((h, w), np.float32)
+    for cells in (3, 9, 27):
+        coarse = rng.uniform(-1, 1, (cells, cells)).astype(np.float32)
+        blotches += cv2.resize(coarse, shape, interpolation=cv2.INTER_LINEAR) / np.float32(1.5)
+    corners = rng.uniform(20, 235, (2, 2, 3)).astype(np.float32)
+    corners = corners.mean((0, 1)) + np.float32(0.6) * (corners - corners.mean((0, 1)))
+    pixels = cv2.resize(corners, shape, interpolation=cv2.INTER_LINEAR)
+    pixels += (blotches * np.float32(rng.uniform(0.3, 1) * preset.blotches))[..., None]
+    canvas = Canvas(pixels, np.clip(blotches + np.float32(0.5), 0, 1))
+    for _ in range(int(rng.integers(preset.things[0], preset.things[1] + 1))):
+        paint_thing(rng, canvas, rng.uniform(15, 240, (1, 3)), h * rng.uniform(0.1, 0.6), preset.patterned)
+    for _ in range(int(rng.integers(preset.limbs[0], preset.limbs[1] + 1))):
+        look = draw_look(rng, colours, preset.patterned)
+        cloth = (look.skin, look.shirt, look.trousers)[int(rng.integers(3))]
+        point, length = rng.uniform(0, 1, 2) * (w, h), h * rng.uniform(0.05, 0.25)
+        if rng.random() < 0.25:
+            canvas.fill(hull((point, 0.3 * length)), look.skin, (point, np.array([0.0, 1.0]), length, length))
+        for radius in (0.2, 0.15):
+            turn = rng.uniform(0, 2 * np.pi)
+            axis = np.array([np.cos(turn), np.sin(turn)])
+            end = point + length * axis
+            outline = hull((point, radius * length), (end, (radius - 0.04) * length))
+            canvas.fill(outline, cloth, (point, axis, length, radius * length))
+            point = end
+    return canvas
+
+
+def paint_thing(rng: Rng, canvas: Canvas, colours: Floats, size: float, patterned: float) -> None:
+    """A box, disc, pole or polygon of about `size` pixels somewhere."""
+    h, w = canvas.owner.shape
+    at, turn = rng.uniform(0, 1, 2) * (w, h), rng.normal(0, 0.3)
+    kind = int(rng.integers(4))
+    if kind == 0:
+        outline = hull((at, size / 2))
+    elif kind == 1:
+        outline = hull(*((at + rng.uniform(-0.5, 0.5, 2) * size, 0.02 * size) for _ in range(5)))
+    else:
+        half = size * (np.array([0.06, 1.0]) if kind == 2 else rng.uniform(0.2, 0.6, 2))
+        turned = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+        outline = at + np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half @ turned
+    cloth = Cloth.draw(rng, colours[int(rng.integers(len(colours)))], patterned)
+    canvas.fill(outline, cloth, (at, np.array([np.sin(turn), np.cos(turn)]), size, size))
+
+
+def develop(rng: Rng, pixels: NDArray[np.float32], preset: Preset) -> NDArray[np.uint8]:
+    """Light, blur and noise; float to bytes."""
+    sigma = rng.uniform(0, preset.blur_px)
+    if sigma > 0.3:
+        pixels = cv2.GaussianBlur(pixels, (0, 0), sigma)
+    light, strength = rng.uniform(0.7, 1.15), rng.uniform(0, preset.noise)
+    noise = rng.standard_normal(pixels.shape, np.float32)
+    lit: NDArray[np.uint8] = cv2.addWeighted(pixels, light, noise, strength, 0, dtype=cv2.CV_8U)
+    return lit
+
+
+def coco_annotations(scenes: Sequence[DrawnScene], file_names: Sequence[str]) -> dict[str, Any]:
+    """COCO's person keypoint annotations of scenes; picture i has id i + 1. A joint that is not labelled is
+    0, 0, 0, as COCO writes it.
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image_id, (scene, name) in enumerate(zip(scenes, file_names, strict=True), start=1):
+        h, w = scene.image.shape[:2]
+        images.append(image_entry(image_id, name, (w, h)))
+        annotations += annotations_of(scene, image_id)
+    return dataset(images, annotations)
+
+
+def image_entry(image_id: int, name: str, size: tuple[int, int]) -> dict[str, Any]:
+    """What COCO's annotation file says of a picture; `size` is width and height."""
+    return {"id": image_id, "file_name": name, "width": size[0], "height": size[1]}
+
+
+def annotations_of(scene: DrawnScene, image_id: int) -> list[dict[str, Any]]:
+    """The annotations of one picture, without ids."""
+    people = []
+    for xy, v, area, box in zip(scene.keypoints_img, scene.visibility, scene.area, scene.boxes_img, strict=True):
+        triples = np.column_stack([xy, v]) * (v > 0)[:, None]
+        people.append({
+            "image_id": image_id, "category_id": 1, "iscrowd": 0, "num_keypoints": int((v > 0).sum()),
+            "keypoints": triples.ravel().tolist(), "area": float(area), "bbox": box.tolist(),
+        })  # fmt: skip
+    return people
+
+
+def dataset(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> dict[str, Any]:
+    """Annotation file from its parts; numbers the annotations."""
+    person = {
+        "id": 1, "name": "person", "supercategory": "person", "keypoints": list(COCO_17.keypoints),
+        "skeleton": [[a + 1, b + 1] for a, b in COCO_17.limbs],
+    }  # fmt: skip
+    numbered = [{"id": i, **annotation} for i, annotation in enumerate(annotations, start=1)]
+    return {"images": images, "annotations": numbered, "categories": [person]}
+
+
+def write_drawn_data(
+    out: Path, images: int, preset: Preset, size: tuple[int, int], seed: int, workers: int = 1
+) -> Path:
+    """Draw a data set: `out/images/000001.jpg`, ... (quality 95) and `out/annotations.json`, whose path is
+    returned.
+
+    Picture i (from 0) depends on (seed, i) only, not on how many there are or how many processes draw them.
+    The folder appears under its name when it is complete.
+
+    Raises:
+        InputError: `out` exists and is not empty, `images` or `workers` is below 1, or `size` is too small.
+    """
+    if images < 1 or workers < 1:
+        raise InputError(f"images and workers must be at least 1, not {images} and {workers}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists already: name a new folder, or remove it first")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
+        folder = Path(scratch) / "data"
+        (folder / "images").mkdir(parents=True)
+        draw = partial(_write_picture, folder / "images", preset, size, seed)
+        if workers == 1:
+            drawn = list(map(draw, range(images)))
+        else:  # spawned, not forked: OpenCV's and torch's threads do not survive a fork
+            with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+                drawn = list(pool.map(draw, range(images), chunksize=16))
+        entries = dataset([image for image, _ in drawn], [person for _, people in drawn for person in people])
+        (folder / "annotations.json").write_text(json.dumps(entries), encoding="utf-8")
+        folder.rename(out)
+    return out / "annotations.json"
+
+
+def _write_picture(
+    folder: Path, preset: Preset, size: tuple[int, int], seed: int, index: int
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Draw and write one picture; its entry and its annotations."""
+    scene = draw_scene(np.random.default_rng([seed, index]), size, preset)
+    name = f"{index + 1:06d}.jpg"
+    if not cv2.imwrite(str(folder / name), scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95]):
+        raise OSError(f"{folder / name} could not be written")
+    return image_entry(index + 1, name, size), annotations_of(scene, index + 1)

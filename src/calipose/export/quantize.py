@@ -1,0 +1,115 @@
+"""An ONNX file whose backbone computes in 8 bits, by ONNX Runtime's own static quantization."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from calipose.calibration.maps import Calibration
+from calipose.data.locate import find_data
+from calipose.errors import InputError
+from calipose.evaluation.ap import AveragePrecision
+from calipose.evaluation.run import evaluate_predictor
+from calipose.export.onnx import SCOPES, export_onnx
+from calipose.inference.backends.onnx import METADATA_KEY
+from calipose.inference.predictor import Predictor
+from calipose.io.atomic import replacing
+from calipose.io.images import network_input, read_picture
+
+if TYPE_CHECKING:
+    import onnx
+
+    from calipose.model.checkpoint import Checkpoint
+
+CALIBRATION_PICTURES = 32
+
+
+def export_int8(checkpoint: Checkpoint, path: Path, data: str) -> tuple[AveragePrecision, AveragePrecision]:
+    """Write an ONNX file with the backbone in 8 bits; returns AP of the fp32 file and of this one on `data`.
+
+    Weights are quantized a channel, activations by the mean of their ranges on the first pictures of `data`. The head,
+    which gives positions and scores, stays in fp32. The file is not calibrated.
+
+    Raises:
+        InputError: onnx is not installed, or the data set cannot be used.
+        CaliposeError: the fp32 file, which is made first, does not give torch's poses.
+    """
+    import onnx
+
+    annotations, pictures = find_data(data)
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "fp32.onnx"
+        # Scores in 8 bits are others: what was calibrated in fp32 does not hold for them.
+        export_onnx(replace(checkpoint, calibration=Calibration()), plain)
+        predictor = Predictor.from_onnx(plain)
+        before, *_ = evaluate_predictor(predictor, annotations, pictures)
+        quantized = Path(folder) / "int8.onnx"
+        _quantize(plain, quantized, calibration_inputs(predictor, annotations, pictures))
+        after, *_ = evaluate_predictor(Predictor.from_onnx(quantized), annotations, pictures)
+        model = onnx.load(quantized)
+        for entry in model.metadata_props:
+            if entry.key == METADATA_KEY:
+                entry.value = json.dumps({**json.loads(entry.value), "weights": "backbone int8, head float32"})
+        with replacing(path) as temporary:
+            onnx.save(model, temporary)
+    return before, after
+
+
+def calibration_inputs(predictor: Predictor, annotations: Path, pictures: Path) -> list[dict[str, Any]]:
+    """Network inputs of the first pictures of a data set.
+
+    Raises:
+        InputError: the annotation file lists no pictures.
+    """
+    names = [image["file_name"] for image in json.loads(annotations.read_text(encoding="utf-8")).get("images", [])]
+    if not names:
+        raise InputError(f"{annotations}: lists no pictures to find the ranges of activations with")
+    settings, colour = predictor.settings, predictor.backend.pad_colour
+    chosen = [read_picture(pictures / name, ignore_orientation=True) for name in names[:CALIBRATION_PICTURES]]
+    inputs = [network_input(picture, settings.short_side, colour, settings.max_aspect)[0] for picture in chosen]
+    return [{"images": image[np.newaxis]} for image in inputs]
+
+
+def backbone_convolutions(model: onnx.ModelProto) -> tuple[list[str], list[str]]:
+    """Names of the convolutions of the backbone, and of all others, by where the exporter says they come from."""
+    inside: list[str] = []
+    outside: list[str] = []
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            scopes = {entry.key: entry.value for entry in node.metadata_props}.get(SCOPES, "")
+            (inside if "network.backbone" in scopes else outside).append(node.name)
+    return inside, outside
+
+
+def _quantize(source: Path, target: Path, inputs: list[dict[str, Any]]) -> None:
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.waiting = iter(inputs)
+
+        def get_next(self) -> dict[str, Any] | None:
+            return next(self.waiting, None)
+
+    inside, _ = backbone_convolutions(onnx.load(source))
+    if not inside:
+        raise InputError("int8: the exported graph does not say which convolutions are the backbone's")
+    quantize_static(
+        str(source),
+        str(target),
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=["Conv"],
+        nodes_to_quantize=inside,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        # The mean of the pictures' ranges: the widest is set by a few outliers, and leaves few steps to all else.
+        extra_options={"CalibMovingAverage": True},
+    )

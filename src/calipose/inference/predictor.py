@@ -1,0 +1,264 @@
+"""Predictor: pictures in, poses out; backends hide what runs the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from importlib import resources
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from calipose.calibration.maps import Calibration
+from calipose.config.settings import PredictSettings
+from calipose.errors import InputError
+from calipose.geometry import Floats, apply_affine, invert_affine, pose_nms
+from calipose.inference.backends.base import Backend, BatchPoses
+from calipose.inference.scales import View, join_views
+from calipose.io.images import INPUT_MULTIPLE, Picture, network_input, read_picture
+from calipose.poses import Poses
+from calipose.skeleton import Skeleton
+
+DEFAULT = "default"  # the model that comes with the package
+
+
+class Predictor:
+    """Finds the poses of all people in pictures.
+
+    Args:
+        model: "default" is the model that comes with the package; an ONNX file (needs no torch); a checkpoint, a run
+            folder, or a folder that `save_pretrained` wrote (need torch); or a backend.
+        settings: of decoding; by default the model's own, if it has some.
+        device: of a checkpoint: "cpu", "cuda", ...; by default a GPU where there is one.
+        providers: of an ONNX file: ONNX Runtime's, such as "cuda"; by default the CPU's.
+        threads: of an ONNX file; 0 for ONNX Runtime's own choice.
+
+    Raises:
+        InputError: the model is missing, damaged, or not Calipose's, or a device or provider is not there.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Backend = DEFAULT,
+        settings: PredictSettings | None = None,
+        *,
+        device: str = "",
+        providers: list[str] | None = None,
+        threads: int = 0,
+    ) -> None:
+        self.backend: Backend
+        self.settings: PredictSettings
+        if not isinstance(model, str | Path):
+            self.backend = model
+            self.settings = settings or getattr(model, "settings", None) or PredictSettings()
+            return
+        path = default_model() if str(model) == DEFAULT else Path(model)
+        if path.suffix == ".onnx":
+            if device not in {"", "cpu"} and not providers:
+                providers = [device]
+            opened = Predictor.from_onnx(path, settings, providers, threads)
+        else:
+            opened = Predictor.from_checkpoint(path, device, settings)
+        self.backend, self.settings = opened.backend, opened.settings
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: str | Path, device: str = "cpu", settings: PredictSettings | None = None
+    ) -> Predictor:
+        """Predictor of a trained network (needs torch); settings of its recipe unless given.
+
+        Raises:
+            InputError: the file is missing, damaged, or not Calipose's, or there is no such device.
+        """
+        try:
+            from calipose.inference.backends.torch import TorchBackend
+            from calipose.model.checkpoint import load_checkpoint
+            from calipose.model.device import choose_device
+        except ModuleNotFoundError as error:
+            raise InputError(f"{path}: a checkpoint needs {error.name}: pip install 'calipose[train]'") from None
+
+        checkpoint = load_checkpoint(path)
+        network, calibration = checkpoint.network(), checkpoint.calibration
+        backend = TorchBackend(network, checkpoint.skeleton, choose_device(device), calibration=calibration)
+        return cls(backend, settings or checkpoint.recipe.predict)
+
+    @classmethod
+    def from_onnx(
+        cls,
+        path: str | Path,
+        settings: PredictSettings | None = None,
+        providers: list[str] | None = None,
+        threads: int = 0,
+    ) -> Predictor:
+        """Predictor of an exported network, in ONNX Runtime, without torch; settings of its recipe unless given.
+
+        Raises:
+            InputError: the file is missing, damaged, or not Calipose's, or a provider is not there.
+        """
+        from calipose.inference.backends.onnx import OnnxBackend
+
+        backend = OnnxBackend(path, providers, threads)
+        return cls(backend, settings or backend.settings)
+
+    @property
+    def calibration(self) -> Calibration:
+        """What the scores mean; nothing where the backend says nothing."""
+        calibration: Calibration | None = getattr(self.backend, "calibration", None)
+        return calibration or Calibration()
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Skeleton of the poses."""
+        return self.backend.skeleton
+
+    def warm_up(self) -> None:
+        """Run once on an empty picture, so that the first real one does not wait for what is set up at first use."""
+        side = self.settings.short_side
+        self.predict(np.full((side, side, 3), self.backend.pad_colour, np.uint8))
+
+    def predict(self, picture: Picture | str | Path) -> Poses:
+        """Poses in one picture: an array (h, w, 3) RGB uint8, or a file.
+
+        Raises:
+            InputError: the array is no picture.
+            PictureError: the file cannot be read.
+        """
+        return next(self.predict_many([picture]))
+
+    __call__ = predict
+
+    def predict_many(self, pictures: Iterable[Picture | str | Path], batch_size: int = 1) -> Iterator[Poses]:
+        """Poses of pictures, in order; at most `batch_size` pictures are held at a time.
+
+        Only pictures of equal size after padding go through the network together, so a result never depends on the
+        other pictures.
+
+        Raises:
+            InputError: an array is no picture, or `batch_size` is below 1.
+            PictureError: a file cannot be read; the pictures before it were predicted.
+        """
+        if batch_size < 1:
+            raise InputError(f"batch_size {batch_size}: at least one picture goes through the network")
+        waiting = iter(pictures)
+        while True:
+            window, problem = _read(islice(waiting, batch_size))
+            yield from (poses for poses, _ in self._predict_window(window))
+            if problem is not None:
+                raise problem
+            if not window:
+                return
+
+    def predict_with_queries(self, picture: Picture) -> tuple[Poses, Floats | None]:
+        """Poses in a picture (h, w, 3) RGB uint8, and their keypoint queries_img (p, k, 2) (the yellow circles of
+        Figure 2), or None where the backend has none.
+        """
+        return self._predict_window([_picture(picture)])[0]
+
+    def _predict_window(self, pictures: list[Picture]) -> list[tuple[Poses, Floats | None]]:
+        """Poses and queries of a few pictures, those of all scales together."""
+        sides = [max(INPUT_MULTIPLE, round(self.settings.short_side * scale)) for scale in self.settings.scales]
+        views = [self.views(pictures, short_side) for short_side in sides]
+        found = []
+        for picture, *seen in zip(pictures, *views, strict=True):
+            view = self._nms(seen[0])
+            if len(seen) > 1:  # each on its own first, as the graph of an ONNX file does
+                view = self._nms(join_views([view, *map(self._nms, seen[1:])]))
+            found.append(self._poses(view, (picture.shape[1], picture.shape[0])))
+        return found
+
+    def views(self, pictures: list[Picture], short_side: int) -> list[View]:
+        """Candidates of a few pictures at one input size, before calibration, threshold and pose NMS; those of equal
+        padded size go through the network together.
+        """
+        settings = self.settings
+        inputs = [
+            network_input(picture, short_side, self.backend.pad_colour, settings.max_aspect) for picture in pictures
+        ]
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for place, (image, _) in enumerate(inputs):
+            groups.setdefault(image.shape, []).append(place)
+        views: dict[int, View] = {}
+        for places in groups.values():
+            batch = np.stack([inputs[place][0] for place in places])
+            candidates = self.backend.candidates(batch, settings.max_poses, settings.flip)
+            for row, place in enumerate(places):
+                views[place] = _view(candidates, row, inputs[place][1])
+        return [views[place] for place in range(len(pictures))]
+
+    def _nms(self, view: View) -> View:
+        """The candidates that pose NMS keeps, best first; by the raw scores, as in the graph of an ONNX file."""
+        return view[
+            pose_nms(view.keypoints_img, view.raw_scores, self.skeleton.sigmas_array, self.settings.nms_threshold)
+        ]
+
+    def _poses(self, view: View, picture_size: tuple[int, int]) -> tuple[Poses, Floats | None]:
+        """One picture's candidates after pose NMS: threshold and calibration."""
+        calibration = self.calibration
+        chosen = view[np.flatnonzero(view.raw_scores > self.settings.score_threshold)]
+        raw, joints = chosen.raw_scores, chosen.keypoint_scores
+        chances: tuple[Floats | None, Floats | None] = (None, None)
+        if not calibration.is_identity:
+            half = calibration.oks50(raw).clip(0, 1)
+            chances = half, np.minimum(calibration.oks75(raw).clip(0, 1), half)
+        poses = Poses(
+            chosen.keypoints_img,
+            calibration.score(raw),
+            picture_size,
+            None if joints is None else joints.clip(0, 1),  # a linear layer gives them
+            self.skeleton,
+            raw_scores=raw,
+            p_oks50=chances[0],
+            p_oks75=chances[1],
+        )
+        return poses, chosen.queries_img
+
+
+def _view(found: BatchPoses, row: int, inp_from_img: Floats) -> View:
+    """The candidates of one picture of a batch, without padding, in the picture's frame."""
+    real = np.flatnonzero(found.raw_scores[row] > -np.inf)
+    img_from_inp = invert_affine(inp_from_img)
+    joints, queries = found.keypoint_scores, found.queries_inp
+    return View(
+        apply_affine(img_from_inp, found.keypoints_inp[row][real]),
+        found.raw_scores[row][real],
+        None if joints is None else joints[row][real],
+        None if queries is None else apply_affine(img_from_inp, queries[row][real]),
+    )
+
+
+def default_model(suffix: str = ".onnx") -> Path:
+    """The file of the model that comes with the package: ".onnx", or ".safetensors" for the checkpoint.
+
+    Raises:
+        InputError: this installation has none.
+    """
+    path = Path(str(resources.files("calipose").joinpath("weights", f"default{suffix}")))
+    if not path.is_file():
+        raise InputError(f"this installation holds no default{suffix}; name a model: an .onnx file or a checkpoint")
+    return path
+
+
+def _read(sources: Iterable[Picture | str | Path]) -> tuple[list[Picture], InputError | None]:
+    """The pictures, up to the first that cannot be read, and what is wrong with that one."""
+    pictures: list[Picture] = []
+    try:
+        for source in sources:
+            pictures.append(_picture(source))
+    except InputError as error:
+        return pictures, error
+    return pictures, None
+
+
+def _picture(source: Picture | str | Path) -> Picture:
+    """The picture itself, checked.
+
+    Raises:
+        InputError: an array that is no picture; PictureError: a file that cannot be read.
+    """
+    if not isinstance(source, np.ndarray):
+        return read_picture(source)
+    if source.ndim != 3 or source.shape[2] != 3 or source.dtype != np.uint8 or not source.size:
+        raise InputError(
+            f"picture is an array of {source.dtype} with shape {source.shape}; (h, w, 3) RGB uint8 is needed"
+        )
+    return source

@@ -1,0 +1,152 @@
+"""Pictures from http and https URLs, with limits of size and time (standard library only)."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import re
+import string
+import threading
+import time
+from concurrent.futures import Future
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import SplitResult, quote, unquote_to_bytes, urljoin, urlsplit, urlunsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from calipose._version import __version__
+from calipose.errors import PictureError
+from calipose.io.images import Picture, decode_picture
+
+MAX_BYTES = 50_000_000
+MAX_SECONDS = 20.0  # of a whole download, from the look-up of the host to the last byte
+MAX_REDIRECTS = 5
+REDIRECTS = {301, 302, 303, 307, 308}
+
+
+def fetch_picture(url: str, max_bytes: int = MAX_BYTES, max_seconds: float = MAX_SECONDS) -> Picture:
+    """The picture at a URL, as `read_picture` would read its file.
+
+    A user and password in the URL are sent to its own host only, and are in no message. Redirects are followed to
+    http and https URLs only, at most 5.
+
+    Args:
+        url: http or https.
+        max_bytes: of the file.
+        max_seconds: of the whole download.
+
+    Returns: `(h, w, 3)` uint8, RGB.
+
+    Raises:
+        PictureError: it cannot be loaded within the limits, or is no picture; the message has the URL.
+    """
+    name = public_url(url)
+    loaded: Future[bytes] = Future()
+
+    def load() -> None:
+        try:
+            loaded.set_result(_load(url, name, max_bytes, time.monotonic() + max_seconds))
+        except BaseException as error:
+            loaded.set_exception(error)
+
+    # A thread, since a socket's time limit starts anew at each byte, and the look-up of a host has none.
+    # Where a server is too slow, the thread is left behind, asleep, until the server's next byte or a second later.
+    threading.Thread(target=load, daemon=True).start()
+    try:
+        data = loaded.result(max_seconds)
+    except TimeoutError:
+        raise PictureError(f"picture {name} was not loaded within {max_seconds:g} seconds") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if isinstance(error, PictureError):
+            raise
+        raise PictureError(f"picture {name} cannot be loaded: {_reason(error)}") from None
+    return decode_picture(data, name)
+
+
+def public_url(url: str) -> str:
+    """The URL without user and password."""
+    scheme, _, rest = url.partition("://")
+    host, tail = re.fullmatch(r"([^/?#]*)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
+    host = host.rpartition("@")[2]
+    if not re.fullmatch(r"(\[.*\]|[^:]*)(:[0-9]*)?", host):  # a password with a / in it, not quoted, looks so
+        return f"{scheme}://..."
+    return f"{scheme}://{host}{tail}"
+
+
+class _NoRedirects(HTTPRedirectHandler):
+    """Redirects become errors, and are followed one by one below: urllib would go to ftp too."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Do not follow."""
+
+
+def _load(url: str, name: str, max_bytes: int, deadline: float) -> bytes:
+    opener = build_opener(_NoRedirects)
+    parts = urlsplit(url)
+    user = parts.netloc.rpartition("@")[0]
+    for _ in range(MAX_REDIRECTS + 1):
+        request = Request(_plain_url(parts), headers=_headers(user))
+        try:
+            with opener.open(request, timeout=max(deadline - time.monotonic(), 0) + 1) as response:
+                return _read(response, name, max_bytes, deadline)
+        except HTTPError as error:
+            error.close()
+            target = error.headers.get("Location")
+            if error.code not in REDIRECTS or not target:
+                raise PictureError(f"picture {name} cannot be loaded: the server answers {error.code}") from None
+        origin = parts.scheme, parts.netloc.rpartition("@")[2]
+        # As urllib reads it: bytes beyond ASCII stand in a header as Latin-1 letters.
+        parts = urlsplit(urljoin(urlunsplit(parts), quote(target, safe=string.punctuation, encoding="iso-8859-1")))
+        if parts.scheme not in {"http", "https"}:
+            raise PictureError(f"picture {name} redirects to {parts.scheme}:, which is not followed")
+        if "@" in parts.netloc or origin != (parts.scheme, parts.netloc):
+            user = parts.netloc.rpartition("@")[0]
+    raise PictureError(f"picture {name} redirects more than {MAX_REDIRECTS} times")
+
+
+def _plain_url(parts: SplitResult) -> str:
+    """The URL as it is sent: without user and password, and with what is not ASCII quoted."""
+    host = parts.netloc.rpartition("@")[2]
+    if not host.isascii():
+        host = host.encode("idna").decode()
+    path, query = (quote(text, safe="/%:@!$&'()*+,;=?~") for text in (parts.path, parts.query))
+    return urlunsplit((parts.scheme, host, path, query, ""))
+
+
+def _headers(user: str) -> dict[str, str]:
+    headers = {"User-Agent": f"calipose/{__version__}", "Accept": "image/*"}  # some refuse urllib's own name
+    if user:
+        user += "" if ":" in user else ":"
+        headers["Authorization"] = "Basic " + base64.b64encode(unquote_to_bytes(user)).decode()
+    return headers
+
+
+def _read(response: http.client.HTTPResponse, name: str, max_bytes: int, deadline: float) -> bytes:
+    kind = response.headers.get("Content-Type", "").partition(";")[0].lower()
+    if kind.startswith("video/"):
+        raise PictureError(f"{name} is a video ({kind}); download it and name the file")
+    if kind.startswith(("text/", "audio/")):
+        raise PictureError(f"{name} is no picture, but {kind}")
+    announced = response.length or 0
+    data = bytearray()
+    while len(data) <= max_bytes and announced <= max_bytes:
+        chunk = response.read1(65536)
+        data += chunk
+        if not chunk:
+            if len(data) < announced:  # the standard library ends such a download without an error
+                raise PictureError(f"picture {name} is cut off after {len(data)} of {announced} bytes; try again")
+            return bytes(data)
+        if time.monotonic() > deadline:
+            raise TimeoutError
+    raise PictureError(f"picture {name} is larger than {max_bytes / 1e6:g} MB")
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in words that hold nothing of the URL: that could be a password."""
+    if isinstance(error, URLError) and isinstance(error.reason, Exception):
+        return _reason(error.reason)
+    if isinstance(error, OSError) and not isinstance(error, URLError):
+        return getattr(error, "verify_message", "") or error.strerror or type(error).__name__
+    if isinstance(error, URLError | http.client.InvalidURL | ValueError):
+        return "it is no proper URL"
+    return f"the server breaks off ({type(error).__name__})"

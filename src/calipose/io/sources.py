@@ -1,0 +1,289 @@
+"""Everything that pictures come from: files, folders, patterns, videos, webcams, URLs, arrays (no torch)."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calipose.errors import InputError, PictureError
+from calipose.io.images import Picture, read_picture, rgb_picture
+from calipose.io.video_reader import VideoHeader, read_header, read_video, read_webcam
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# What is looked for in folders and patterns; a file that is named itself is a video by its suffix, else a picture.
+PICTURE_SUFFIXES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+VIDEO_SUFFIXES = {
+    *{".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"},
+    *{".mts", ".mxf", ".ogv", ".ts", ".webm", ".wmv"},
+}
+
+NO_LIST = (Mapping, bytes, bytearray, memoryview)  # iterable, but not of pictures
+
+Nameable: TypeAlias = "str | os.PathLike[str] | int | NDArray[Any] | Image | list[Any] | tuple[Any, ...]"
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture, and where it is from.
+
+    Attributes:
+        picture: `(h, w, 3)` uint8 RGB, upright.
+        source: the source's name.
+        index: number of a video's or webcam's frame, from 0; None for a still picture.
+        seconds: time since the first frame; None for a still picture, or where a video does not say it.
+    """
+
+    picture: Picture
+    source: str
+    index: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One thing to be read; nothing is opened before it is asked for.
+
+    Attributes:
+        name: the file, the URL without user and password, "webcam 0", "array 0"; unique among those found together.
+        kind: "picture" and "video" are files; "array" is also a PIL image.
+        value: the file's path, the whole URL, the webcam's number, or the array or PIL image.
+    """
+
+    name: str
+    kind: Literal["picture", "video", "webcam", "url", "array"]
+    value: Any = field(repr=False)  # a URL may hold a password
+
+    def frames(self) -> Iterator[Frame]:
+        """The picture, or the frames of a video or webcam one by one, of which only the last is held.
+
+        A video that is damaged or cut off gives all frames that can be read, and raises after the last of them.
+        A webcam goes on until the iteration is left, or it is unplugged.
+
+        Raises:
+            PictureError: the source cannot be read, or not wholly; the message has its name.
+        """
+        if self.kind == "video":
+            moving = read_video(self.value)
+        elif self.kind == "webcam":
+            moving = read_webcam(self.value)
+        else:
+            yield Frame(self._still(), self.name)
+            return
+        for index, (picture, seconds) in enumerate(moving):
+            yield Frame(picture, self.name, index, seconds)
+
+    @property
+    def frame_count(self) -> int | None:
+        """1 for a still picture; a video's as its header says, to show progress; None where nobody knows."""
+        if self.kind == "video":
+            return self._header.frame_count
+        return None if self.kind == "webcam" else 1
+
+    @property
+    def frames_per_second(self) -> float | None:
+        """A video's mean rate as its header says; None where it does not, and for all else."""
+        return self._header.frames_per_second if self.kind == "video" else None
+
+    @cached_property
+    def _header(self) -> VideoHeader:
+        return read_header(self.value)
+
+    def _still(self) -> Picture:
+        if self.kind == "picture":
+            return read_picture(self.value)
+        if self.kind == "url":
+            from calipose.io.fetch import fetch_picture  # here: what it imports takes 30 ms
+
+            return fetch_picture(self.value)
+        if isinstance(self.value, np.ndarray):
+            return _array_picture(self.value, self.name)
+        return _pil_picture(self.value, self.name)
+
+
+@overload
+def find_sources(*what: Nameable, recursive: bool = False) -> list[Source]: ...
+@overload
+def find_sources(*what: Nameable | Iterable[Any], recursive: bool = False) -> Iterable[Source]: ...
+def find_sources(*what: Nameable | Iterable[Any], recursive: bool = False) -> Iterable[Source]:
+    """All pictures and videos that are named, in order, each file, URL and webcam once.
+
+    Args:
+        what: any number of
+            - files. One that is missing or broken is found out when it is read, so that all others can still be done;
+            - folders: their pictures and videos by name, numbers in it counted (`f2` before `f10`), hidden ones not;
+            - patterns as `holiday/*.jpg`, or `holiday/**/*.jpg` for all folders below, unless a file has that name;
+            - `http://` and `https://` URLs of pictures;
+            - webcams: 0 or `webcam:0` for the first;
+            - arrays `(h, w, 3)` RGB or `(h, w)` grey, uint8; and PIL images;
+            - lists and tuples of all these, and other iterables of them, such as generators.
+        recursive: also look into the folders of folders (not through links).
+
+    Returns: a list; but an iterator if an iterable is named that is no list or tuple. Of that, one thing after the
+        other is taken and none kept, so it may be endless, or make pictures that would not fit into memory together.
+
+    Raises:
+        InputError: nothing was found, in all or in one of the folders and patterns; or something of an unknown kind
+            is named. An iterator raises when it comes to it.
+    """
+    arrays = count()
+    found = _each_once(source for value in what for source in _sources_of(value, recursive, arrays))
+    return found if any(map(_is_lazy, what)) else list(found)
+
+
+def _is_lazy(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_is_lazy, value))
+    return isinstance(value, Iterable) and not isinstance(value, (str, os.PathLike, np.ndarray, *NO_LIST))
+
+
+def _each_once(sources: Iterable[Source]) -> Iterator[Source]:
+    seen: set[str] = set()
+    for source in sources:
+        # Not Path.resolve: it raises where links lead in a circle, which is for the reader to find out.
+        key = os.path.realpath(source.value) if source.kind in {"picture", "video"} else source.name
+        if key not in seen:
+            seen.add(key)
+            yield source
+    if not seen:
+        raise InputError("no pictures were named; name files, folders, URLs, arrays, or a webcam")
+
+
+def _sources_of(value: Any, recursive: bool, arrays: Iterator[int]) -> Iterator[Source]:
+    if isinstance(value, str | os.PathLike):
+        yield from _named(value, recursive)
+    elif isinstance(value, int | np.integer) and not isinstance(value, bool):
+        yield _webcam(int(value))
+    elif isinstance(value, np.ndarray) or _is_pil_image(value):
+        yield Source(f"array {next(arrays)}", "array", value)
+    elif getattr(value, "ndim", 1) > 1 or isinstance(value, NO_LIST) or not isinstance(value, Iterable):
+        kinds = "files, folders, URLs, numpy arrays, PIL images or webcams"
+        raise InputError(f"{type(value).__name__}: no kind of picture; name {kinds}")
+    else:
+        for item in value:
+            yield from _sources_of(item, recursive, arrays)
+
+
+def _named(what: str | os.PathLike[str], recursive: bool) -> Iterator[Source]:
+    text = os.fspath(what)
+    if isinstance(what, str):
+        if not text.strip() or "\0" in text:
+            raise InputError("an empty name is no picture; name a file, a folder (. for this one) or a URL")
+        scheme, slashes, _ = text.partition("://")
+        if slashes and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+", scheme):  # two letters at least: C:// is a drive
+            yield _url(text, scheme.lower())
+            return
+        if text.startswith("webcam:"):
+            number = text.removeprefix("webcam:")
+            if not re.fullmatch(r"[0-9]{1,4}", number):
+                raise InputError(f"{text}: webcams are webcam:0, webcam:1, and so on")
+            yield _webcam(int(number))
+            return
+    path = Path(what)
+    if os.path.isdir(path):  # Path.is_dir raises for a name that is too long
+        files = _in_folder(path, recursive)
+        if not files:
+            deeper = "" if recursive else " itself (those in its folders are taken when asked for: recursive)"
+            raise InputError(f"{path}: no pictures or videos in this folder{deeper}")
+    elif any(sign in text for sign in "*?[") and not os.path.lexists(path):
+        files = _matching(text, recursive)
+    else:
+        files = [path]
+    for file in files:
+        yield Source(str(file), "video" if file.suffix.lower() in VIDEO_SUFFIXES else "picture", file)
+
+
+def _webcam(number: int) -> Source:
+    if number < 0:
+        raise InputError(f"webcam {number}: webcams are counted from 0")
+    return Source(f"webcam {number}", "webcam", number)
+
+
+def _url(text: str, scheme: str) -> Source:
+    from calipose.io.fetch import public_url
+
+    name = public_url(text)
+    if scheme not in {"http", "https"}:
+        raise InputError(f"{name}: URLs are http:// or https://, not {scheme}://")
+    return Source(name, "url", text)
+
+
+def _in_folder(folder: Path, recursive: bool) -> list[Path]:
+    """Pictures and videos in a folder, by name."""
+
+    def fail(error: OSError) -> None:
+        raise InputError(f"folder {error.filename} cannot be read: {error.strerror}") from None
+
+    files = []
+    for parent, folders, names in os.walk(folder, onerror=fail):
+        # Hidden ones are not what a person put there: macOS lays ._photo.jpg beside each photo.jpg.
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        files += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted(filter(_is_known, files), key=_by_name)
+
+
+def _matching(pattern: str, recursive: bool) -> list[Path]:
+    """Pictures and videos that a pattern matches, and those in the folders that it matches, by name."""
+    matches = [Path(match) for match in glob.iglob(pattern, recursive=True)]
+    files = {match for match in matches if _is_known(match) and not os.path.isdir(match)}
+    for folder in filter(os.path.isdir, matches):
+        files.update(_in_folder(folder, recursive))
+    if not files:
+        raise InputError(f"{pattern}: {'no picture or video' if matches else 'nothing'} matches this pattern")
+    return sorted(files, key=_by_name)
+
+
+def _is_known(file: Path) -> bool:
+    return file.suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES
+
+
+def _by_name(file: Path) -> tuple[list[list[str | int]], Path]:
+    """Sorts as people do: numbers by value, letters without their case; equal ones as the computer does."""
+    parts = [re.split(r"([0-9]+)", part.casefold()) for part in file.parts]
+    return [[int(text) if i % 2 else text for i, text in enumerate(part)] for part in parts], file
+
+
+def _is_pil_image(value: object) -> bool:
+    pil = sys.modules.get("PIL.Image")  # where it was never imported, nothing can be its image
+    return pil is not None and isinstance(value, pil.Image)
+
+
+def _array_picture(array: NDArray[Any], name: str) -> Picture:
+    grey = array.ndim == 2
+    if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] == 3)) or not array.size:
+        raise PictureError(
+            f"{name} holds {array.dtype} of shape {array.shape}; (h, w, 3) RGB or (h, w) grey of uint8 is needed"
+        )
+    # Contiguous: OpenCV does not take every view, such as one that is mirrored.
+    return rgb_picture(array, name) if grey else np.ascontiguousarray(array)
+
+
+def _pil_picture(image: Any, name: str) -> Picture:
+    """A PIL image as `read_picture` would read its file."""
+    from PIL import ImageOps
+
+    try:
+        image = ImageOps.exif_transpose(image)
+        if image.mode in {"I", "F"}:
+            raise PictureError(f"{name} is a PIL image of mode {image.mode}; convert it to L, I;16, RGB or RGBA")
+        if image.mode.startswith("I;16"):
+            return rgb_picture(np.asarray(image).astype(np.uint16), name)  # whatever the order of its bytes
+        transparent = image.mode in {"LA", "PA", "RGBA", "RGBa"} or "transparency" in image.info
+        pixels = np.asarray(image.convert("RGBA" if transparent else "RGB"))
+    except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for a file that is damaged or closed
+        if isinstance(error, PictureError):
+            raise
+        raise PictureError(f"{name}, a PIL image, cannot be read: {error}") from None
+    return rgb_picture(np.ascontiguousarray(pixels[..., [2, 1, 0, 3] if transparent else [2, 1, 0]]), name)

@@ -1,0 +1,171 @@
+"""Reading videos (PyAV) and webcams (OpenCV), frame by frame (no torch)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from calipose.errors import PictureError
+from calipose.io.images import Picture
+
+
+@dataclass(frozen=True)
+class VideoHeader:
+    """What a video says of itself; None where it does not."""
+
+    frame_count: int | None = None
+    frames_per_second: float | None = None
+
+
+def read_header(path: Path) -> VideoHeader:
+    """A video's header; one that says nothing where the video cannot be read, which is for `read_video` to tell."""
+    try:
+        with _opened(path) as container:
+            stream = container.streams.video[0]
+            rate = float(stream.average_rate or 0)
+            frames = stream.frames or round((container.duration or 0) / 1e6 * rate)
+            return VideoHeader(frames or None, rate or None)
+    except PictureError:
+        return VideoHeader()
+
+
+def read_video(path: Path) -> Iterator[tuple[Picture, float | None]]:
+    """The frames of a video's first picture track, upright, and their times in seconds since the first.
+
+    Colours are what the track says; where it does not, BT.601, as ffmpeg reads them. Frames that the decoder
+    itself calls damaged are left out. Only some frames are in memory at a time, however long the video is.
+
+    Raises:
+        PictureError: the video cannot be read, or PyAV is not there; or, after all frames that can be read, the video
+            is damaged or cut off.
+    """
+    with _opened(path) as container:
+        from av.video.reformatter import VideoReformatter
+
+        converter = VideoReformatter()
+        count, first_s, turn = 0, None, (1, 0, 0, 1)
+        breaks_s: list[float] = []
+        for frame in _intact_frames(container, breaks_s):
+            if not count:
+                # Of the first only: a frame that was asked for its side data is in memory until garbage is collected.
+                first_s, turn = frame.time, _display_turn(frame)
+            count += 1
+            seconds = None if frame.time is None else frame.time - (first_s or 0)
+            pixels: Any = converter.reformat(frame, format="rgb24").to_ndarray()
+            yield _turned(pixels, turn), seconds
+        if not count:
+            raise PictureError(f"video {path} is damaged or cut off: none of its frames can be read")
+        if breaks_s:
+            raise PictureError(
+                f"video {path} is damaged or cut off at {breaks_s[0]:.1f} s; {count} frames could be read; "
+                "copy or download it again"
+            )
+
+
+def read_webcam(number: int) -> Iterator[tuple[Picture, float]]:
+    """The frames of a webcam and their times in seconds since the first; it ends when the webcam is unplugged.
+
+    The webcam is released when the iteration is left.
+
+    Raises:
+        PictureError: there is no such webcam, or it gives no picture.
+    """
+    log = getattr(cv2.utils, "logging", cv2)  # OpenCV 4 has these functions elsewhere
+    level = log.getLogLevel()
+    log.setLogLevel(0)  # nothing: what OpenCV would print is said below
+    try:
+        camera = cv2.VideoCapture(number)
+    finally:
+        log.setLogLevel(level)
+    try:
+        if not camera.isOpened():
+            raise PictureError(f"webcam {number}: there is none of this number, or another program uses it")
+        camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # now's frame, not one that waited while the last was looked at
+        start = None
+        while True:
+            there, frame = camera.read()
+            if not there:
+                break
+            start = time.monotonic() if start is None else start
+            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), time.monotonic() - start
+        if start is None:
+            raise PictureError(f"webcam {number} gives no picture; close other programs that use it")
+    finally:
+        camera.release()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A PyAV container that has a picture track."""
+    try:
+        import av
+    except ImportError:
+        # A PictureError, so that pictures beside the video are still done.
+        raise PictureError(f"video {path} needs PyAV: pip install 'calipose[video]'") from None
+    try:
+        # Opened here, since ffmpeg takes a name such as a:b.mp4 for a URL. Not all metadata is proper text.
+        with path.open("rb") as file, av.open(file, metadata_errors="replace") as container:
+            if not container.streams.video:
+                raise PictureError(f"video {path} holds no picture track")
+            yield container
+    except (av.error.FFmpegError, OSError) as error:
+        raise PictureError(f"video {path} cannot be read: {error.strerror or error}") from None
+
+
+def _intact_frames(container: Any, breaks_s: list[float]) -> Iterator[Any]:
+    """PyAV's frames; the times at which something is damaged or missing are appended to `breaks_s`."""
+    from av.error import FFmpegError
+
+    stream = container.streams.video[0]
+    stream.thread_type = "AUTO"  # decodes ahead by some frames, on all cores
+    start_s = end_s = (container.start_time or 0) / 1e6
+    # Other tracks are walked through too: what lasts longest tells whether the end is missing.
+    for packet in container.demux():
+        if packet.pts is not None:
+            end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        if packet.is_corrupt:  # not given to the decoder: when it fails at the end, it drops whole frames too
+            breaks_s.append(end_s - start_s)
+            continue
+        if packet.stream.index != stream.index:
+            continue
+        try:
+            frames = packet.decode()
+        except FFmpegError:
+            breaks_s.append(end_s - start_s)
+            continue
+        for frame in frames:
+            if frame.is_corrupt:
+                breaks_s.append(end_s - start_s)
+            else:
+                yield frame
+    if container.duration is not None:
+        missing_s = container.duration / 1e6 - (end_s - start_s)
+        # Whole files miss a header's duration by two frames at most: FLV counts from 0, not from its start.
+        if missing_s > 0.25 + 2 / float(stream.average_rate or 30):
+            breaks_s.append(end_s - start_s)
+
+
+def _display_turn(frame: Any) -> tuple[int, int, int, int]:
+    """(a, b, c, d): the pixel (x, y) is to be seen at (a x + c y, b x + d y), but for a shift and a scale.
+
+    Source: the display matrix of ISO/IEC 14496-12, 8.3.2; phones write it, as their sensor is mounted in one way only.
+    """
+    entry = frame.side_data.get("DISPLAYMATRIX")
+    if entry is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d = np.frombuffer(entry, np.int32)[:5].tolist()  # of nine, in units of 1 / 65536
+    return a, b, c, d
+
+
+def _turned(picture: Picture, turn: tuple[int, int, int, int]) -> Picture:
+    a, b, c, d = turn
+    if abs(b) > abs(a):  # to the nearest quarter
+        picture, a, d = picture.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])

@@ -1,0 +1,79 @@
+"""From trained runs to the default model in the package: checkpoint and ONNX file.
+
+Averages the weights of the runs, takes the prediction settings of the recipe `default`, rounds the large weights to
+half precision, calibrates the scores on pictures that were kept apart, and writes `default.safetensors` (for `--init`)
+and `default.onnx` into the package's `weights/`.
+
+    python tools/default_finish.py RUN... --calibrate DATA [--out DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import torch
+
+from calipose.config.recipe import load_recipe
+from calipose.data.locate import find_data
+from calipose.evaluation.calibrate import fit_calibration
+from calipose.evaluation.coco_files import read_ground_truth
+from calipose.evaluation.matching import match_poses
+from calipose.evaluation.run import predict_data
+from calipose.export.onnx import HALF_FROM, export_onnx, is_feature
+from calipose.inference.backends.torch import TorchBackend
+from calipose.inference.predictor import Predictor
+from calipose.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+
+
+def averaged(runs: list[Path]) -> Checkpoint:
+    """The last run's checkpoint with the mean of all runs' weights (model soups: Wortsman et al., ICML 2022)."""
+    checkpoints = [load_checkpoint(run) for run in runs]
+    last = checkpoints[-1]
+    weights = {
+        name: torch.stack([c.weights[name] for c in checkpoints]).mean(0) if value.is_floating_point() else value
+        for name, value in last.weights.items()
+    }
+    return replace(last, weights=weights)
+
+
+def main() -> None:
+    """Average, round, calibrate and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--calibrate", metavar="DATA", required=True, help="pictures that no run was trained on")
+    parser.add_argument("--out", type=Path, default=Path("src/calipose/weights"))
+    arguments = parser.parse_args()
+    trained = averaged(arguments.runs)
+    settings = load_recipe("default").predict
+    weights = {
+        name: value.half() if value.is_floating_point() and value.numel() >= HALF_FROM and is_feature(name) else value
+        for name, value in trained.weights.items()
+    }
+    recipe = msgspec.structs.replace(trained.recipe, predict=settings)
+    checkpoint = Checkpoint(recipe, trained.skeleton, weights, {"runs": [run.name for run in arguments.runs]})
+
+    annotations, pictures = find_data(arguments.calibrate)
+    predictor = Predictor(TorchBackend(checkpoint.network(), checkpoint.skeleton), settings)
+    found = match_poses(annotations, predict_data(predictor, annotations, pictures), checkpoint.skeleton)
+    people = int(read_ground_truth(annotations, checkpoint.skeleton).wanted.sum())
+    calibration = fit_calibration(found, people, settings.setting, annotations.stem)
+    checkpoint = replace(checkpoint, calibration=calibration)
+    for name in ("score", "oks50", "oks75", "joint"):
+        of = getattr(calibration, name)
+        print(f"{name}: {of.kind}, {of.poses} poses of {of.pictures} pictures")
+
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    path = arguments.out / "default.safetensors"
+    save_checkpoint(path, checkpoint)
+    with torch.no_grad():
+        gaps = export_onnx(load_checkpoint(path), arguments.out / "default.onnx", half=True)
+    for file in (path, arguments.out / "default.onnx"):
+        print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+    print(f"parity with torch: {gaps}")
+
+
+if __name__ == "__main__":
+    main()
