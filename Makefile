@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: demo demo-train test check bench clean
+.PHONY: demo train-demo test check bench clean
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "calipose needs Python >= 3.11; name one: make PYTHON=python3.12 ..."; exit 1; }
@@ -18,13 +18,13 @@ $(VENV)/ready: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) '.[dev]'
 	@touch $@ $(VENV)/ready-demo
 
-# The default model on a few pictures; needs no torch. make demo PICTURES="a.jpg holiday/" takes yours.
+# The default model on a few images; needs no torch. make demo IMAGES="a.jpg holiday/" takes yours.
 demo: $(VENV)/ready-demo
-	$(BIN)/python -m calipose demo $(PICTURES)
+	$(BIN)/python -m calipose demo $(IMAGES)
 
-# Draws people, trains on them, finds the poses in pictures it has not seen.
-demo-train: $(VENV)/ready
-	$(BIN)/python -m calipose demo-train
+# Draws people, trains on them, finds the poses in images it has not seen.
+train-demo: $(VENV)/ready
+	$(BIN)/python -m calipose train-demo
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2

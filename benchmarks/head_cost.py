@@ -2,8 +2,8 @@
 
     python benchmarks/head_cost.py [--backbone hrnet-w32] [--size 512] [--repeats 9]
 
-Prints medians, their quartiles and ratios of: prediction (network and decoding of 30 poses, one picture), and one
-training step's forward and backward pass (two pictures with three people each). The machine is named beside them.
+Prints medians, their quartiles and ratios of: prediction (network and decoding of 30 poses, one image), and one
+training step's forward and backward pass (two images with three people each). The machine is named beside them.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python benchmarks/install.py [--model FILE.onnx] [--turns 5]
 
 Makes an environment in a temporary folder, installs the project from this folder as `pip install .` does (nothing
-taken from pip's cache, so downloads are part of the time), and times `calipose predict` on a drawn picture from the
+taken from pip's cache, so downloads are part of the time), and times `calipose predict` on a drawn image from the
 start of the process to its end: cold, the environment's and the model's files not in memory, and once more. The files
 of the Python that the environment was made from stay in memory.
 """
@@ -24,7 +24,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from calipose.data.synthetic.scene import EASY, draw_scene
+from calipose.data.synthetic.scene import EASY, synthesize_scene
 
 PROJECT = Path(__file__).resolve().parents[1]
 INSTALLER = {"pip", "setuptools", "wheel"}  # what a new environment holds by itself
@@ -105,8 +105,8 @@ def main() -> None:
         largest = sorted(packages, key=lambda entry: -entry[2])[:LARGEST]
         print("largest: " + ", ".join(f"{name} {release} {size / 1e6:.0f} MB" for name, release, size in largest))
 
-        picture = home / "drawn.png"
-        cv2.imwrite(str(picture), draw_scene(np.random.default_rng(0), (640, 480), EASY).image[..., ::-1])
+        image = home / "drawn.png"
+        cv2.imwrite(str(image), synthesize_scene(np.random.default_rng(0), (640, 480), EASY).image[..., ::-1])
         model = ("--model", options.model.resolve()) if options.model else ()
         files += [options.model] if options.model else []
         calipose = home / "env" / "bin" / "calipose"
@@ -117,7 +117,7 @@ def main() -> None:
                 if times is cold:
                     forget(files)
                 out = home / f"out-{len(cold)}-{len(again)}"
-                times.append(run(calipose, "predict", picture, *model, "--out", out, cwd=home)[0])
+                times.append(run(calipose, "predict", image, *model, "--out", out, cwd=home)[0])
         poses = len(json.loads((out / "poses.jsonl").read_text().splitlines()[0])["poses"])
         print(f"calipose predict, 640 x 480, {poses} poses, process start to end, {options.turns} turns:")
         print(f"cold {quartiles(cold)}, again {quartiles(again)}")

@@ -1,18 +1,18 @@
-"""From picture to poses: how long each way of running a network takes on this CPU, beside the bare backbone and peers.
+"""From image to poses: how long each way of running a network takes on this CPU, beside the bare backbone and peers.
 
     python benchmarks/latency.py --movenet TFLITE --peer YOLO11n-pose=FILE.onnx:480,640 [--turns 15] [--threads 2]
 
 Everything runs in one process, in turns whose order is shuffled, so that a slow moment hits all alike; each run follows
 a short pause in which the thread pools of the one before fall asleep, and the first turn is not counted. Given are
-medians and quartiles. The picture is drawn, 640 x 480; reading the file is not part of it.
+medians and quartiles. The image is drawn, 640 x 480; reading the file is not part of it.
 
 For each recipe: the bare backbone in eager torch (fp32, channels-last) on the same input, the yardstick `x`; then the
 `Predictor` with torch, with torch.compile, and with the exported file in ONNX Runtime. Its parts follow each other:
 pre-processing (resize and pad), network, decoding (peaks, poses there; inside of the network's graph in an ONNX file),
-post-processing (threshold, frame, pose NMS), and drawing, which is that of the people who are in the picture, since
-those that random weights find are none. Weights are random unless files are named; the batch norms know the picture's
+post-processing (threshold, frame, pose NMS), and drawing, which is that of the people who are in the image, since
+those that random weights find are none. Weights are random unless files are named; the batch norms know the image's
 statistics, and queries and scores get a bias, so that values, and the sizes and number of poses, are like those of a
-trained network. MoveNet's time is from picture to poses, too; that of another peer is of its network alone, on a ready
+trained network. MoveNet's time is from image to poses, too; that of another peer is of its network alone, on a ready
 float32 input (1, 3, height, width).
 """
 
@@ -43,13 +43,13 @@ from torch import Tensor, nn
 
 from calipose.config.recipe import load_recipe
 from calipose.config.settings import PredictSettings
-from calipose.data.synthetic.scene import HARD, draw_scene
+from calipose.data.synthetic.scene import HARD, synthesize_scene
 from calipose.draw import draw_poses
 from calipose.export.onnx import export_onnx
 from calipose.inference.backends.onnx import OnnxBackend
 from calipose.inference.backends.torch import TorchBackend
 from calipose.inference.predictor import Predictor
-from calipose.io.images import Picture, network_input
+from calipose.io.images import Image, network_input
 from calipose.model.checkpoint import Checkpoint, load_checkpoint
 from calipose.model.network import Network
 from calipose.poses import Poses
@@ -77,8 +77,8 @@ class Contestant:
 class Stamped:
     """A predictor that notes when it comes by its network and leaves it."""
 
-    def __init__(self, predictor: Predictor, picture: Picture, people: Poses) -> None:
-        self.predictor, self.picture, self.people = predictor, picture, people
+    def __init__(self, predictor: Predictor, image: Image, people: Poses) -> None:
+        self.predictor, self.image, self.people = predictor, image, people
         self._at: Seconds = {}
         backend: Any = predictor.backend
         backend.candidates = self._noted(backend.candidates, "candidates")
@@ -97,9 +97,9 @@ class Stamped:
     def __call__(self) -> Seconds:
         """Predict and draw once."""
         begin = time.perf_counter()
-        self.predictor.predict(self.picture)
+        self.predictor.predict(self.image)
         end = time.perf_counter()
-        draw_poses(self.picture, self.people)
+        draw_poses(self.image, self.people)
         drawn = time.perf_counter()
         network_begins, network_ends = self._at["candidates begins"], self._at["candidates ends"]
         encoded = self._at.get("encode ends", network_ends)
@@ -118,21 +118,21 @@ def whole(function: Callable[[], object]) -> Callable[[], Seconds]:
     return run
 
 
-def fitted(picture: Picture, settings: PredictSettings) -> Tensor:
+def fitted(image: Image, settings: PredictSettings) -> Tensor:
     """The network's input (1, H, W, 3), uint8."""
-    return torch.from_numpy(network_input(picture, settings.short_side, (0, 0, 0), settings.max_aspect)[0])[None]
+    return torch.from_numpy(network_input(image, settings.short_side, (0, 0, 0), settings.max_aspect)[0])[None]
 
 
 @torch.no_grad()
-def random_checkpoint(recipe_name: str, picture: Picture) -> Checkpoint:
-    """A recipe's network with random weights; its batch norms know the picture's statistics."""
+def random_checkpoint(recipe_name: str, image: Image) -> Checkpoint:
+    """A recipe's network with random weights; its batch norms know the image's statistics."""
     recipe = load_recipe(recipe_name)
     torch.manual_seed(0)
     network = Network(recipe.backbone.name, len(COCO_17), recipe.method).train()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
-    network.encode(fitted(picture, recipe.predict))
+    network.encode(fitted(image, recipe.predict))
     # At first all joints lie at the centre, and no score is above the threshold.
     network.head.center_to_query.bias.normal_(std=6)  # cells
     network.head.score.bias.fill_(0.3)
@@ -140,7 +140,7 @@ def random_checkpoint(recipe_name: str, picture: Picture) -> Checkpoint:
 
 
 def contestants_of(
-    name: str, checkpoint: Checkpoint, onnx: Path, picture: Picture, people: Poses, threads: int
+    name: str, checkpoint: Checkpoint, onnx: Path, image: Image, people: Poses, threads: int
 ) -> Iterator[Contestant]:
     """Those of one recipe at one input size, fewer, with the reason printed, where torch.compile does not work; where
     it predicts at several sizes, ONNX Runtime with all of them, too.
@@ -149,12 +149,12 @@ def contestants_of(
     settings = msgspec.structs.replace(checkpoint.recipe.predict, scales=(1.0,))
     backend = TorchBackend(checkpoint.network(), checkpoint.skeleton, calibration=checkpoint.calibration)
     network = backend.network
-    images = fitted(picture, settings).permute(0, 3, 1, 2).float()  # channels-last in memory
+    images = fitted(image, settings).permute(0, 3, 1, 2).float()  # channels-last in memory
     normalised = (images - network.mean) / network.std
     yardstick = f"{name}, bare backbone"
 
     def size(settings: PredictSettings) -> str:
-        _, height, width, _ = fitted(picture, settings).shape
+        _, height, width, _ = fitted(image, settings).shape
         return f"{width} x {height}"
 
     def backbone() -> None:
@@ -162,8 +162,8 @@ def contestants_of(
             network.backbone(normalised)
 
     def entrant(way: str, predictor: Predictor) -> Contestant:
-        poses = len(predictor.predict(picture))
-        run = Stamped(predictor, picture, people)
+        poses = len(predictor.predict(image))
+        run = Stamped(predictor, image, people)
         return Contestant(f"{name}, {way}", f"{size(predictor.settings)}, {poses} poses", run, yardstick)
 
     yield Contestant(yardstick, size(settings), whole(backbone), yardstick)
@@ -180,7 +180,7 @@ def contestants_of(
         whole_model = Predictor.from_onnx(onnx, msgspec.structs.replace(settings, scales=scales), threads=threads)
         sizes = f"{size(settings)}, scales {', '.join(f'{scale:g}' for scale in scales)}"
         yield Contestant(
-            f"{name}, ONNX Runtime, as it comes", sizes, whole(lambda: whole_model.predict(picture)), yardstick
+            f"{name}, ONNX Runtime, as it comes", sizes, whole(lambda: whole_model.predict(image)), yardstick
         )
 
 
@@ -203,19 +203,19 @@ def peer(entry: str, threads: int) -> Contestant:
     )
 
 
-def movenet(file: Path, picture: Picture, threads: int) -> Contestant:
-    """MoveNet MultiPose, from picture to poses."""
+def movenet(file: Path, image: Image, threads: int) -> Contestant:
+    """MoveNet MultiPose, from image to poses."""
     from movenet import MoveNet
 
     network = MoveNet(file, 512, threads)
-    poses = len(network.predict(picture))
+    poses = len(network.predict(image))
     return Contestant(
-        "MoveNet MultiPose, LiteRT", f"long side 512, {poses} poses", whole(lambda: network.predict(picture))
+        "MoveNet MultiPose, LiteRT", f"long side 512, {poses} poses", whole(lambda: network.predict(image))
     )
 
 
 def measure(contestants: list[Contestant], turns: int) -> dict[str, dict[str, list[float]]]:
-    """Milliseconds of each contestant's parts, turn by turn; "all" is from picture to poses."""
+    """Milliseconds of each contestant's parts, turn by turn; "all" is from image to poses."""
     times: dict[str, dict[str, list[float]]] = {c.name: defaultdict(list) for c in contestants}
     order = list(contestants)
     for turn in range(turns + 1):
@@ -231,13 +231,13 @@ def measure(contestants: list[Contestant], turns: int) -> dict[str, dict[str, li
 
 
 def report(contestants: list[Contestant], times: dict[str, dict[str, list[float]]]) -> None:
-    """Two tables: from picture to poses, and the parts."""
+    """Two tables: from image to poses, and the parts."""
     medians = {name: {part: float(np.median(ms)) for part, ms in parts.items()} for name, parts in times.items()}
 
     def ratio(contestant: Contestant, ms: float) -> str:
         return f"x {ms / medians[contestant.yardstick]['all']:.3f}" if contestant.yardstick else ""
 
-    print("\n| picture to poses | input | ms | quartiles | backbone |\n|---|---|---:|---:|---:|")
+    print("\n| image to poses | input | ms | quartiles | backbone |\n|---|---|---:|---:|---:|")
     for c in contestants:
         low, middle, high = np.percentile(times[c.name]["all"], (25, 50, 75))
         print(f"| {c.name} | {c.what} | {middle:.1f} | {low:.1f} to {high:.1f} | {ratio(c, middle)} |")
@@ -290,7 +290,7 @@ def main() -> None:
     described = machine(options.threads)
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(options.threads)
-    scene = draw_scene(np.random.default_rng(0), SIZE, HARD)
+    scene = synthesize_scene(np.random.default_rng(0), SIZE, HARD)
     people = Poses(scene.keypoints_img, np.full(len(scene.keypoints_img), 0.9), SIZE)
     contestants: list[Contestant] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -2,8 +2,8 @@
 
     python benchmarks/many_files.py [--files 1000] [--model FILE.onnx]
 
-Draws the pictures, breaks ten of them in ten ways, runs `calipose predict`, interrupts it with Ctrl-C after a third,
-resumes it, and checks: exit codes 130 and 1, every good picture drawn and written exactly once, every broken one named.
+Draws the images, breaks ten of them in ten ways, runs `calipose predict`, interrupts it with Ctrl-C after a third,
+resumes it, and checks: exit codes 130 and 1, every good image drawn and written exactly once, every broken one named.
 Then a drawn video of 100 and of 300 frames: peak memory of the process, which must not grow with the length.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from calipose.data.synthetic.scene import EASY, draw_scene
+from calipose.data.synthetic.scene import EASY, synthesize_scene
 from calipose.io.video_writer import VideoWriter
 
 SIZE = (320, 240)
@@ -32,11 +32,11 @@ KINDS = (
 
 
 def break_file(path: Path, kind: str) -> None:
-    """Put something of that kind in the place of a picture."""
+    """Put something of that kind in the place of an image."""
     data = path.read_bytes()
     path.unlink()
     contents = {
-        "empty": b"", "cut off": data[: len(data) // 2], "text": b"not a picture", "header only": data[:20],
+        "empty": b"", "cut off": data[: len(data) // 2], "text": b"not an image", "header only": data[:20],
         "zeros": bytes(500), "webp head": b"RIFF\x10\0\0\0WEBPVP8 ", "png head": b"\x89PNG\r\n\x1a\n" + bytes(30),
         "pdf": b"%PDF-1.7\n", "gif head": b"GIF89a",
     }  # fmt: skip
@@ -47,10 +47,10 @@ def break_file(path: Path, kind: str) -> None:
 
 
 def make_folder(folder: Path, files: int) -> list[str]:
-    """Drawn pictures, the first ten of them broken; names of the broken ones."""
+    """Drawn images, the first ten of them broken; names of the broken ones."""
     folder.mkdir()
     random = np.random.default_rng(0)
-    scenes = [draw_scene(random, SIZE, EASY).image[..., ::-1] for _ in range(25)]
+    scenes = [synthesize_scene(random, SIZE, EASY).image[..., ::-1] for _ in range(25)]
     for i in range(files):
         cv2.imwrite(str(folder / f"{i:04d}.jpg"), np.roll(scenes[i % 25], i, axis=1))
     broken = [f"{i:04d}.jpg" for i in range(0, files, max(1, files // len(KINDS)))][: len(KINDS)]
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--model", default="default")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder, out = Path(temporary) / "pictures", Path(temporary) / "out"
+        folder, out = Path(temporary) / "images", Path(temporary) / "out"
         broken = make_folder(folder, options.files)
         command = predict(folder, "--model", options.model, "--out", out, "--short-side", 128)
         start = time.monotonic()
@@ -82,7 +82,7 @@ def main() -> None:
         _, said = process.communicate()
         first = lines(out / "poses.jsonl")
         stopped = next((line for line in said.splitlines() if line.startswith("stopped")), "nothing")
-        print(f"interrupted: exit code {process.returncode}, {first} pictures done; it said: {stopped}")
+        print(f"interrupted: exit code {process.returncode}, {first} images done; it said: {stopped}")
         again = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
         entries = [json.loads(line)["file"] for line in (out / "poses.jsonl").read_text().splitlines()]
         good = {str(folder / f"{i:04d}.jpg") for i in range(options.files)} - {str(folder / name) for name in broken}
@@ -97,7 +97,7 @@ def main() -> None:
         for frames in (100, 300):
             video = Path(temporary) / f"{frames}.mp4"
             with VideoWriter(video, 25, (640, 480), None) as writer:
-                scene = draw_scene(np.random.default_rng(1), (640, 480), EASY).image
+                scene = synthesize_scene(np.random.default_rng(1), (640, 480), EASY).image
                 for i in range(frames):
                     writer.write(np.roll(scene, 2 * i, axis=1))
             command = predict(video, "--model", options.model, "--out", out / str(frames), "--short-side", 128)

@@ -1,9 +1,9 @@
 """Matching and AP at COCO's size, against pycocotools in the same run.
 
-    python benchmarks/matching.py [--pictures 5000] [--poses 20] [--turns 3] [--layouts FILE.npz]
+    python benchmarks/matching.py [--images 5000] [--poses 20] [--turns 3] [--layouts FILE.npz]
 
-The people are the annotated ones of `coco-layouts.npz` (COCO train2017 without pictures); the poses of a picture are
-its people, jittered by little or much, and people of other pictures. Both sides start from the same objects in memory,
+The people are the annotated ones of `coco-layouts.npz` (COCO train2017 without images); the poses of an image are
+its people, jittered by little or much, and people of other images. Both sides start from the same objects in memory,
 read files not counted, check or index them, and end with the figures of AP. They take turns, so that a slow moment
 hits both; CPU seconds are counted. The six figures of both must agree to 1e-9.
 """
@@ -35,18 +35,18 @@ from calipose.skeleton import COCO_17
 
 LAYOUTS = Path(__file__).resolve().parents[2] / "shared" / "data" / "coco-layouts.npz"
 FIGURES = ("ap", "ap50", "ap75", "ap_medium", "ap_large", "ar")
-UNKNOWN_SIZE = (640.0, 480.0)  # pixels, where the layouts do not know a picture's
+UNKNOWN_SIZE = (640.0, 480.0)  # pixels, where the layouts do not know an image's
 AREA_OF_BOX = 0.6  # the layouts have no mask; COCO's fill a little more than half of their box
 
 Entries = list[dict[str, Any]]
 
 
-def drawn_problem(layouts: Path, pictures: int, poses: int, seed: int = 0) -> tuple[dict[str, Any], Entries]:
-    """Ground truth of so many pictures as COCO's content, and `poses` results for each."""
+def drawn_problem(layouts: Path, images: int, poses: int, seed: int = 0) -> tuple[dict[str, Any], Entries]:
+    """Ground truth of so many images as COCO's content, and `poses` results for each."""
     data = np.load(layouts)
     rng = np.random.default_rng(seed)
     ids, first = np.unique(data["image_id"], return_index=True)
-    chosen = np.sort(rng.choice(len(ids), pictures, replace=False))
+    chosen = np.sort(rng.choice(len(ids), images, replace=False))
     last = np.append(first[1:], len(data["image_id"]))
     size = np.where(data["size"] > 0, data["size"], UNKNOWN_SIZE)
     points = data["xy"] / 65535 * size[:, None]
@@ -121,14 +121,14 @@ def machine() -> str:
 def main() -> None:
     """Print the medians, their ratios and the greatest difference of the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=5000)
-    parser.add_argument("--poses", type=int, default=20, help="of each picture")
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--poses", type=int, default=20, help="of each image")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--layouts", type=Path, default=LAYOUTS)
     options = parser.parse_args()
     print(machine())
-    truth, results = drawn_problem(options.layouts, options.pictures, options.poses)
-    print(f"{len(truth['images'])} pictures, {len(truth['annotations'])} people, {len(results)} poses")
+    truth, results = drawn_problem(options.layouts, options.images, options.poses)
+    print(f"{len(truth['images'])} images, {len(truth['annotations'])} people, {len(results)} poses")
 
     times: dict[str, list[float]] = {"pycocotools": [], "evaluate_results": [], "match_poses": []}
     for _ in range(options.turns):

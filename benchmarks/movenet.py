@@ -2,7 +2,7 @@
 
     python benchmarks/movenet.py TFLITE --data DATA --long-side 512 --out runs/movenet.json
 
-Needs the package `ai-edge-litert`. Prints AP with its interval and the median time of a picture, resizing included,
+Needs the package `ai-edge-litert`. Prints AP with its interval and the median time of an image, resizing included,
 on the number of threads given.
 """
 
@@ -21,7 +21,7 @@ from calipose.data.locate import find_data
 from calipose.evaluation.ap import evaluate_results
 from calipose.evaluation.run import save_results
 from calipose.geometry import apply_affine, invert_affine, resize_affine
-from calipose.io.images import INPUT_MULTIPLE, Picture, read_picture
+from calipose.io.images import INPUT_MULTIPLE, Image, read_image
 from calipose.poses import Poses
 from calipose.skeleton import COCO_17
 
@@ -35,19 +35,19 @@ class MoveNet:
         self.interpreter = Interpreter(str(file), num_threads=threads)
         self.long_side = long_side
 
-    def predict(self, picture: Picture) -> Poses:
-        """Poses of a picture (h, w, 3) RGB."""
-        height, width = picture.shape[:2]
+    def predict(self, image: Image) -> Poses:
+        """Poses of an image (h, w, 3) RGB."""
+        height, width = image.shape[:2]
         inp_per_img = self.long_side / max(height, width)
         size = (round(width * inp_per_img), round(height * inp_per_img))
         interpolation = cv2.INTER_AREA if inp_per_img < 1 else cv2.INTER_LINEAR
-        small = cv2.resize(picture, size, interpolation=interpolation)
+        small = cv2.resize(image, size, interpolation=interpolation)
         padded = [-(-side // INPUT_MULTIPLE) * INPUT_MULTIPLE for side in size]
-        image = np.zeros((1, padded[1], padded[0], 3), np.uint8)
-        image[0, : size[1], : size[0]] = small
-        found = self._run(image)
+        pixels = np.zeros((1, padded[1], padded[0], 3), np.uint8)
+        pixels[0, : size[1], : size[0]] = small
+        found = self._run(pixels)
         keypoints = found[:, :51].reshape(-1, 17, 3)
-        # MoveNet counts from the picture's corner, in parts of its size.
+        # MoveNet counts from the image's corner, in parts of its size.
         keypoints_inp = keypoints[..., [1, 0]] * padded - 0.5
         keypoints_img = apply_affine(invert_affine(resize_affine(inp_per_img)), keypoints_inp)
         poses = Poses(keypoints_img, found[:, 55], (width, height), keypoints[..., 2])
@@ -73,21 +73,21 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    annotations, pictures = find_data(arguments.data)
+    annotations, images = find_data(arguments.data)
     network = MoveNet(arguments.tflite, arguments.long_side, arguments.threads)
     results: list[dict[str, Any]] = []
     seconds = []
-    for image in json.loads(annotations.read_text())["images"]:
-        picture = read_picture(pictures / image["file_name"], ignore_orientation=True)
+    for entry in json.loads(annotations.read_text())["images"]:
+        image = read_image(images / entry["file_name"], ignore_orientation=True)
         start = time.perf_counter()
-        poses = network.predict(picture)
+        poses = network.predict(image)
         seconds.append(time.perf_counter() - start)
         results += poses.to_coco(image["id"])
     figures = evaluate_results(annotations, results, COCO_17, 1000, setting={"long side": arguments.long_side})
     from rich.console import Console
 
     Console().print(figures.__rich__())
-    print(f"median {1000 * np.median(seconds):.1f} ms a picture on {arguments.threads} threads")
+    print(f"median {1000 * np.median(seconds):.1f} ms an image on {arguments.threads} threads")
     if arguments.out:
         save_results(arguments.out, results)
 

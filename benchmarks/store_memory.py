@@ -2,15 +2,15 @@
 
     python benchmarks/store_memory.py ../shared/data/coco-layouts.npz
 
-The keypoints of COCO train2017's 149,813 labelled people in 56,599 pictures are read from that file; each
-person gets an outline of 31 points (the mean in ../shared/data/coco-train), each picture two
+The keypoints of COCO train2017's 149,813 labelled people in 56,599 images are read from that file; each
+person gets an outline of 31 points (the mean in ../shared/data/coco-train), each image two
 ignore regions of 31 points, more than COCO has. Printed is the proportional set size (PSS: shared pages
 are divided among the processes that share them), from Linux' /proc/PID/smaps_rollup, of
 
 1. the parent alone;
 2. parent and eight forked readers without torch: Python, numpy, OpenCV and the store;
-3. parent and eight workers of torch's DataLoader at the end of an epoch over all pictures, without decoding
-   (the reader hands out a grey picture): so with torch, batches in flight, and what reference counts copied.
+3. parent and eight workers of torch's DataLoader at the end of an epoch over all images, without decoding
+   (the reader hands out a grey image): so with torch, batches in flight, and what reference counts copied.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ REGIONS = 2
 
 
 def store(layouts: Path) -> KeypointData:
-    """COCO train2017's people as a store; pictures of unknown size are 640 x 480."""
+    """COCO train2017's people as a store; images of unknown size are 640 x 480."""
     entries = np.load(layouts)
     image_ids, first, counts = np.unique(entries["image_id"], return_index=True, return_counts=True)
     order = np.argsort(entries["image_id"], kind="stable")
@@ -85,10 +85,10 @@ def pss_mb(process: int | str = "self") -> float:
 
 
 def read_all(data: KeypointData, pipe: Connection) -> None:
-    """Look at every picture's labels and path, then stay alive until the parent has measured."""
+    """Look at every image's labels and path, then stay alive until the parent has measured."""
     for index in range(len(data)):
         data.labels(index)
-        data.picture_path(index)
+        data.image_path(index)
     pipe.send(None)
     pipe.recv()
 
@@ -115,13 +115,13 @@ def readers(data: KeypointData) -> float:
 def loader_workers(data: KeypointData) -> tuple[float, float]:
     """PSS of the parent before, and of parent and DataLoader workers at the end of an epoch."""
     from calipose.config.settings import AugmentSettings
-    from calipose.training.loader import EpochBatches, TrainingPictures, training_batches
+    from calipose.training.loader import EpochBatches, TrainingImages, training_batches
 
     grey = np.full((64, 64, 3), 128, np.uint8)
-    pictures = TrainingPictures(data, 32, AugmentSettings(), (0, 0, 0), seed=0, read=lambda _, index: grey)
+    images = TrainingImages(data, 32, AugmentSettings(), (0, 0, 0), seed=0, read=lambda _, index: grey)
     batches = EpochBatches(len(data), 32, seed=0, epoch=0)
     before, total = pss_mb(), 0.0
-    for step, _ in enumerate(training_batches(pictures, batches, WORKERS)):
+    for step, _ in enumerate(training_batches(images, batches, WORKERS)):
         if step == len(batches) - 2 * WORKERS:
             total = pss_mb() + sum(pss_mb(child.pid or 0) for child in multiprocessing.active_children())
     return before, total
@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("layouts", type=Path)
     data = store(parser.parse_args().layouts)
     print(f"machine: {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print(f"pictures {len(data)}, people {len(data.area_img)}; 1 MB = 1e6 bytes")
+    print(f"images {len(data)}, people {len(data.area_img)}; 1 MB = 1e6 bytes")
     print(f"store's arrays                                {own_bytes(data) / 1e6:7.0f} MB")
     print(f"parent alone, no torch                        {pss_mb():7.0f} MB PSS")
     print(f"parent and {WORKERS} forked readers, no torch         {readers(data):7.0f} MB PSS")

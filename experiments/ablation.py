@@ -1,13 +1,13 @@
 """The paper's Tables 2 and 3 in small, and the readings it leaves open, under equal budget.
 
-    calipose draw-data runs/hard-train --images 3000 --preset hard --size 256x256 --seed 3
-    calipose draw-data runs/hard-val --images 300 --preset hard --size 256x256 --seed 4
+    calipose synthesize runs/hard-train --images 3000 --preset hard --size 256x256 --seed 3
+    calipose synthesize runs/hard-val --images 300 --preset hard --size 256x256 --seed 4
     python experiments/ablation.py --recipe drawn --train runs/hard-train --val runs/hard-val --seeds 0 1 2 \
         --set epochs=1 --out runs/ablation-drawn [--group tables|open] [--jobs 2]
 
-Every row is trained from the same seeds on the same pictures for the same number of steps, in a process of its own with
+Every row is trained from the same seeds on the same images for the same number of steps, in a process of its own with
 one thread; what has been run already is not run again. Prints mean and range over the seeds of AP, of Spearman's
-correlation of score and OKS (all poses with score >= 0.05, and the best 20 a picture).
+correlation of score and OKS (all poses with score >= 0.05, and the best 20 an image).
 """
 
 from __future__ import annotations

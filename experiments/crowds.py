@@ -2,8 +2,8 @@
 
     python experiments/crowds.py ../shared/data/coco-layouts.npz
 
-Takes COCO train2017's people with at least 10 labelled joints; two of them are compared over the joints that both have
-labelled (at least 6). Also counts people annotated twice, whom no threshold can keep.
+Takes COCO train2017's people with at least 10 labelled keypoints; two of them are compared over the joints that
+both have labelled (at least 6). Also counts people annotated twice, whom no threshold can keep.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def main() -> None:
     points = table["xy"] / 65535 * size[:, None]
     order = np.argsort(table["image_id"], kind="stable")
     order = order[labelled[order].sum(1) >= 10]
-    pictures = np.split(order, np.flatnonzero(np.diff(table["image_id"][order])) + 1)
+    images = np.split(order, np.flatnonzero(np.diff(table["image_id"][order])) + 1)
     dropped = dict.fromkeys(THRESHOLDS, 0)
-    for people in pictures:
+    for people in images:
         p, seen = points[people], labelled[people]
         area = np.array([np.ptp(a[s], axis=0).prod() for a, s in zip(p, seen, strict=True)])
         squared = ((p[:, None] - p[None]) ** 2).sum(-1)
@@ -41,7 +41,7 @@ def main() -> None:
                 if not (oks[kept, i] > threshold).any():
                     kept.append(i)
             dropped[threshold] += len(people) - len(kept)
-    print(f"{len(order)} people in {len(pictures)} pictures; dropped:")
+    print(f"{len(order)} people in {len(images)} images; dropped:")
     for threshold, number in dropped.items():
         print(f"  OKS > {threshold}: {100 * number / len(order):.2f} %")
 

@@ -1,6 +1,6 @@
 """Peak window and pose NMS: AP of one checkpoint under each, the network run once per window.
 
-python experiments/decoding.py RUN --data ../shared/data/coco-train [--pictures 200]
+python experiments/decoding.py RUN --data ../shared/data/coco-train [--images 200]
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from calipose.data.locate import find_data
 from calipose.evaluation.ap import evaluate_results
 from calipose.geometry import pose_nms
 from calipose.inference.predictor import Predictor
-from calipose.io.images import read_picture
+from calipose.io.images import read_image
 from calipose.model import decode
 from calipose.poses import Poses
 
@@ -25,11 +25,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--data", required=True)
-    parser.add_argument("--pictures", type=int, default=10**9, help="the first so many")
+    parser.add_argument("--images", type=int, default=10**9, help="the first so many")
     options = parser.parse_args()
-    annotations, pictures = find_data(options.data)
+    annotations, images = find_data(options.data)
     truth = json.loads(annotations.read_text())
-    truth["images"] = truth["images"][: options.pictures]
+    truth["images"] = truth["images"][: options.images]
     ids = {image["id"] for image in truth["images"]}
     truth["annotations"] = [a for a in truth["annotations"] if a["image_id"] in ids]
     predictor = Predictor.from_checkpoint(options.checkpoint)
@@ -40,7 +40,7 @@ def main() -> None:
         decode.PEAK_WINDOW = window
         found: dict[int, Poses] = {}
         for image in truth["images"]:
-            found[image["id"]] = predictor.predict(read_picture(pictures / image["file_name"], ignore_orientation=True))
+            found[image["id"]] = predictor.predict(read_image(images / image["file_name"], ignore_orientation=True))
         for threshold in (0.9, 0.7, 0.5, 0.3, 0.2):
             results = []
             for image_id, poses in found.items():

@@ -3,10 +3,10 @@
     python experiments/finetune.py --backbone ../shared/weights/mobilenetv2_w150_movenet.safetensors \
         --out runs/finetune [--kinds figure animal] [--seeds 0 1] [--starts 0 1 2 3 4 5] [--set epochs=20]
 
-Draws 200 pictures to learn from and 100 others of figures whose skeletons are not COCO's (`other_skeletons.py`), and
-trains the same network with the same pictures, steps and seeds from different starts, each by one `calipose train`, two
-at a time with one thread each. What has been run already is not run again. Prints AP on the 100 pictures (95 %
-bootstrap over pictures) and the paired difference to the first start, and draws predictions of all starts beside the
+Draws 200 images to learn from and 100 others of figures whose skeletons are not COCO's (`other_skeletons.py`), and
+trains the same network with the same images, steps and seeds from different starts, each by one `calipose train`, two
+at a time with one thread each. What has been run already is not run again. Prints AP on the 100 images (95 %
+bootstrap over images) and the paired difference to the first start, and draws predictions of all starts beside the
 truth into OUT/KIND.png.
 """
 
@@ -28,11 +28,11 @@ from safetensors.torch import load_file, save_file
 
 import calipose
 from calipose.data.locate import find_data, read_data
-from calipose.draw import contact_sheet, draw_poses, save_picture
+from calipose.draw import contact_sheet, draw_poses, save_image
 from calipose.evaluation.ap import paired_difference
 from calipose.evaluation.run import evaluate_predictor, save_results
 from calipose.inference.predictor import Predictor
-from calipose.io.images import read_picture
+from calipose.io.images import read_image
 from calipose.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from calipose.model.network import Network
 from calipose.poses import Poses
@@ -104,7 +104,7 @@ def folder_of(out: Path, kind: str, start: Start, seed: int) -> Path:
 
 
 def train(out: Path, kind: str, start: Start, seed: int, changes: list[str]) -> None:
-    """One training by the command line; writes its results on the unseen pictures."""
+    """One training by the command line; writes its results on the unseen images."""
     folder, data = folder_of(out, kind, start, seed), out / f"{kind}-learn"
     if (folder / "results.json").exists():
         return
@@ -152,23 +152,23 @@ def print_table(out: Path, kind: str, rows: list[Start], seeds: list[int]) -> No
             )
 
 
-def draw_sheet(out: Path, kind: str, rows: list[Start], seed: int, pictures: int = 8) -> None:
-    """Unseen pictures: the truth, then the poses of each start's network."""
+def draw_sheet(out: Path, kind: str, rows: list[Start], seed: int, images: int = 8) -> None:
+    """Unseen images: the truth, then the poses of each start's network."""
     unseen = out / f"{kind}-unseen"
     data = read_data([unseen], SKELETONS[kind])
-    files = [data.picture_path(i) for i in range(pictures)]
+    files = [data.image_path(i) for i in range(images)]
     shown, labels = [], []
     predictors = {s.name: Predictor(folder) for s in rows if (folder := folder_of(out, kind, s, seed)).exists()}
     for i, file in enumerate(files):
-        picture, people = read_picture(file), data.person_start[i : i + 2]
+        image, people = read_image(file), data.person_start[i : i + 2]
         truth = data.keypoints_img[people[0] : people[1]].astype(np.float64)
         seen = (data.visibility[people[0] : people[1]] > 0).astype(np.float64)
-        size = (picture.shape[1], picture.shape[0])
+        size = (image.shape[1], image.shape[0])
         true = Poses(truth, np.ones(len(truth)), size, seen, SKELETONS[kind])
-        shown.append(draw_poses(picture, true, min_keypoint_score=0.5, show_scores=False))
-        shown += [draw_poses(picture, p.predict(picture), min_score=SHOWN_SCORE) for p in predictors.values()]
+        shown.append(draw_poses(image, true, min_keypoint_score=0.5, show_scores=False))
+        shown += [draw_poses(image, p.predict(image), min_score=SHOWN_SCORE) for p in predictors.values()]
         labels += ["truth", *predictors]
-    save_picture(out / f"{kind}.png", contact_sheet(shown, 1 + len(predictors), (SIDE, SIDE), labels))
+    save_image(out / f"{kind}.png", contact_sheet(shown, 1 + len(predictors), (SIDE, SIDE), labels))
 
 
 def main() -> None:
@@ -185,9 +185,9 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}")
     for kind in options.kinds:
-        for name, pictures, seed in ((f"{kind}-learn", LEARN, 1), (f"{kind}-unseen", UNSEEN, 2)):
+        for name, images, seed in ((f"{kind}-learn", LEARN, 1), (f"{kind}-unseen", UNSEEN, 2)):
             if not (options.out / name).exists():
-                write_data(options.out / name, kind, pictures, SIDE, seed)
+                write_data(options.out / name, kind, images, SIDE, seed)
         rows = starts(options.out, kind, options.backbone)
         rows = rows if options.starts is None else [rows[i] for i in options.starts]
         with ThreadPoolExecutor(options.jobs) as pool:

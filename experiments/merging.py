@@ -4,7 +4,7 @@
 averages the poses that the sizes show of a person, scores too, weighted by the scores; a size that does not show the
 person does not count.
 
-    python experiments/merging.py --data ANNOTATIONS.json=PICTURES [--model default]
+    python experiments/merging.py --data ANNOTATIONS.json=IMAGES [--model default]
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from calipose.evaluation.ap import evaluate_results, paired_difference
 from calipose.evaluation.coco_files import load_images
 from calipose.geometry import Floats, oks, pose_area, pose_nms
 from calipose.inference.predictor import Predictor
-from calipose.inference.scales import View, join_views
-from calipose.io.images import read_picture
+from calipose.inference.scales import ScaleCandidates, merge_scales
+from calipose.io.images import read_image
 from calipose.poses import Poses
 
 SETS = ((1.0,), (0.5, 1.0, 1.5), (0.35, 1.0), (0.5, 1.0), (0.6, 1.0), (0.75, 1.0), (0.35, 0.6, 1.0), (0.5, 1.25))
 MEANS = SETS[1:3]  # where both ways are compared
 
 
-def best(views: Sequence[View], sigmas: Floats, threshold: float) -> View:
+def best(views: Sequence[ScaleCandidates], sigmas: Floats, threshold: float) -> ScaleCandidates:
     """Pose NMS over the poses of all sizes."""
-    joined = join_views(views)
+    joined = merge_scales(views)
     return joined[pose_nms(joined.keypoints_img, joined.raw_scores, sigmas, threshold)]
 
 
-def mean(views: Sequence[View], sigmas: Floats, threshold: float) -> View:
+def mean(views: Sequence[ScaleCandidates], sigmas: Floats, threshold: float) -> ScaleCandidates:
     """For each of the best poses, the mean of what the sizes say of the same person."""
     chosen, everywhere = best(views, sigmas, threshold), np.ones(len(sigmas), bool)
     keypoints, scores = [], []
@@ -47,7 +47,7 @@ def mean(views: Sequence[View], sigmas: Floats, threshold: float) -> View:
         weights = np.maximum([score for _, score in group], 1e-3)
         keypoints.append(np.average([points for points, _ in group], 0, weights))
         scores.append(np.mean([score for _, score in group]))
-    return View(np.array(keypoints).reshape(chosen.keypoints_img.shape), np.array(scores).reshape(-1))
+    return ScaleCandidates(np.array(keypoints).reshape(chosen.keypoints_img.shape), np.array(scores).reshape(-1))
 
 
 def main() -> None:
@@ -59,15 +59,15 @@ def main() -> None:
     annotations, folder = find_data(options.data)
     predictor = Predictor(options.model)
     settings, sigmas = predictor.settings, predictor.skeleton.sigmas_array
-    seen: list[tuple[int, tuple[int, int], dict[float, View]]] = []
+    seen: list[tuple[int, tuple[int, int], dict[float, ScaleCandidates]]] = []
     for image_id, name in load_images(annotations):
-        picture = read_picture(folder / name, ignore_orientation=True)
+        image = read_image(folder / name, ignore_orientation=True)
         sides = sorted({scale for scales in SETS for scale in scales})
-        views = {scale: predictor.views([picture], round(settings.short_side * scale))[0] for scale in sides}
-        seen.append((image_id, (picture.shape[1], picture.shape[0]), views))
+        views = {scale: predictor.scale_candidates([image], round(settings.short_side * scale))[0] for scale in sides}
+        seen.append((image_id, (image.shape[1], image.shape[0]), views))
 
     def results(
-        scales: tuple[float, ...], way: Callable[[Sequence[View], Floats, float], View]
+        scales: tuple[float, ...], way: Callable[[Sequence[ScaleCandidates], Floats, float], ScaleCandidates]
     ) -> list[dict[str, object]]:
         entries: list[dict[str, object]] = []
         for image_id, size, views in seen:

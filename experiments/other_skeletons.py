@@ -1,6 +1,6 @@
 """Drawn figures whose skeletons are not COCO's: people with other joints, and four-legged animals.
 
-For `finetune.py`. A picture depends on its seed alone. All coordinates are pixels, integer = pixel centre.
+For `finetune.py`. An image depends on its seed alone. All coordinates are pixels, integer = pixel centre.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 
 from calipose.data.synthetic.canvas import Canvas, Cloth, Rng, hull
-from calipose.data.synthetic.person import ARMS, HEAD_ENDS, HIPS, LEGS, SHOULDERS, draw_look, paint_person
+from calipose.data.synthetic.person import ARMS, HEAD_ENDS, HIPS, LEGS, SHOULDERS, paint_person, sample_look
 from calipose.data.synthetic.scene import (
     HARD,
-    LEAST_AREA,
+    MIN_AREA,
     develop,
     image_entry,
     paint_background,
@@ -89,7 +89,7 @@ class Drawable:
 
 
 def people(rng: Rng, w: int, h: int, colours: Floats) -> list[Drawable]:
-    """Drawn people with the joints of `FIGURE`."""
+    """Synthetic people with the joints of `FIGURE`."""
     found = []
     for body in place_bodies(rng, w, h, PRESET):
         j = body.joints
@@ -101,7 +101,7 @@ def people(rng: Rng, w: int, h: int, colours: Floats) -> list[Drawable]:
         legs = [j[joint] for pair in zip(*LEGS, strict=True) for joint in pair][2:]
         top = body.head_on(HEAD_ENDS[:1])[0]
         joints = np.stack([top, j[SHOULDERS].mean(0), *sides, j[HIPS].mean(0), *legs, *toes])
-        look = draw_look(rng, colours, PRESET.patterned)
+        look = sample_look(rng, colours, PRESET.patterned)
 
         def paint(canvas: Canvas, body: Any = body, look: Any = look) -> None:
             paint_person(canvas, body, look)
@@ -191,8 +191,8 @@ def animal(rng: Rng, w: int, h: int, colours: Floats) -> Drawable:
     return Drawable(scale * points @ view[:2].T + shift, facing, float(shift[1] + scale * high[1]), paint)
 
 
-def draw_picture(rng: Rng, w: int, h: int, kind: str) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """A picture (h, w, 3) and its annotations (COCO's, without ids)."""
+def draw_image(rng: Rng, w: int, h: int, kind: str) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """An image (h, w, 3) and its annotations (COCO's, without ids)."""
     colours = rng.uniform(15, 240, (5, 3))
     canvas = paint_background(rng, w, h, PRESET, colours)
     figures = sorted({"figure": people, "animal": animals}[kind](rng, w, h, colours), key=lambda f: f.bottom)
@@ -210,7 +210,7 @@ def draw_picture(rng: Rng, w: int, h: int, kind: str) -> tuple[np.ndarray, list[
         inside = (x >= 0) & (y >= 0) & (x < w) & (y < h)
         seen = cv2.dilate(mine, np.ones((3, 3), np.uint8))[y.clip(0, h - 1), x.clip(0, w - 1)] == 1
         visibility = np.where(inside & figure.facing, np.where(seen, 2, 1), 0)
-        if area < LEAST_AREA or not visibility.any():
+        if area < MIN_AREA or not visibility.any():
             continue
         triples = np.column_stack([figure.joints, visibility]) * (visibility > 0)[:, None]
         annotations.append({
@@ -220,16 +220,16 @@ def draw_picture(rng: Rng, w: int, h: int, kind: str) -> tuple[np.ndarray, list[
     return develop(rng, canvas.pixels, PRESET), annotations
 
 
-def write_data(out: Path, kind: str, pictures: int, side: int, seed: int) -> None:
+def write_data(out: Path, kind: str, images: int, side: int, seed: int) -> None:
     """A data set in a new folder: images/, annotations.json, skeleton.json."""
     (out / "images").mkdir(parents=True)
-    images, annotations = [], []
-    for i in range(pictures):
-        picture, found = draw_picture(np.random.default_rng([seed, i]), side, side, kind)
-        cv2.imwrite(str(out / "images" / f"{i:04d}.png"), picture[..., ::-1])
-        images.append(image_entry(i + 1, f"{i:04d}.png", (side, side)))
+    entries_of_images, annotations = [], []
+    for i in range(images):
+        image, found = draw_image(np.random.default_rng([seed, i]), side, side, kind)
+        cv2.imwrite(str(out / "images" / f"{i:04d}.png"), image[..., ::-1])
+        entries_of_images.append(image_entry(i + 1, f"{i:04d}.png", (side, side)))
         annotations += [{"id": len(annotations) + j + 1, "image_id": i + 1, **a} for j, a in enumerate(found)]
     category = {"id": 1, "name": kind, "keypoints": list(SKELETONS[kind].keypoints)}
-    entries = {"images": images, "annotations": annotations, "categories": [category]}
+    entries = {"images": entries_of_images, "annotations": annotations, "categories": [category]}
     (out / "skeleton.json").write_text(json.dumps(SKELETONS[kind].to_dict()))
     (out / "annotations.json").write_text(json.dumps(entries))

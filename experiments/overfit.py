@@ -1,10 +1,10 @@
-"""Sixteen photographs learnt by heart: does everything between picture and AP fit together?
+"""Sixteen photographs learnt by heart: does everything between image and AP fit together?
 
     python experiments/overfit.py --out runs/overfit
 
 Takes 4:3 photographs of ../shared/data/coco-train in which every person is labelled, at least 48 px high at the input
-and COCO counts them (area); trains the `photo` recipe on them without augmentation; prints AP on the same pictures and
-draws the loss curve. At 256 px such a picture becomes 256 x 192 with 32 px above and below, in training and in
+and COCO counts them (area); trains the `photo` recipe on them without augmentation; prints AP on the same images and
+draws the loss curve. At 256 px such an image becomes 256 x 192 with 32 px above and below, in training and in
 prediction alike to the stride, so both see the same thing.
 """
 
@@ -31,11 +31,11 @@ from calipose.training.loop import Trainer
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-SIZE, PICTURES, LEAST_HEIGHT_INP = 256, 16, 48
+SIZE, IMAGES, LEAST_HEIGHT_INP = 256, 16, 48
 
 
 def choose(data: KeypointData) -> np.ndarray:
-    """The first sixteen pictures that qualify."""
+    """The first sixteen images that qualify."""
     chosen = []
     for i in range(len(data)):
         width, height = data.sizes[i]
@@ -45,7 +45,7 @@ def choose(data: KeypointData) -> np.ndarray:
         heights = [np.nanmax(o[:, 1]) - np.nanmin(o[:, 1]) for o in labels.outlines_img]
         if min(heights) * SIZE / width >= LEAST_HEIGHT_INP:
             chosen.append(i)
-    return np.array(chosen[:PICTURES])
+    return np.array(chosen[:IMAGES])
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=260)
     options = parser.parse_args()
 
-    annotations, pictures = find_data(options.data)
+    annotations, images = find_data(options.data)
     everything = read_data([options.data])
     chosen = choose(everything)
     data = everything.subset(chosen)
@@ -75,7 +75,7 @@ def main() -> None:
     truth["annotations"] = [a for a in truth["annotations"] if a["image_id"] in ids]
     own = options.out / "annotations.json"
     own.write_text(json.dumps(truth))
-    figures, quality, _ = evaluate_predictor(Predictor.from_checkpoint(result.last), own, pictures)
+    figures, quality, _ = evaluate_predictor(Predictor.from_checkpoint(result.last), own, images)
     print(figures)
     print(f"Pearson correlation of score and OKS {quality['score'].pearson:.3f}")
     print(f"{(time.time() - start) / 60:.1f} minutes, {torch.get_num_threads()} threads, {platform.processor()}")
@@ -95,7 +95,7 @@ def draw_curve(history: list[dict[str, float]], path: Path, ap: float) -> None:
         xlabel="step",
         ylabel="mean OKS of Omega's cells",
         ylim=(0, 1),
-        title=f"AP on the 16 pictures: {ap:.3f}",
+        title=f"AP on the 16 images: {ap:.3f}",
     )
     figure.savefig(path, dpi=110)
 

@@ -1,4 +1,4 @@
-"""What the background's weight in Eq. 3 does to the score: over-confidence, and by how much, on drawn people.
+"""What the background's weight in Eq. 3 does to the score: over-confidence, and by how much, on synthetic people.
 
 A cell whose features are x belongs to somebody's Omega with probability p, and then its target (Eq. 2) is the OKS of
 the pose predicted there, o on average; otherwise its target is 0. Eq. 3 weighs the first kind by 1, the second by w. So
@@ -11,8 +11,8 @@ and w = 0.1 one that is too high by the factor 1 / (p + 0.1 (1 - p)), up to 10 w
 holds for a bin of cells of equal s, however p and o differ within it: s (p + w (1 - p)) = p o is linear in p and in
 p o, so p may be the share of the bin's cells in Omega, and o the mean target of those.
 
-Checked here where nothing else can make scores too high: every training picture is drawn anew and seen once, nothing is
-augmented, and the pictures that are measured on are others of the same kind. People are half covered, and beside
+Checked here where nothing else can make scores too high: every training image is drawn anew and seen once, nothing is
+augmented, and the images that are measured on are others of the same kind. People are half covered, and beside
 things that look like limbs, so that p is neither 0 nor 1. Three populations:
 
     cells   all cells: mean score against mean target, in bins of the score
@@ -38,7 +38,7 @@ from typing import Any
 
 import numpy as np
 
-from calipose.data.synthetic.scene import HARD, write_drawn_data
+from calipose.data.synthetic.scene import HARD, write_synthetic_data
 from calipose.io.atomic import replacing
 
 AMBIGUOUS = replace(
@@ -47,7 +47,7 @@ AMBIGUOUS = replace(
 )  # fmt: skip
 TRAIN_SEED, FRESH_SEED = 11, 12
 BINS = 20  # of equal width, of scores from 0 to 1
-LEAST_SCORE = 0.05  # of the figures over all bins; a bin's width
+MIN_SCORE = 0.05  # of the figures over all bins; a bin's width
 LEAST_COUNT = 30  # bins with fewer cells or poses are not shown
 MOST_POSES = 30
 LEVELS = {"cells": "cells", "peaks": "cells of returned poses", "poses": "returned poses, COCO's OKS"}
@@ -71,14 +71,14 @@ class Bins:
     somebody: np.ndarray
 
     @classmethod
-    def of(cls, picture: np.ndarray, pictures: int, score: np.ndarray, target: np.ndarray, own: np.ndarray) -> Bins:
-        """Sums (pictures, BINS) over members, all (n,); scores outside of 0 to 1 belong to the outermost bins."""
-        place = picture * BINS + np.clip((score * BINS).astype(np.int64), 0, BINS - 1)
-        sums = [np.bincount(place, v, pictures * BINS) for v in (np.ones(len(score)), score, target * own, own)]
-        return cls(*(values.reshape(pictures, BINS) for values in sums))
+    def of(cls, image: np.ndarray, images: int, score: np.ndarray, target: np.ndarray, own: np.ndarray) -> Bins:
+        """Sums (images, BINS) over members, all (n,); scores outside of 0 to 1 belong to the outermost bins."""
+        place = image * BINS + np.clip((score * BINS).astype(np.int64), 0, BINS - 1)
+        sums = [np.bincount(place, v, images * BINS) for v in (np.ones(len(score)), score, target * own, own)]
+        return cls(*(values.reshape(images, BINS) for values in sums))
 
     def resampled(self, copies: np.ndarray) -> Bins:
-        """Sums (r, BINS) over pictures that stand `copies` (r, pictures) times."""
+        """Sums (r, BINS) over images that stand `copies` (r, images) times."""
         return Bins(*(copies @ values for values in (self.number, self.score, self.target, self.somebody)))
 
     def __add__(self, other: Bins) -> Bins:
@@ -92,8 +92,8 @@ class Bins:
         return {"score": score, "target": target, "p": p, "o": o, "ideal": ideal_score(p, o, weight)}
 
     def summary(self, weight: float) -> dict[str, np.ndarray]:
-        """Over all bins from LEAST_SCORE (...): means, and how far score and ideal score are from the target."""
-        shown = np.arange(BINS) >= round(LEAST_SCORE * BINS)
+        """Over all bins from MIN_SCORE (...): means, and how far score and ideal score are from the target."""
+        shown = np.arange(BINS) >= round(MIN_SCORE * BINS)
         number = np.where(shown, self.number, 0)
         means = self.means(weight)
         total = np.maximum(number.sum(-1), 1)
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--train-images", type=int, default=12000)
     parser.add_argument("--fresh-images", type=int, default=1000)
-    parser.add_argument("--size", type=int, default=128, help="side of the pictures in pixels, a multiple of 32")
+    parser.add_argument("--size", type=int, default=128, help="side of the images in pixels, a multiple of 32")
     parser.add_argument("--set", nargs="*", default=[], help="changes of the recipe 'drawn'")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="only print and plot what is there")
@@ -137,8 +137,8 @@ def main() -> None:
             ("fresh", options.fresh_images, FRESH_SEED),
         ):
             if not (options.out / name).exists():  # it appears when it is complete
-                write_drawn_data(options.out / name, number, AMBIGUOUS, size, seed, options.threads)
-                print(f"drew {number} pictures: {options.out / name}", flush=True)
+                write_synthetic_data(options.out / name, number, AMBIGUOUS, size, seed, options.threads)
+                print(f"drew {number} images: {options.out / name}", flush=True)
         for seed in options.seeds:
             for weight in options.weights:
                 if not record_of(options, weight, seed).exists():
@@ -186,7 +186,7 @@ def run_one(options: argparse.Namespace, weight: float, seed: int) -> None:
         result = trainer.run()
     except Stopped:
         raise SystemExit(f"{name}: stopped after step {trainer.step}; the script goes on there") from None
-    # The last tenth of the training was on pictures that the network had never seen, as all of it.
+    # The last tenth of the training was on images that the network had never seen, as all of it.
     learnt = [line for line in result.history if line["step"] > 0.9 * trainer.total_steps]
     losses = {k: float(np.mean([line[k] for line in learnt])) for k in ("score", "mean_oks")}
     measured = measure(result.last, options.out / "fresh")
@@ -198,14 +198,14 @@ def run_one(options: argparse.Namespace, weight: float, seed: int) -> None:
 
 
 def measure(checkpoint_file: Path, folder: Path, batch_size: int = 16) -> dict[str, Any]:
-    """Losses on pictures that nobody has learnt from, and the sums of the three populations, picture by picture."""
+    """Losses on images that nobody has learnt from, and the sums of the three populations, image by image."""
     import torch
 
     from calipose.config.settings import AugmentSettings
     from calipose.data.locate import read_data
     from calipose.evaluation.matching import match_poses
     from calipose.model.checkpoint import load_checkpoint
-    from calipose.training.loader import TrainingPictures, collate
+    from calipose.training.loader import TrainingImages, collate
     from calipose.training.losses import all_losses
     from calipose.training.targets import make_targets, oks_of_cells, score_label
 
@@ -213,14 +213,14 @@ def measure(checkpoint_file: Path, folder: Path, batch_size: int = 16) -> dict[s
     recipe, network = checkpoint.recipe, checkpoint.network().eval()
     sigmas = torch.tensor(checkpoint.skeleton.sigmas)
     data = read_data([folder])
-    pictures = TrainingPictures(data, recipe.size, AugmentSettings.none(), network.backbone.mean, 0)
+    images = TrainingImages(data, recipe.size, AugmentSettings.none(), network.backbone.mean, 0)
     cells: list[tuple[np.ndarray, ...]] = []
     peaks: list[tuple[float, float, bool]] = []  # of each entry of the results: score, target, in Omega
     results: list[dict[str, Any]] = []
     losses = []
     for first in range(0, len(data), batch_size):
         chosen = range(first, min(first + batch_size, len(data)))
-        batch = collate([pictures[0, i] for i in chosen])
+        batch = collate([images[0, i] for i in chosen])
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
             targets = make_targets(batch.keypoints_inp, batch.labelled, batch.area_inp, batch.ignore_cell, recipe.loss)
             output = network(batch.images, targets.cells)
@@ -232,7 +232,7 @@ def measure(checkpoint_file: Path, folder: Path, batch_size: int = 16) -> dict[s
             for row, xy, joints, value in returned_poses(network, output.maps, checkpoint.skeleton, recipe.predict):
                 x, y = xy
                 peaks.append((value, float(label[row, y, x]), bool(omega[row, y, x])))
-                # The pictures have the network's size, so its frame is theirs.
+                # The images have the network's size, so its frame is theirs.
                 triples = np.concatenate([joints, np.ones((len(joints), 1))], 1)
                 image_id = int(data.image_ids[chosen[row]])
                 entry = {"image_id": image_id, "category_id": 1, "keypoints": triples.ravel().tolist()}
@@ -244,8 +244,8 @@ def measure(checkpoint_file: Path, folder: Path, batch_size: int = 16) -> dict[s
     value, target, inside = np.array(peaks, np.float64).reshape(-1, 3)[matches.entry].T
     populations = {
         "cells": tuple(np.concatenate(column) for column in zip(*cells, strict=True)),
-        "peaks": (matches.picture, value, target, inside),
-        "poses": (matches.picture, matches.score, matches.oks, matches.person >= 0),
+        "peaks": (matches.image, value, target, inside),
+        "poses": (matches.image, matches.score, matches.oks, matches.person >= 0),
     }
     sums = {name: Bins.of(rows[0], len(data), *rows[1:]) for name, rows in populations.items()}
     score_loss, mean_oks = np.mean(losses, axis=0)
@@ -286,12 +286,12 @@ def bins_of(record: dict[str, Any], level: str) -> Bins:
 
 
 def print_and_plot(options: argparse.Namespace) -> None:
-    """Table, CSV and plot of the records there are; seeds are put together, picture by picture."""
+    """Table, CSV and plot of the records there are; seeds are put together, image by image."""
     records = read_records(options)
     if not records:
         print("no records yet")
         return
-    print("| w | seed | minutes | score loss, last tenth of training | on fresh pictures | mean OKS | fresh |")
+    print("| w | seed | minutes | score loss, last tenth of training | on fresh images | mean OKS | fresh |")
     print("|---|---|---|---|---|---|---|")
     for weight, runs in records.items():
         for run in runs:
@@ -306,11 +306,11 @@ def print_and_plot(options: argparse.Namespace) -> None:
         for level in LEVELS
         for weight, runs in records.items()
     }
-    pictures = len(next(iter(pooled.values())).number)
-    copies = np.random.default_rng(0).multinomial(pictures, np.full(pictures, 1 / pictures), size=RESAMPLES)
+    images = len(next(iter(pooled.values())).number)
+    copies = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), size=RESAMPLES)
     rows: list[dict[str, Any]] = []
     columns = ["score", "target", "excess", "foretold excess", "|score - target|", "|score - foretold|"]
-    print(f"\nscores of at least {LEAST_SCORE}; all seeds (lowest to highest seed; 95 % over pictures)\n")
+    print(f"\nscores of at least {MIN_SCORE}; all seeds (lowest to highest seed; 95 % over images)\n")
     print("| population | w | members | " + " | ".join(columns) + " |" + "\n|" + "---|" * (len(columns) + 3))
     for (level, weight), bins in pooled.items():
         once = Bins(*(v.sum(0) for v in vars(bins).values()))
@@ -326,7 +326,7 @@ def print_and_plot(options: argparse.Namespace) -> None:
                 of_seeds = [seed[column] for seed in seeds]
                 text += f" ({min(of_seeds):.3f} to {max(of_seeds):.3f}; {low:.3f} to {high:.3f})"
             entries.append(text)
-        members = once.number[round(LEAST_SCORE * BINS) :].sum()
+        members = once.number[round(MIN_SCORE * BINS) :].sum()
         print(f"| {level} | {weight:g} | {members:.0f} | " + " | ".join(entries) + " |")
         rows += _csv_rows(level, weight, once, drawn)
     with replacing(options.out / "over_confidence.csv") as temporary, temporary.open("w", newline="") as file:
@@ -383,7 +383,7 @@ def plot(rows: list[dict[str, Any]], weights: list[float], path: Path) -> None:
         if j == 0:
             axis.set_ylabel(f"{LEVELS[level]}\nscore - mean target")
     axes[0, 0].legend(frameon=False, fontsize=8)
-    figure.suptitle("How far scores exceed the OKS, on new pictures of the kind learnt from")
+    figure.suptitle("How far scores exceed the OKS, on new images of the kind learnt from")
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

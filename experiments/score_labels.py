@@ -1,11 +1,11 @@
 """What the score learns, on photographs: CIR, Gaussian and discrete labels, with and without the quality branch.
 
 Every row starts from the same weights (tools/default_start.py) and takes the same number of steps on the same
-pictures, with MobileNetV2 frozen; only the label of the score map differs (Table 3). A second study gives the first row
-a half and a quarter of the pictures for the same number of steps: the learning curve over data.
+images, with MobileNetV2 frozen; only the label of the score map differs (Table 3). A second study gives the first row
+a half and a quarter of the images for the same number of steps: the learning curve over data.
 
-    python experiments/score_labels.py --init runs/start.safetensors --pictures ../shared/data --out runs/score-labels
-    python experiments/score_labels.py --out runs/score-labels --pictures ../shared/data --table \
+    python experiments/score_labels.py --init runs/start.safetensors --images ../shared/data --out runs/score-labels
+    python experiments/score_labels.py --out runs/score-labels --images ../shared/data --table \
         --peer "MoveNet=runs/movenet_val.json" --peer "default model=runs/val_onnx.json"
 
 Trained on the files that tools/default_data.py makes (`--annotations`): coco-learn gives 72 % of the draws, lspet
@@ -37,19 +37,19 @@ LABELS = {
 }
 PARTS = {"CIR": "", "CIR, half of the data": "-2", "CIR, a quarter of the data": "-4"}  # ends of the files' names
 ROWS = [*LABELS, *list(PARTS)[1:]]
-COCO_SHARE = 0.72  # of the draws; lspet's people are one a picture, and mostly sportsmen
-LEAST_SCORE = 0.01  # of candidates: a Gaussian's scores are lower than an OKS, and none shall lose poses by that
+COCO_SHARE = 0.72  # of the draws; lspet's people are one an image, and mostly sportsmen
+MIN_SCORE = 0.01  # of candidates: a Gaussian's scores are lower than an OKS, and none shall lose poses by that
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--pictures", type=Path, required=True, help="folder with coco-train, lspet and coco-val")
+    parser.add_argument("--images", type=Path, required=True, help="folder with coco-train, lspet and coco-val")
     parser.add_argument("--annotations", type=Path, default=Path("runs/default-data"))
     parser.add_argument("--init", type=Path, help="what all trainings start from")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--draws", type=int, default=3000, help="pictures drawn in a training")
+    parser.add_argument("--draws", type=int, default=3000, help="images drawn in a training")
     parser.add_argument("--epochs", type=int, default=3, help="parts of a training, after each of which a line is said")
     parser.add_argument("--short-side", type=int, default=320, help="of the evaluation")
     parser.add_argument("--set", nargs="*", default=[], help="further changes of the recipe 'default'")
@@ -97,8 +97,8 @@ def run_one(options: argparse.Namespace, row: str, seed: int) -> None:
     out = record.with_suffix("")
     part = PARTS.get(row, "")
     sources = [
-        f"{options.annotations}/coco-learn{part}.json={options.pictures}/coco-train/images",
-        f"{options.annotations}/lspet{part}.json={options.pictures}/lspet/images",
+        f"{options.annotations}/coco-learn{part}.json={options.images}/coco-train/images",
+        f"{options.annotations}/lspet{part}.json={options.images}/lspet/images",
     ]
     data = read_data(sources)
     counts = np.bincount(data.folder)
@@ -115,7 +115,7 @@ def run_one(options: argparse.Namespace, row: str, seed: int) -> None:
     def progress(step: int, total: int, losses: dict[str, float]) -> None:
         if step * options.epochs // total > epoch[0]:
             epoch[0] = step * options.epochs // total
-            figures = "  ".join(f"{k} {losses[k]:.3f}" for k in ("score", "quality", "offset", "joint", "mean_oks"))
+            figures = "  ".join(f"{k} {losses[k]:.3f}" for k in ("score", "quality", "offset", "keypoint", "mean_oks"))
             print(f"{row}, seed {seed}: epoch {epoch[0]}, step {step}  {figures}", flush=True)
 
     started = (out / "state.safetensors").exists()
@@ -128,15 +128,15 @@ def run_one(options: argparse.Namespace, row: str, seed: int) -> None:
     except Stopped:
         raise SystemExit(f"{row}, seed {seed}: stopped after step {trainer.step}; the script goes on there") from None
     decoding = msgspec.structs.replace(
-        recipe.predict, short_side=options.short_side, score_threshold=LEAST_SCORE, flip=False
+        recipe.predict, short_side=options.short_side, score_threshold=MIN_SCORE, flip=False
     )
     predictor = Predictor.from_checkpoint(result.last, settings=decoding)
-    annotations, pictures = find_data(options.pictures / "coco-val")
+    annotations, images = find_data(options.images / "coco-val")
     category = read_ground_truth(annotations, predictor.skeleton).category_id
-    save_results(results_of(record), predict_data(predictor, annotations, pictures, category_id=category))
+    save_results(results_of(record), predict_data(predictor, annotations, images, category_id=category))
     entry = {
         "row": row, "seed": seed, "minutes": result.minutes, "steps": trainer.total_steps, "threads": options.threads,
-        "pictures": counts.tolist(), "short_side": options.short_side, "last_losses": result.history[-1],
+        "images": counts.tolist(), "short_side": options.short_side, "last_losses": result.history[-1],
     }  # fmt: skip
     with replacing(record) as temporary:
         temporary.write_text(json.dumps(entry, indent=1))
@@ -161,7 +161,7 @@ def start_of(initial: Path, recipe: Any, path: Path) -> Path:
 
 def print_records(options: argparse.Namespace) -> None:
     """Tables and plot of the finished trainings and the peers."""
-    annotations = options.pictures / "coco-val" / "annotations.json"
+    annotations = options.images / "coco-val" / "annotations.json"
     scored = []
     for row in options.rows:
         for seed in options.seeds:

@@ -1,10 +1,10 @@
 """Tables about scores, from COCO results files: whom they rank right, and what they are worth as an expected OKS.
 
 experiments/score_labels.py uses it; each results file stands for one training (a row and a seed) or for a peer. "After"
-means cross-fitted: each pose's score comes from a map that was fitted on the other folds' pictures.
+means cross-fitted: each pose's score comes from a map that was fitted on the other folds' images.
 
-Intervals are the middle 95 % of a bootstrap over pictures. For an ECE near 0 they lie above the figure itself: bins of
-a resample scatter more than those of the pictures, and the ECE counts every deviation as an error.
+Intervals are the middle 95 % of a bootstrap over images. For an ECE near 0 they lie above the figure itself: bins of
+a resample scatter more than those of the images, and the ECE counts every deviation as an error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from calipose.evaluation.calibrate import cross_fit
 from calipose.evaluation.matching import Matches, match_poses
 from calipose.evaluation.scores import (
     ece,
-    joint_auc,
+    keypoint_auc,
     pearson,
     populations,
     rank_correlation,
@@ -81,15 +81,15 @@ def print_studies(
         rows = []
         for name in names:
             chosen = [i for i, one in enumerate(scored) if one.name == name]
-            pictures = " + ".join(map(str, scored[chosen[0]].record.get("pictures", ["-"])))
+            images = " + ".join(map(str, scored[chosen[0]].record.get("images", ["-"])))
             of_row = [figures[i] for i in chosen]
-            rows.append([name, pictures, str(len(chosen)), *(over_seeds(of_row, column) for column in columns)])
-        table(["row", "pictures", "runs", *columns], rows)
+            rows.append([name, images, str(len(chosen)), *(over_seeds(of_row, column) for column in columns)])
+        table(["row", "images", "runs", *columns], rows)
     for population, title in (
         ("score", "all poses with a raw score of at least 0.05"),
-        ("best", "the best 20 of each picture"),
+        ("best", "the best 20 of each image"),
     ):
-        print(f"\n### Each results file, with its 95 % interval over pictures: {title}\n")
+        print(f"\n### Each results file, with its 95 % interval over images: {title}\n")
         end = ENDS[population]
         bare, full = ["poses", "mean score", "mean OKS"], ["rank corr.", "Pearson", "ECE", "ECE after"]
         rows = [
@@ -104,7 +104,7 @@ def print_studies(
         [*one.label, *(text(f[c]) for c in columns)] for one, f in zip(scored, figures, strict=True) if "joints" in f
     ]
     table(["row", "seed", *columns], rows)
-    print(f"\n### {FIRST} minus another row, same seed, paired over pictures (95 %)\n")
+    print(f"\n### {FIRST} minus another row, same seed, paired over images (95 %)\n")
     table(["minus", "seed", "AP", "rank corr.", "Pearson"], differences(scored, annotations, bootstrap))
     trained = [one.record for one in scored if one.record]
     if trained:
@@ -154,16 +154,16 @@ def figures_of(one: Scored, annotations: Path, bootstrap: int) -> dict[str, Figu
             ("joints' ECE", raw, lambda m: ece(*joints_of(m))),
             ("joints' ECE after", fitted, lambda m: ece(*joints_of(m))),
             ("joints' AUC", raw, _auc),
-            ("rank corr. of the joints' mean", raw, lambda m: rank_correlation(m.joint_scores.mean(1), m.oks)),
+            ("rank corr. of the joints' mean", raw, lambda m: rank_correlation(m.keypoint_scores.mean(1), m.oks)),
         ):
             figures[name] = with_interval(statistic, (matches,), bootstrap)
     return figures
 
 
 def joints_of(matches: Matches) -> tuple[np.ndarray, np.ndarray]:
-    """Score and similarity (n,) of the labelled joints of poses that are of somebody."""
+    """Score and similarity (n,) of the labelled keypoints of poses that are of somebody."""
     labelled = np.isfinite(matches.similarity)
-    return matches.joint_scores[labelled], matches.similarity[labelled]
+    return matches.keypoint_scores[labelled], matches.similarity[labelled]
 
 
 def _spearman(matches: Matches) -> float:
@@ -176,21 +176,21 @@ def _pearson(matches: Matches) -> float:
 
 def _auc(matches: Matches) -> float:
     score, similarity = joints_of(matches)
-    return joint_auc(score, similarity >= RIGHT)
+    return keypoint_auc(score, similarity >= RIGHT)
 
 
 def with_interval(statistic: Callable[..., float], matches: Sequence[Matches], bootstrap: int) -> Figure:
-    """A statistic of one or several sets of poses and its 95 % interval; a resample takes the same pictures for all."""
-    pictures = np.unique(np.concatenate([m.picture for m in matches]))
-    places = []  # for each set and picture, where its poses are
+    """A statistic of one or several sets of poses and its 95 % interval; a resample takes the same images for all."""
+    images = np.unique(np.concatenate([m.image for m in matches]))
+    places = []  # for each set and image, where its poses are
     for m in matches:
-        order = np.argsort(m.picture, kind="stable")
-        ends = np.searchsorted(m.picture[order], [pictures, pictures + 1])
+        order = np.argsort(m.image, kind="stable")
+        ends = np.searchsorted(m.image[order], [images, images + 1])
         places.append([order[first:last] for first, last in ends.T])
     rng = np.random.default_rng(0)
     values = []
-    for _ in range(bootstrap if len(pictures) else 0):
-        chosen = rng.integers(0, len(pictures), len(pictures))
+    for _ in range(bootstrap if len(images) else 0):
+        chosen = rng.integers(0, len(images), len(images))
         values.append(
             statistic(*(m[np.concatenate([p[i] for i in chosen])] for m, p in zip(matches, places, strict=True)))
         )

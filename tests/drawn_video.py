@@ -11,16 +11,16 @@ SIZE = (96, 64)  # width, height
 def drawn_frame(index: int, size: tuple[int, int] = SIZE) -> np.ndarray:
     """Grey 40 + 3 * index (up to 60 of them), with a red block top left and a blue one bottom left."""
     width, height = size
-    picture = np.full((height, width, 3), 40 + 3 * (index % 60), np.uint8)
-    picture[: height // 4, : width // 4] = (255, 0, 0)
-    picture[-(height // 4) :, : width // 4] = (0, 0, 255)
-    return picture
+    image = np.full((height, width, 3), 40 + 3 * (index % 60), np.uint8)
+    image[: height // 4, : width // 4] = (255, 0, 0)
+    image[-(height // 4) :, : width // 4] = (0, 0, 255)
+    return image
 
 
-def number_of(picture: np.ndarray) -> int:
+def number_of(image: np.ndarray) -> int:
     """Number of a drawn frame, however it is turned: its middle is grey."""
-    height, width = picture.shape[:2]
-    middle = picture[height * 3 // 8 : height * 5 // 8, width * 3 // 8 : width * 5 // 8]
+    height, width = image.shape[:2]
+    middle = image[height * 3 // 8 : height * 5 // 8, width * 3 // 8 : width * 5 // 8]
     return round((float(middle.mean()) - 40) / 3)
 
 

@@ -1,6 +1,6 @@
 """Bad input that no other test holds: where data lies, what does not belong together, evaluation of broken files.
 
-Broken annotations are in data/test_coco.py, broken pictures in test_images.py and data/test_loader.py, broken
+Broken annotations are in data/test_coco.py, broken images in test_images.py and data/test_loader.py, broken
 checkpoints in model/test_checkpoint.py, broken trainings in training/test_loop.py, broken options in cli/.
 """
 
@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from calipose.data.locate import find_data, read_data
-from calipose.data.synthetic.scene import EASY, write_drawn_data
-from calipose.errors import InputError, PictureError
+from calipose.data.synthetic.scene import EASY, write_synthetic_data
+from calipose.errors import ImageError, InputError
 from calipose.evaluation.run import evaluate_predictor, predict_data
 from calipose.inference.backends.base import BatchPoses
 from calipose.inference.predictor import Predictor
@@ -38,7 +38,7 @@ class Nobody:
 
 
 class Somebody(Nobody):
-    """A backend that finds one pose in every picture."""
+    """A backend that finds one pose in every image."""
 
     def candidates(self, images: np.ndarray, most: int, flip: bool) -> BatchPoses:
         scores = np.full((1, 1), 0.9)
@@ -47,31 +47,31 @@ class Somebody(Nobody):
 
 @pytest.fixture
 def people(tmp_path: Path) -> Path:
-    """A data set of two drawn pictures."""
-    return write_drawn_data(tmp_path / "people", 2, EASY, (64, 64), seed=0).parent
+    """A data set of two synthetic images."""
+    return write_synthetic_data(tmp_path / "people", 2, EASY, (64, 64), seed=0).parent
 
 
 def test_where_data_lies(people: Path) -> None:
-    file, pictures = people / "annotations.json", people / "images"
-    for source in (people, str(people), file, f"{file}={pictures}", f"{people}={pictures}"):
-        assert find_data(source) == (file, pictures)
+    file, images = people / "annotations.json", people / "images"
+    for source in (people, str(people), file, f"{file}={images}", f"{people}={images}"):
+        assert find_data(source) == (file, images)
     (people / "deeper").mkdir()
     moved = file.rename(people / "deeper" / "own.json")
-    assert find_data(f"{moved}={pictures}") == (moved, pictures)
+    assert find_data(f"{moved}={images}") == (moved, images)
     with pytest.raises(InputError, match=r"people/annotations\.json: no such annotation file"):
         find_data(people)
-    with pytest.raises(InputError, match=r"deeper/images: no such picture folder; name it with ANNOTATIONS\.json=PIC"):
+    with pytest.raises(InputError, match=r"deeper/images: no such image folder; name it with ANNOTATIONS\.json=IMAG"):
         find_data(moved)
-    with pytest.raises(InputError, match="nowhere: no such picture folder"):
+    with pytest.raises(InputError, match="nowhere: no such image folder"):
         find_data(f"{moved}={people / 'nowhere'}")
     with pytest.raises(InputError, match=r"nowhere\.json: no such annotation file"):
         find_data(people / "nowhere.json")
 
 
 def test_several_data_sets_are_one(people: Path, tmp_path: Path) -> None:
-    write_drawn_data(tmp_path / "more", 1, EASY, (64, 64), seed=1)
+    write_synthetic_data(tmp_path / "more", 1, EASY, (64, 64), seed=1)
     data = read_data([people, tmp_path / "more"])
-    assert [data.picture_path(i).parents[1].name for i in range(len(data))] == ["people", "people", "more"]
+    assert [data.image_path(i).parents[1].name for i in range(len(data))] == ["people", "people", "more"]
     with pytest.raises(InputError, match="no data sets"):
         read_data([])
 
@@ -113,7 +113,7 @@ def test_evaluation_refuses_a_broken_file_before_it_predicts(people: Path, chang
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", "{", '{"images": 3}'])
-def test_prediction_needs_a_list_of_pictures(people: Path, text: str | None) -> None:
+def test_prediction_needs_a_list_of_images(people: Path, text: str | None) -> None:
     file = people / "annotations.json"
     file.unlink() if text is None else file.write_text(text)
     with pytest.raises(InputError, match=r"annotations\.json: no list 'images'"):
@@ -137,10 +137,10 @@ def test_people_are_evaluated_whatever_their_category_is_called(people: Path) ->
     predictor = Predictor(Somebody())
     figures, _, results = evaluate_predictor(predictor, people / "annotations.json", people / "images")
     assert [entry["category_id"] for entry in results] == [7, 7]
-    assert (figures.pictures, figures.poses) == (2, 2)
+    assert (figures.images, figures.poses) == (2, 2)
 
 
-def test_an_unreadable_picture_is_named(people: Path) -> None:
-    (people / "images" / "000002.jpg").write_bytes(b"\xff\xd8 no picture")
-    with pytest.raises(PictureError, match=r"000002\.jpg"):
+def test_an_unreadable_image_is_named(people: Path) -> None:
+    (people / "images" / "000002.jpg").write_bytes(b"\xff\xd8 no image")
+    with pytest.raises(ImageError, match=r"000002\.jpg"):
         evaluate_predictor(Predictor(Nobody()), people / "annotations.json", people / "images")

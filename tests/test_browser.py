@@ -20,11 +20,11 @@ from urllib.request import urlopen
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as PilImage
 
-from calipose.data.synthetic.scene import HARD, draw_scene
+from calipose.data.synthetic.scene import HARD, synthesize_scene
 from calipose.inference.predictor import Predictor
-from calipose.io.images import Picture, network_input, read_picture
+from calipose.io.images import Image, network_input, read_image
 from calipose.poses import Poses
 from calipose.skeleton import Skeleton
 from chromium import CHROMIUM, PATIENCE, Browser
@@ -68,7 +68,7 @@ class Page(Browser):
         self._wait()
 
     def paste(self, file: Path) -> None:
-        """Paste a picture, and wait."""
+        """Paste an image, and wait."""
         self._mark()
         self.evaluate(
             f"(data => {{ data.items.add(new File([{_bytes(file.read_bytes())}], 'image.png', {{type: 'image/png'}}));"
@@ -158,8 +158,8 @@ def page(browser: Page, model: Path) -> Iterator[Page]:
     assert all(address.removeprefix("blob:").startswith("http://localhost:") for address in asked), asked
 
 
-def draw(seed: int, width: int, height: int) -> Picture:
-    return draw_scene(np.random.default_rng(seed), (width, height), HARD).image
+def draw(seed: int, width: int, height: int) -> Image:
+    return synthesize_scene(np.random.default_rng(seed), (width, height), HARD).image
 
 
 def upright_png(path: Path) -> None:
@@ -168,18 +168,18 @@ def upright_png(path: Path) -> None:
 
 def turned_jpeg(path: Path) -> None:
     """Lies on its side, as phones store portraits, and is reduced to a third."""
-    exif = Image.Exif()
+    exif = PilImage.Exif()
     exif[0x0112] = 6
-    Image.fromarray(draw(1, 410, 300)).save(path, exif=exif, quality=92)
+    PilImage.fromarray(draw(1, 410, 300)).save(path, exif=exif, quality=92)
 
 
 def transparent_png(path: Path) -> None:
-    picture = draw(2, 150, 110)
+    image = draw(2, 150, 110)
     alpha = np.tile(np.linspace(60, 255, 150).astype(np.uint8), (110, 1))
-    cv2.imwrite(str(path), np.dstack([picture[..., ::-1], alpha]))
+    cv2.imwrite(str(path), np.dstack([image[..., ::-1], alpha]))
 
 
-def steady(predictor: Predictor, picture: Picture, poses: Poses) -> np.ndarray:
+def steady(predictor: Predictor, image: Image, poses: Poses) -> np.ndarray:
     """Which poses Python finds again when some pixels change by one level: the others hang on a rounding.
 
     With random weights, neighbouring cells of nearly equal score are frequent, and either may become the peak.
@@ -187,8 +187,8 @@ def steady(predictor: Predictor, picture: Picture, poses: Poses) -> np.ndarray:
     random = np.random.default_rng(0)
     found = np.ones(len(poses), bool)
     for _ in range(12):
-        change = random.choice([-1, 1], picture.shape) * (random.random(picture.shape) < 0.001)
-        again = predictor.predict((picture + change).clip(0, 255).astype(np.uint8))
+        change = random.choice([-1, 1], image.shape) * (random.random(image.shape) < 0.001)
+        again = predictor.predict((image + change).clip(0, 255).astype(np.uint8))
         found &= pairs(poses, again)[1] < 0.5
     return found
 
@@ -210,19 +210,19 @@ def pairs(poses: Poses, others: Poses) -> tuple[np.ndarray, np.ndarray]:
 def test_the_page_finds_pythons_poses(page: Page, model: Path, tmp_path: Path, way: str, name: str, write: Any) -> None:
     write(tmp_path / name)
     if way == "choose":
-        page.choose("picture-file", tmp_path / name)
+        page.choose("image-file", tmp_path / name)
     else:
         getattr(page, way)(tmp_path / name)
     assert page.text("error") == ""
-    compare(page, read_picture(tmp_path / name), Predictor.from_onnx(model))
+    compare(page, read_image(tmp_path / name), Predictor.from_onnx(model))
 
 
-def compare(page: Page, picture: Picture, predictor: Predictor) -> None:
+def compare(page: Page, image: Image, predictor: Predictor) -> None:
     """What the page shows is what Python finds."""
-    want, got = predictor.predict(picture), page.poses()
-    assert got.picture_size == want.picture_size == picture.shape[1::-1]
+    want, got = predictor.predict(image), page.poses()
+    assert got.image_size == want.image_size == image.shape[1::-1]
     for these, others in ((want, got), (got, want)):
-        sure = these[steady(predictor, picture, these)]
+        sure = these[steady(predictor, image, these)]
         assert len(sure) >= max(2, 0.6 * len(others))
         nearest, gaps = pairs(sure, others)
         assert gaps.max() < 0.5
@@ -239,9 +239,9 @@ def test_several_sizes(page: Page, model: Path, tmp_path: Path) -> None:
     onnx.save(network, tmp_path / "two.onnx")
     upright_png(tmp_path / "upright.png")
     page.choose("model-file", tmp_path / "two.onnx")
-    page.choose("picture-file", tmp_path / "upright.png")
+    page.choose("image-file", tmp_path / "upright.png")
     assert page.text("error") == ""
-    compare(page, read_picture(tmp_path / "upright.png"), Predictor.from_onnx(tmp_path / "two.onnx"))
+    compare(page, read_image(tmp_path / "upright.png"), Predictor.from_onnx(tmp_path / "two.onnx"))
     page.choose("model-file", model)
 
 
@@ -260,9 +260,9 @@ def test_several_sizes(page: Page, model: Path, tmp_path: Path) -> None:
     ],
 )
 def test_the_networks_input_is_pythons(page: Page, width: int, height: int, short_side: int, max_aspect: float) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    want, _ = network_input(picture, short_side, (124, 116, 104), max_aspect)
-    png = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    want, _ = network_input(image, short_side, (124, 116, 104), max_aspect)
+    png = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
     columns, rows, data = page.evaluate(
         f"(async () => {{ const bitmap = await createImageBitmap(new Blob([{_bytes(png)}]));"
         " const { networkInput } = await import('./calipose.js');"
@@ -277,8 +277,8 @@ def test_the_networks_input_is_pythons(page: Page, width: int, height: int, shor
 
 
 def test_the_slider_hides_poses_below_it(page: Page, tmp_path: Path) -> None:
-    upright_png(tmp_path / "picture.png")
-    page.choose("picture-file", tmp_path / "picture.png")
+    upright_png(tmp_path / "image.png")
+    page.choose("image-file", tmp_path / "image.png")
     scores = page.poses().scores
     limit = round(float(np.median(scores)), 2)
     page.slide(limit)
@@ -316,9 +316,9 @@ def stick_onnx(path: Path, skeleton: Skeleton) -> None:
 def test_everything_is_read_from_the_file(page: Page, model: Path, tmp_path: Path) -> None:
     stick = Skeleton("stick", ("head", "left_hand", "right_hand"), ((1, 2),), ((0, 1), (0, 2)), (0.03, 0.06, 0.06))
     stick_onnx(tmp_path / "stick.onnx", stick)
-    cv2.imwrite(str(tmp_path / "picture.png"), np.zeros((128, 200, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "image.png"), np.zeros((128, 200, 3), np.uint8))
     page.choose("model-file", tmp_path / "stick.onnx")
-    page.choose("picture-file", tmp_path / "picture.png")
+    page.choose("image-file", tmp_path / "image.png")
     assert page.text("error") == ""
     want = Poses(
         2 * (np.arange(6.0).reshape(1, 3, 2) + 0.5) - 0.5,  # half the size at the network
@@ -341,8 +341,8 @@ def foreign_onnx(path: Path) -> None:
 @pytest.mark.parametrize(
     ("input_id", "name", "write", "message"),
     [
-        ("picture-file", "text.png", lambda path: path.write_text("no picture"), "text.png is no picture"),
-        ("picture-file", "empty.jpg", lambda path: path.write_bytes(b""), "empty.jpg is no picture"),
+        ("image-file", "text.png", lambda path: path.write_text("no image"), "text.png is no image"),
+        ("image-file", "empty.jpg", lambda path: path.write_bytes(b""), "empty.jpg is no image"),
         ("model-file", "text.onnx", lambda path: path.write_text("no model"), "text.onnx is not an ONNX file"),
         ("model-file", "empty.onnx", lambda path: path.write_bytes(b""), "empty.onnx is not an ONNX file"),
         (
@@ -359,23 +359,23 @@ def test_a_wrong_file_is_named_and_the_page_goes_on(
     write(tmp_path / name)
     page.choose(input_id, tmp_path / name)
     assert message in page.text("error")
-    upright_png(tmp_path / "picture.png")
-    page.choose("picture-file", tmp_path / "picture.png")
+    upright_png(tmp_path / "image.png")
+    page.choose("image-file", tmp_path / "image.png")
     assert page.text("error") == ""
     assert len(page.poses()) >= 2
 
 
 def test_without_a_model_the_page_says_so_and_takes_one(page: Page, model: Path, tmp_path: Path) -> None:
-    upright_png(tmp_path / "picture.png")
-    page.choose("picture-file", tmp_path / "picture.png")
+    upright_png(tmp_path / "image.png")
+    page.choose("image-file", tmp_path / "image.png")
     want = page.poses()
     tab = page.evaluate("location.href")
     with serve(None) as (url, _):
         page.open(url)
         assert "There is no model.onnx beside this page" in page.text("error")
-        page.choose("picture-file", tmp_path / "picture.png")
+        page.choose("image-file", tmp_path / "image.png")
         assert "There is no model yet" in page.text("error")
-        page.choose("model-file", model)  # the picture waits for it
+        page.choose("model-file", model)  # the image waits for it
         page.slide(0)
         assert page.text("error") == ""
         assert np.array_equal(page.poses().keypoints_img, want.keypoints_img)

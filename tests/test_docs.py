@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 import calipose.inference.predictor
 from calipose.cli import app
-from calipose.data.synthetic.scene import HARD, draw_scene
-from calipose.draw import save_picture
+from calipose.data.synthetic.scene import HARD, synthesize_scene
+from calipose.draw import save_image
 from calipose.inference.predictor import Predictor
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,8 +40,8 @@ def snippets(name: str) -> list[str]:
     return found
 
 
-def picture(seed: int, width: int, height: int) -> np.ndarray:
-    return draw_scene(np.random.default_rng(seed), (width, height), HARD).image
+def image(seed: int, width: int, height: int) -> np.ndarray:
+    return synthesize_scene(np.random.default_rng(seed), (width, height), HARD).image
 
 
 @pytest.fixture
@@ -51,9 +51,9 @@ def place(tmp_path: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> P
     (tmp_path / "model.onnx").symlink_to(tiny_onnx)
     (tmp_path / "holiday").mkdir()
     for i in range(2):
-        save_picture(tmp_path / "holiday" / f"{i}.jpg", picture(i, 160, 120))
-    (tmp_path / "holiday" / "bad.jpg").write_text("no picture")
-    save_picture(tmp_path / "photo.jpg", picture(2, 160, 120))
+        save_image(tmp_path / "holiday" / f"{i}.jpg", image(i, 160, 120))
+    (tmp_path / "holiday" / "bad.jpg").write_text("no image")
+    save_image(tmp_path / "photo.jpg", image(2, 160, 120))
     monkeypatch.setattr(calipose.inference.predictor, "default_model", lambda: tiny_onnx)
     monkeypatch.setattr(Predictor, "from_checkpoint", lambda *_: Predictor.from_onnx(tiny_onnx))
     return tmp_path
@@ -66,7 +66,7 @@ def dance(place: Path) -> Path:
 
     with VideoWriter(place / "dance.mp4", 25.0, (96, 64)) as video:
         for _ in range(4):
-            video.write(picture(3, 96, 64))
+            video.write(image(3, 96, 64))
     return place
 
 
@@ -84,7 +84,7 @@ def dance(place: Path) -> Path:
 def test_the_onnx_example_finds_the_predictors_poses(place: Path, width: int, height: int, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(picture(4, width, height)).save("photo.jpg", exif=exif, quality=95)
+    Image.fromarray(image(4, width, height)).save("photo.jpg", exif=exif, quality=95)
     (code,) = snippets("docs/onnx.md")
     imports = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Import | ast.ImportFrom)]
     assert [name.name for node in imports for name in node.names] == ["json", "cv2", "numpy", "onnxruntime"]

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from calipose.draw import LEFT, MIDDLE, QUERY, RIGHT, contact_sheet, draw_poses, heat_overlay, save_picture
+from calipose.draw import LEFT, MIDDLE, QUERY, RIGHT, contact_sheet, draw_poses, heat_overlay, save_image
 from calipose.errors import InputError
 from calipose.poses import Poses
 from calipose.skeleton import Skeleton
@@ -32,11 +32,11 @@ def test_sides_have_their_colours():
 
 
 def test_arguments_stay_as_they_are():
-    picture = grey()
-    drawn = draw_poses(picture, cross(), queries_img=np.full((1, 3, 2), 50.0))
-    assert (picture == GREY).all()
+    image = grey()
+    drawn = draw_poses(image, cross(), queries_img=np.full((1, 3, 2), 50.0))
+    assert (image == GREY).all()
     assert drawn.dtype == np.uint8
-    assert drawn.shape == picture.shape
+    assert drawn.shape == image.shape
 
 
 @pytest.mark.parametrize(
@@ -71,13 +71,13 @@ def test_queries_are_yellow():
     for x, y in query[0].astype(int):
         patch = drawn[y - 8 : y + 9, x - 8 : x + 9].astype(int)
         assert (abs(patch - QUERY).sum(-1) < 60).any()
-        assert (drawn[y, x] == plain[y, x]).all()  # a ring: the picture stays visible inside
+        assert (drawn[y, x] == plain[y, x]).all()  # a ring: the image stays visible inside
     with pytest.raises(InputError, match="queries_img"):
         draw_poses(grey(), cross(), queries_img=query[:, :2])
 
 
 @pytest.mark.parametrize("points", [((20, 100), (140, 100), (80, 40)), ((2, 3), (150, 20), (80, 1)), ((150, 3),) * 3])
-def test_the_score_is_inside_the_picture_and_readable(points):
+def test_the_score_is_inside_the_image_and_readable(points):
     plain = draw_poses(grey(), cross(points), show_scores=False)
     drawn = draw_poses(grey(), cross(points))
     label = drawn[(plain != drawn).any(-1)]
@@ -109,7 +109,7 @@ def test_the_label_has_the_track_id():
 
 
 @pytest.mark.parametrize("size", [(4, 3), (1, 1), (60, 45), (4000, 2600)])
-def test_all_sizes_of_pictures(size):
+def test_all_sizes_of_images(size):
     width, height = size
     rng = np.random.default_rng(0)
     points = rng.uniform(-0.2, 1.2, (12, 17, 2)) * size
@@ -120,7 +120,7 @@ def test_all_sizes_of_pictures(size):
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     [
         np.zeros((5, 5), np.uint8),
         np.zeros((5, 5, 3)),
@@ -128,12 +128,12 @@ def test_all_sizes_of_pictures(size):
         np.zeros((0, 5, 3), np.uint8),
     ],
 )
-def test_only_rgb_pictures(picture, tmp_path):
+def test_only_rgb_images(image, tmp_path):
     for call in (
-        lambda: draw_poses(picture, Poses.empty((5, 5))),
-        lambda: contact_sheet([picture], 1, (50, 50)),
-        lambda: heat_overlay(picture, np.zeros((2, 2)), 0, 1),
-        lambda: save_picture(tmp_path / "a.png", picture),
+        lambda: draw_poses(image, Poses.empty((5, 5))),
+        lambda: contact_sheet([image], 1, (50, 50)),
+        lambda: heat_overlay(image, np.zeros((2, 2)), 0, 1),
+        lambda: save_image(tmp_path / "a.png", image),
     ):
         with pytest.raises(InputError, match="RGB"):
             call()
@@ -141,14 +141,14 @@ def test_only_rgb_pictures(picture, tmp_path):
 
 def test_contact_sheet():
     colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200)]
-    pictures = [
+    images = [
         np.full((h, w, 3), c, np.uint8) for (h, w), c in zip([(50, 400), (300, 30), (1, 1)], colours, strict=True)
     ]
-    sheet = contact_sheet(pictures, 2, (100, 80))
+    sheet = contact_sheet(images, 2, (100, 80))
     for colour, (width, height) in zip(colours, [(100, 12), (8, 80), (80, 80)], strict=True):
         rows, columns = np.nonzero((sheet == colour).all(-1))
         assert (np.ptp(columns) + 1, np.ptp(rows) + 1) == (width, height)
-    captioned = contact_sheet(pictures, 2, (100, 80), ["a", "a very long caption that does not fit its cell", ""])
+    captioned = contact_sheet(images, 2, (100, 80), ["a", "a very long caption that does not fit its cell", ""])
     assert captioned.shape[0] > sheet.shape[0]
     assert captioned.shape[1] == sheet.shape[1]
 
@@ -156,7 +156,7 @@ def test_contact_sheet():
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (([], 2, (9, 9)), "picture"),
+        (([], 2, (9, 9)), "image"),
         (([grey()], 0, (9, 9)), "columns"),
         (([grey()], 1, (9, 9), ["a", "b"]), "2 labels"),
     ],
@@ -196,19 +196,19 @@ def test_wrong_heat_is_named(heat, low, high, word):
         heat_overlay(grey(12, 16), heat, low, high)
 
 
-def test_save_picture(tmp_path):
-    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
-    save_picture(tmp_path / "a.PNG", picture)
-    assert (cv2.imread(str(tmp_path / "a.PNG"))[..., ::-1] == picture).all()
-    save_picture(str(tmp_path / "a.jpg"), picture)
+def test_save_image(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+    save_image(tmp_path / "a.PNG", image)
+    assert (cv2.imread(str(tmp_path / "a.PNG"))[..., ::-1] == image).all()
+    save_image(str(tmp_path / "a.jpg"), image)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.PNG", "a.jpg"]
     with pytest.raises(InputError, match=r"\.gif"):
-        save_picture(tmp_path / "a.gif", picture)
+        save_image(tmp_path / "a.gif", image)
     with pytest.raises(InputError, match="folder"):
-        save_picture(tmp_path / "absent" / "a.png", picture)
+        save_image(tmp_path / "absent" / "a.png", image)
     (tmp_path / "taken.png").mkdir()
     with pytest.raises(InputError, match=r"taken\.png"):
-        save_picture(tmp_path / "taken.png", picture)
+        save_image(tmp_path / "taken.png", image)
     assert not list(tmp_path.glob(".*"))
 
 
@@ -219,9 +219,9 @@ def test_a_photograph_with_its_people(shared):
     content = json.loads((shared / "data/coco-val/annotations.json").read_text())
     annotation = max(content["annotations"], key=lambda a: a["num_keypoints"])
     name = next(i["file_name"] for i in content["images"] if i["id"] == annotation["image_id"])
-    picture = cv2.imread(str(shared / "data/coco-val/images" / name), cv2.IMREAD_IGNORE_ORIENTATION | 1)[..., ::-1]
+    image = cv2.imread(str(shared / "data/coco-val/images" / name), cv2.IMREAD_IGNORE_ORIENTATION | 1)[..., ::-1]
     joints = np.reshape(annotation["keypoints"], (1, 17, 3))
-    poses = Poses(joints[..., :2], [0.5], picture.shape[1::-1], joints[..., 2] > 0)
-    drawn = draw_poses(picture, poses, min_keypoint_score=0.5)
-    changed = (drawn != picture).any(-1).mean()
+    poses = Poses(joints[..., :2], [0.5], image.shape[1::-1], joints[..., 2] > 0)
+    drawn = draw_poses(image, poses, min_keypoint_score=0.5)
+    changed = (drawn != image).any(-1).mean()
     assert 0 < changed < 0.5

@@ -124,7 +124,7 @@ def test_an_affine_onto_a_line_has_no_inverse():
 
 
 def test_frames():
-    """Cells: inp = 4 cell + 1.5, and a resize keeps the picture's edges at -0.5 and size - 0.5."""
+    """Cells: inp = 4 cell + 1.5, and a resize keeps the image's edges at -0.5 and size - 0.5."""
     assert inp_from_cell([0.0, 2.0]).tolist() == [1.5, 9.5]
     assert cell_from_inp([1.5, 9.5]).tolist() == [0.0, 2.0]
     affine = resize_affine(0.25)

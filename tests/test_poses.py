@@ -89,7 +89,7 @@ def test_choosing_keeps_everything_together(choose, expected, carried, full):
     for field, values in OPTIONAL.items():
         got = getattr(chosen, field)
         assert got is None if field not in carried else got.tolist() == values[index].tolist()
-    assert (chosen.picture_size, chosen.skeleton) == ((640, 480), TWO)
+    assert (chosen.image_size, chosen.skeleton) == ((640, 480), TWO)
 
 
 def test_optional_fields_have_their_kinds(full):
@@ -127,7 +127,7 @@ def test_coco_entries(poses):
 
 def test_plain_lists(poses):
     plain = json.loads(json.dumps(poses.to_dict()))
-    assert (plain["picture_size"], plain["skeleton"]) == ([640, 480], "two")
+    assert (plain["image_size"], plain["skeleton"]) == ([640, 480], "two")
     assert plain["poses"][0] == {
         "score": 0.2,
         "keypoints": {"head": {"x": 0, "y": 1, "score": 0.1}, "tail": {"x": 2, "y": 3, "score": 0.2}},
@@ -149,7 +149,7 @@ def test_there_and_back(carried, full):
     poses = dataclasses.replace(full, **{field: None for field in OPTIONAL if field not in carried})
     entry = {"file": "a.jpg", "drawn": "a.png", **json.loads(json.dumps(poses.to_dict()))}
     back = Poses.from_dict(entry, TWO)
-    assert (back.picture_size, back.skeleton) == ((640, 480), TWO)
+    assert (back.image_size, back.skeleton) == ((640, 480), TWO)
     for field in ("keypoints_img", "scores", *OPTIONAL):
         first, second = getattr(poses, field), getattr(back, field)
         assert (first is None) == (second is None)
@@ -159,7 +159,7 @@ def test_there_and_back(carried, full):
 @pytest.mark.parametrize("skeleton", [TWO, COCO_17])
 def test_nobody_there_and_back(skeleton):
     back = Poses.from_dict(Poses.empty((640, 480), skeleton).to_dict(), skeleton)
-    assert (len(back), back.picture_size, back.keypoints_img.shape) == (0, (640, 480), (0, len(skeleton), 2))
+    assert (len(back), back.image_size, back.keypoints_img.shape) == (0, (640, 480), (0, len(skeleton), 2))
 
 
 def drop(entry, *path):
@@ -172,8 +172,8 @@ def drop(entry, *path):
     ("change", "word"),
     [
         (lambda e: e.update(skeleton="coco-17"), "'coco-17', not 'two'"),
-        (lambda e: drop(e, "picture_size"), "lacks 'picture_size'"),
-        (lambda e: e.update(picture_size=[640]), "not what Poses.to_dict"),
+        (lambda e: drop(e, "image_size"), "lacks 'image_size'"),
+        (lambda e: e.update(image_size=[640]), "not what Poses.to_dict"),
         (lambda e: drop(e, "poses"), "lacks 'poses'"),
         (lambda e: e.update(poses=3), "not what Poses.to_dict"),
         (lambda e: drop(e, "poses", 1, "score"), "lacks 'score'"),
@@ -196,7 +196,7 @@ def test_wrong_entries_are_named(change, word, full):
 
 
 def test_plot_draws_as_draw_poses_does(poses):
-    picture = np.full((48, 64, 3), 90, np.uint8)
-    drawn = poses.plot(picture, min_score=0.4, show_scores=False)
-    assert np.array_equal(drawn, draw_poses(picture, poses, min_score=0.4, show_scores=False))
-    assert not np.array_equal(drawn, picture)
+    image = np.full((48, 64, 3), 90, np.uint8)
+    drawn = poses.plot(image, min_score=0.4, show_scores=False)
+    assert np.array_equal(drawn, draw_poses(image, poses, min_score=0.4, show_scores=False))
+    assert not np.array_equal(drawn, image)

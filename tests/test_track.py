@@ -1,4 +1,4 @@
-"""Following drawn people through a video: ids, occlusions, gaps, smoothing."""
+"""Following synthetic people through a video: ids, occlusions, gaps, smoothing."""
 
 import dataclasses
 import gc
@@ -236,7 +236,7 @@ def test_everything_of_a_pose_is_kept():
     tracked = Tracker().update(poses)
     for field in ("keypoints_img", "scores", "keypoint_scores", "raw_scores"):
         assert getattr(tracked, field).tolist() == getattr(poses, field)[1:].tolist()
-    assert (tracked.track_ids.tolist(), tracked.picture_size, tracked.filled) == ([2, 1], SIZE, None)
+    assert (tracked.track_ids.tolist(), tracked.image_size, tracked.filled) == ([2, 1], SIZE, None)
 
 
 # ---- frames, skeletons and settings

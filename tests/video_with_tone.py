@@ -12,25 +12,25 @@ TONE = 440  # Hz
 SAMPLES = 48000  # per second
 
 
-def write_video(path: Path, pictures: Sequence[np.ndarray], codec: str | None = "aac", start: int = 0) -> Path:
-    """A video of pictures with even sides; times of pictures and sound begin at `start` seconds."""
+def write_video(path: Path, images: Sequence[np.ndarray], codec: str | None = "aac", start: int = 0) -> Path:
+    """A video of images with even sides; times of images and sound begin at `start` seconds."""
     import av
 
     with av.open(str(path), "w") as file:
         video = file.add_stream("libx264", rate=RATE, options={"crf": "12"})
-        video.height, video.width = pictures[0].shape[:2]
+        video.height, video.width = images[0].shape[:2]
         video.pix_fmt = "yuv420p"
         sound = file.add_stream(codec, rate=SAMPLES) if codec else None
         if sound is not None:
             sound.layout = "mono"
-        for i, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        for i, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = start * RATE + i, Fraction(1, RATE)
             file.mux(video.encode(frame))
         file.mux(video.encode(None))
         if sound is None:
             return path
-        samples = len(pictures) * SAMPLES // RATE
+        samples = len(images) * SAMPLES // RATE
         wave = (12000 * np.sin(2 * np.pi * TONE * np.arange(samples) / SAMPLES)).astype(np.int16)[None]
         for first in range(0, samples, 960):
             frame = av.AudioFrame.from_ndarray(wave[:, first : first + 960], format="s16", layout="mono")

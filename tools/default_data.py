@@ -1,9 +1,9 @@
 """The data that the default model learns from: LSP Extended with its teacher's view, and COCO split in two.
 
-LSP Extended labels one person's 12 body joints a picture. MoveNet MultiPose (the teacher) has looked at the same
-pictures: its faces are added to the labelled person where it sees the same pose; the other people it is sure of become
+LSP Extended labels one person's 12 body joints an image. MoveNet MultiPose (the teacher) has looked at the same
+images: its faces are added to the labelled person where it sees the same pose; the other people it is sure of become
 people, those it is not sure of are ignored; left and right are exchanged where the teacher sees the same pose the other
-way round. A tenth of COCO's pictures is kept apart, to choose with.
+way round. A tenth of COCO's images is kept apart, to choose with.
 
     python tools/default_data.py ../shared/data --out runs/default-data
 """
@@ -41,7 +41,7 @@ def area_of(points: np.ndarray) -> float:
 
 
 def merge(annotation: dict[str, Any], seen: list[dict[str, Any]], counts: Counter[str]) -> list[dict[str, Any]]:
-    """Annotations of one picture: the labelled person with the teacher's face, the teacher's other people."""
+    """Annotations of one image: the labelled person with the teacher's face, the teacher's other people."""
     sigmas = COCO_17.sigmas_array
     truth = np.array(annotation["keypoints"]).reshape(-1, 3)
     labelled = truth[:, 2] > 0
@@ -90,7 +90,7 @@ def merged_lspet(folder: Path, counts: Counter[str]) -> dict[str, Any]:
 
 
 def subset(content: dict[str, Any], image_ids: set[int]) -> dict[str, Any]:
-    """The chosen pictures of an annotation file."""
+    """The chosen images of an annotation file."""
     return {
         **content,
         "images": [image for image in content["images"] if image["id"] in image_ids],
@@ -118,7 +118,7 @@ def main() -> None:
         files[f"lspet-{part}"] = subset(files["lspet"], lsp)
     for name, content in files.items():
         (arguments.out / f"{name}.json").write_text(json.dumps(content))
-        print(f"{name}: {len(content['images'])} pictures, {len(content['annotations'])} annotations")
+        print(f"{name}: {len(content['images'])} images, {len(content['annotations'])} annotations")
     print(dict(counts))
 
 

@@ -1,7 +1,7 @@
 """From trained runs to the default model in the package: checkpoint and ONNX file.
 
 Averages the weights of the runs, takes the prediction settings of the recipe `default`, rounds the large weights to
-half precision, calibrates the scores on pictures that were kept apart, and writes `default.safetensors` (for `--init`)
+half precision, calibrates the scores on images that were kept apart, and writes `default.safetensors` (for `--init`)
 and `default.onnx` into the package's `weights/`.
 
     python tools/default_finish.py RUN... --calibrate DATA [--out DIR]
@@ -43,7 +43,7 @@ def main() -> None:
     """Average, round, calibrate and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+")
-    parser.add_argument("--calibrate", metavar="DATA", required=True, help="pictures that no run was trained on")
+    parser.add_argument("--calibrate", metavar="DATA", required=True, help="images that no run was trained on")
     parser.add_argument("--out", type=Path, default=Path("src/calipose/weights"))
     arguments = parser.parse_args()
     trained = averaged(arguments.runs)
@@ -55,15 +55,15 @@ def main() -> None:
     recipe = msgspec.structs.replace(trained.recipe, predict=settings)
     checkpoint = Checkpoint(recipe, trained.skeleton, weights, {"runs": [run.name for run in arguments.runs]})
 
-    annotations, pictures = find_data(arguments.calibrate)
+    annotations, images = find_data(arguments.calibrate)
     predictor = Predictor(TorchBackend(checkpoint.network(), checkpoint.skeleton), settings)
-    found = match_poses(annotations, predict_data(predictor, annotations, pictures), checkpoint.skeleton)
+    found = match_poses(annotations, predict_data(predictor, annotations, images), checkpoint.skeleton)
     people = int(read_ground_truth(annotations, checkpoint.skeleton).wanted.sum())
     calibration = fit_calibration(found, people, settings.setting, annotations.stem)
     checkpoint = replace(checkpoint, calibration=calibration)
-    for name in ("score", "oks50", "oks75", "joint"):
+    for name in ("score", "oks50", "oks75", "keypoint"):
         of = getattr(calibration, name)
-        print(f"{name}: {of.kind}, {of.poses} poses of {of.pictures} pictures")
+        print(f"{name}: {of.kind}, {of.poses} poses of {of.images} images")
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / "default.safetensors"

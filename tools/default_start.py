@@ -3,7 +3,7 @@
 Reads the published .tflite file (Apache-2.0): backbone, pyramid and the hidden layers of its heads become those of
 the backbone `movenet-1.5`. In our head some features of each keypoint are set so that the keypoint query starts at the
 keypoint that MoveNet regresses from the same cell, and others so that MoveNet's heat map and offset of that keypoint
-can be read at the query. The batch norms of the head are set to pass these through, with statistics from pictures.
+can be read at the query. The batch norms of the head are set to pass these through, with statistics from images.
 The score starts as it does in every training, near 0.
 
     python tools/default_start.py TFLITE --data DATA --out runs/start.safetensors [--recipe default]
@@ -28,7 +28,7 @@ from calipose.model.backbones.movenet import HEADS, HIDDEN, MoveNetPyramid
 from calipose.model.checkpoint import Checkpoint, save_checkpoint
 from calipose.model.network import Network
 from calipose.skeleton import COCO_17
-from calipose.training.loader import EpochBatches, PictureCache, TrainingPictures, training_batches
+from calipose.training.loader import EpochBatches, ImageCache, TrainingImages, training_batches
 
 BATCHES = 40  # for the statistics of the batch norms
 
@@ -210,9 +210,9 @@ def main() -> None:
     assert isinstance(network.backbone, MoveNetPyramid)
     lasts = load_movenet(network.backbone, TfliteFile(arguments.tflite))
     data = read_data(arguments.data)
-    pictures = TrainingPictures(data, recipe.size, AugmentSettings(), network.backbone.mean, 0, PictureCache(data))
+    images = TrainingImages(data, recipe.size, AugmentSettings(), network.backbone.mean, 0, ImageCache(data))
     order = EpochBatches(np.ones(len(data)), 8, 0, 0)
-    batches = [batch.images for batch, _ in zip(training_batches(pictures, order), range(BATCHES), strict=False)]
+    batches = [batch.images for batch, _ in zip(training_batches(images, order), range(BATCHES), strict=False)]
     teach_head(network, lasts, batches)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     notes = {"start": "MoveNet MultiPose's layers, untrained by us"}

@@ -1,8 +1,8 @@
-"""Pictures of what the network sees and learns: loss terms, OKS of Omega's cells, score map, offsets.
+"""Images of what the network sees and learns: loss terms, OKS of Omega's cells, score map, offsets.
 
-    python tools/look.py RUN --data ../shared/data/coco-train --pictures 3 --out runs/look
+    python tools/look.py RUN --data ../shared/data/coco-train --images 3 --out runs/look
 
-For each picture four panels: the score map, with its peaks; the label (CIR: the OKS of the pose that each of Omega's
+For each image four panels: the score map, with its peaks; the label (CIR: the OKS of the pose that each of Omega's
 cells predicts); the weighted squared error of Eq. 3 cell by cell; and the offsets, as lines from the best cell of each
 person over the keypoint queries (yellow circles) to the keypoints.
 """
@@ -19,7 +19,7 @@ import torch
 from calipose.config.settings import AugmentSettings
 from calipose.data.augment import augment
 from calipose.data.locate import read_data
-from calipose.draw import contact_sheet, heat_overlay, save_picture
+from calipose.draw import contact_sheet, heat_overlay, save_image
 from calipose.geometry import inp_from_cell
 from calipose.model.checkpoint import load_checkpoint
 from calipose.training.loader import collate, read_stored
@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--data", required=True)
-    parser.add_argument("--pictures", type=int, default=3)
+    parser.add_argument("--images", type=int, default=3)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -41,7 +41,7 @@ def main() -> None:
     people = np.diff(data.person_start)
     sigmas = torch.tensor(checkpoint.skeleton.sigmas)
     options.out.mkdir(parents=True, exist_ok=True)
-    for i in np.flatnonzero(people > 0)[options.first : options.first + options.pictures]:
+    for i in np.flatnonzero(people > 0)[options.first : options.first + options.images]:
         sample = augment(
             read_stored(data, i), data.labels(i), recipe.size, AugmentSettings.none("long"),
             np.random.default_rng(0), network.backbone.mean, checkpoint.skeleton,
@@ -69,8 +69,8 @@ def main() -> None:
             f"score loss {losses.score:.4f}, worst cell {error.max():.2f}",
             f"offsets, loss {losses.offset:.2f} cells",
         ]
-        path = options.out / f"{data.picture_path(i).stem}.png"
-        save_picture(path, contact_sheet(panels, 2, (512, 512), named))
+        path = options.out / f"{data.image_path(i).stem}.png"
+        save_image(path, contact_sheet(panels, 2, (512, 512), named))
         print(path, {k: round(v, 4) for k, v in losses.to_dict().items()})
 
 

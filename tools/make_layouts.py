@@ -1,4 +1,4 @@
-"""Makes `src/calipose/data/synthetic/layouts.npz`, the table from which drawn people take their poses and places.
+"""Makes `src/calipose/data/synthetic/layouts.npz`, the table from which synthetic people take their poses and places.
 
     python tools/make_layouts.py ../shared/data/coco-layouts.npz src/calipose/data/synthetic/layouts.npz
 
@@ -12,10 +12,10 @@ keeps:
         triangle, row by row
     pose_back (c,)         1 where the component is of people without a visible face (seen from behind)
     pose_seen (c, 17)      how often the joint is visible where it is labelled
-    people (6,)            how often a picture has 1 .. 6 people
-    first_* (log size, x, y) of a picture's largest person, other_* (log size ratio, dx, dy) of the rest
-        relative to it: size is the box's longer side by the picture's height, x and y fractions of the
-        picture, dx and dy in the largest person's size
+    people (6,)            how often an image has 1 .. 6 people
+    first_* (log size, x, y) of an image's largest person, other_* (log size ratio, dx, dy) of the rest
+        relative to it: size is the box's longer side by the image's height, x and y fractions of the
+        image, dx and dy in the largest person's size
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def place_table(
 ) -> dict[str, NDArray[np.generic]]:
     """Mixtures of where people are; box (n, 4) centre and size as fractions, size (n, 2) pixels."""
     aspect = size[:, 0] / size[:, 1]
-    longer = np.maximum(box[:, 2] * aspect, box[:, 3])  # by the picture's height
+    longer = np.maximum(box[:, 2] * aspect, box[:, 3])  # by the image's height
     order = np.lexsort((-longer, image_id))
     _, start, count = np.unique(image_id[order], return_index=True, return_counts=True)
     few = count <= 6
@@ -133,7 +133,7 @@ def place_table(
     first = order[start]
     other = np.concatenate([order[s + 1 : s + c] for s, c in zip(start, count, strict=True)])
     owner = np.repeat(first, count - 1)
-    height = np.stack([aspect, np.ones_like(aspect)], axis=1)  # picture fractions -> fractions of its height
+    height = np.stack([aspect, np.ones_like(aspect)], axis=1)  # image fractions -> fractions of its height
     step = (box[other, :2] - box[owner, :2]) * height[owner] / longer[owner, None]
     tables = {
         "first": np.column_stack([np.log(longer[first]), box[first, :2]]),
@@ -144,7 +144,7 @@ def place_table(
         weights, means, factors, _ = fit_mixture(x, PLACE_COMPONENTS, rng, rounds=40)
         out |= {f"{name}_weight": weights.astype("f4"), f"{name}_mean": means.astype("f4")}
         out |= {f"{name}_factor": factors.astype("f4")}
-    print(f"{len(first)} pictures, {len(first) + len(other)} people in them")
+    print(f"{len(first)} images, {len(first) + len(other)} people in them")
     return out
 
 
@@ -152,7 +152,7 @@ def main(source: Path, target: Path) -> None:
     """Fit both tables and write them."""
     with np.load(source) as file:
         layouts = {name: file[name] for name in file.files}
-    sized = (layouts["size"] > 0).all(1)  # without the picture's size the shape of a pose is unknown
+    sized = (layouts["size"] > 0).all(1)  # without the image's size the shape of a pose is unknown
     image_id, v = layouts["image_id"][sized], layouts["v"][sized]
     size = layouts["size"][sized].astype(np.float64)
     rng = np.random.default_rng(SEED)

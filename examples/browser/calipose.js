@@ -1,5 +1,5 @@
 // Predicts in the browser with a file that `calipose export` wrote; does what calipose/predictor.py does in Python.
-// Frames as in docs/frames.md: img are pixels of the upright picture, inp those of the network's input, integer = centre.
+// Frames as in docs/frames.md: img are pixels of the upright image, inp those of the network's input, integer = centre.
 
 const RUNTIME = new URL("node_modules/onnxruntime-web/dist/", import.meta.url).href;
 const METADATA_KEY = "calipose";
@@ -46,27 +46,27 @@ export class Model {
   }
 
   /**
-   * Poses in a picture, best first.
-   * @param {ImageBitmap} picture upright
+   * Poses in an image, best first.
+   * @param {ImageBitmap} image upright
    * @returns {{poses: object[], milliseconds: object}} a pose has score, keypoints [[x, y], ...] in img pixels and, where
    *   the network gives them, raw_score and keypoint_scores
    */
-  async predict(picture) {
+  async predict(image) {
     const { short_side, scales = [1], nms_threshold } = this.settings;
     const milliseconds = { prepare: 0, network: 0 };
     const all = [];
-    for (const scale of scales) all.push(...(await this.predictAt(picture, Math.max(INPUT_MULTIPLE, roundHalfEven(short_side * scale)), milliseconds)));
+    for (const scale of scales) all.push(...(await this.predictAt(image, Math.max(INPUT_MULTIPLE, roundHalfEven(short_side * scale)), milliseconds)));
     all.sort((a, b) => (b.raw_score ?? b.score) - (a.raw_score ?? a.score));
     // The graph has dropped duplicates within a size; those of different sizes are dropped here.
     const poses = scales.length > 1 ? poseNms(all, this.skeleton.sigmas, nms_threshold) : all;
     return { poses, milliseconds };
   }
 
-  /** Poses that the network sees in a picture at one size; adds what it took to `milliseconds`. */
-  async predictAt(picture, shortSide, milliseconds) {
+  /** Poses that the network sees in an image at one size; adds what it took to `milliseconds`. */
+  async predictAt(image, shortSide, milliseconds) {
     const start = performance.now();
     const { max_aspect, score_threshold } = this.settings;
-    const input = networkInput(picture, shortSide, max_aspect, this.padColour);
+    const input = networkInput(image, shortSide, max_aspect, this.padColour);
     const images = new this.ort.Tensor("uint8", input.data, [1, input.height, input.width, 3]);
     const prepared = performance.now();
     const outputs = await this.session.run({ images });
@@ -103,7 +103,7 @@ export class Model {
       const scores = pose.raw_score === undefined ? {} : { raw_score: pose.raw_score };
       return { score: pose.score, ...scores, keypoints };
     };
-    return { picture_size: [width, height], skeleton: this.skeleton.name, poses: poses.map(entry) };
+    return { image_size: [width, height], skeleton: this.skeleton.name, poses: poses.map(entry) };
   }
 
   /** Gives the memory back; waits for a prediction under way. */
@@ -136,12 +136,12 @@ function similarity(keypoints, better, sigmas) {
 }
 
 /**
- * A picture fitted to the network: aspect kept, padded right and bottom to multiples of 32, as `network_input` in
- * calipose/images.py does, but for the rounding of a few values. (How a canvas scales differs between browsers.)
+ * An image fitted to the network: aspect kept, padded right and bottom to multiples of 32, as `network_input` in
+ * calipose/io/images.py does, but for the rounding of a few values. (How a canvas scales differs between browsers.)
  * @returns {{data: Uint8Array, width: number, height: number, inpPerImg: number}} data is RGB, row by row
  */
-export function networkInput(picture, shortSide, maxAspect, padColour) {
-  const sides = [picture.width, picture.height];
+export function networkInput(image, shortSide, maxAspect, padColour) {
+  const sides = [image.width, image.height];
   const [short, long] = [Math.min(...sides), Math.max(...sides)];
   const inpPerImg = Math.min(shortSide / short, (maxAspect * shortSide) / long);
   const [width, height] = sides.map((side) => {
@@ -150,7 +150,7 @@ export function networkInput(picture, shortSide, maxAspect, padColour) {
   });
   // Bilinear reading alone would skip pixels: a reduction by 2 or more first averages whole pixels.
   const factor = Math.max(1, Math.floor(1 / Math.max(inpPerImg, 1e-9) + 1e-9));
-  const small = averaged(picture, factor, padColour);
+  const small = averaged(image, factor, padColour);
   const columns = taps(width, inpPerImg * factor, small.width);
   const rows = taps(height, inpPerImg * factor, small.height);
   const source = small.data;
@@ -187,17 +187,17 @@ function taps(length, outPerSmall, smallLength) {
 }
 
 /**
- * Averages factor x factor pixels to one, over white where the picture is transparent; the last column and row are
+ * Averages factor x factor pixels to one, over white where the image is transparent; the last column and row are
  * repeated to fill the last block. The result has a border of one pixel in the padding's colour.
  */
-function averaged(picture, factor, padColour) {
-  const { width: across, height: down } = picture; // read once: asking a picture for its size is slow
+function averaged(image, factor, padColour) {
+  const { width: across, height: down } = image; // read once: asking an image for its size is slow
   const [width, height] = [Math.ceil(across / factor), Math.ceil(down / factor)];
   const stride = 3 * (width + 2);
   const data = new Uint8ClampedArray(stride * (height + 2));
   for (let i = 0; i < data.length; i++) data[i] = padColour[i % 3];
 
-  // Strip by strip: phones limit the area of a canvas to less than their camera's pictures have.
+  // Strip by strip: phones limit the area of a canvas to less than their camera's images have.
   const strip = Math.max(1, Math.floor(256 / factor)); // rows of the result
   const canvas = Object.assign(document.createElement("canvas"), { width: across, height: strip * factor });
   const context = canvas.getContext("2d", { willReadFrequently: true });
@@ -205,7 +205,7 @@ function averaged(picture, factor, padColour) {
   const share = Math.fround(1 / factor ** 2); // OpenCV's is a float, too
   for (let top = 0; top < height; top += strip) {
     context.fillRect(0, 0, canvas.width, canvas.height);
-    context.drawImage(picture, 0, -top * factor);
+    context.drawImage(image, 0, -top * factor);
     const lines = Math.min(strip * factor, down - top * factor);
     const pixels = context.getImageData(0, 0, across, lines).data;
     for (let y = 0; y < Math.min(strip, height - top); y++) {

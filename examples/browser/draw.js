@@ -3,16 +3,16 @@
 const LEFT = "rgb(255 142 38)";
 const RIGHT = "rgb(48 160 255)";
 const MIDDLE = "rgb(226 226 214)";
-const CASING = "rgb(22 22 26)"; // keeps lines apart from a picture of their colour
+const CASING = "rgb(22 22 26)"; // keeps lines apart from an image of their colour
 const OUTLINE = "white";
 const PAPER = "rgb(30 30 34)"; // behind a score
 const INK = "rgb(245 245 245)";
 const FADED = 0.22; // opacity of the others while one pose is chosen
 
 /**
- * Draws onto a canvas that lies over the shown picture.
+ * Draws onto a canvas that lies over the shown image.
  * @param {object[]} poses best first, as `Model.predict` gives them; the best is drawn last, so it lies on top
- * @param {number} cssPerImg size of a picture's pixel on the page
+ * @param {number} cssPerImg size of an image's pixel on the page
  * @param {object | null} chosen one of the poses, or null
  */
 export function drawPoses(canvas, poses, skeleton, cssPerImg, chosen) {
@@ -44,7 +44,7 @@ export function drawPoses(canvas, poses, skeleton, cssPerImg, chosen) {
   for (const person of labelled) drawScore(context, person, width, height, placed);
 }
 
-/** Pixels: 1/75 of the person, but never hair-thin nor thicker than the picture bears. */
+/** Pixels: 1/75 of the person, but never hair-thin nor thicker than the image bears. */
 function lineWidth(extent, side) {
   return Math.min(Math.max(extent / 75, 1.2, side / 550), Math.max(2, side / 80));
 }
@@ -89,7 +89,7 @@ function drawPerson(context, { points, line }, skeleton, sides) {
   });
 }
 
-/** The score in a dark box above the person, moved into the picture and off other scores; none where all is taken. */
+/** The score in a dark box above the person, moved into the image and off other scores; none where all is taken. */
 function drawScore(context, { pose, box, extent, line }, width, height, placed) {
   const [x0, y0, x1, y1] = box;
   if (x1 < 0 || y1 < 0 || x0 > width || y0 > height) return; // nobody to be seen

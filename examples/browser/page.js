@@ -1,4 +1,4 @@
-// The page: takes a picture (dropped, chosen or pasted), shows it with its poses, and says what went wrong.
+// The page: takes an image (dropped, chosen or pasted), shows it with its poses, and says what went wrong.
 
 import { Model, UserError } from "./calipose.js";
 import { drawPoses } from "./draw.js";
@@ -9,11 +9,11 @@ const MIN_SCORE = 0.3; // where the slider starts, as `calipose predict` does
 const element = (id) => document.getElementById(id);
 
 let model = null; // a promise of the Model
-let current = null; // the picture's file
-let result = null; // {model, poses, width, height, milliseconds} of the picture
+let current = null; // the image's file
+let result = null; // {model, poses, width, height, milliseconds} of the image
 let pinned = null; // the pose that was clicked in the list
 let hovered = null;
-let turn = 0; // number of pictures opened; the result of an earlier one comes too late
+let turn = 0; // number of images opened; the result of an earlier one comes too late
 let tasks = 0; // under way
 
 /** Runs a task, shows that it runs, and what went wrong. */
@@ -38,7 +38,7 @@ async function attempt(text, task) {
   }
 }
 
-/** Opens a model; pictures wait for it. If it fails, the one before stays. */
+/** Opens a model; images wait for it. If it fails, the one before stays. */
 function openModel(name, read) {
   return attempt(`Loading ${name} ...`, async () => {
     const before = model;
@@ -57,7 +57,7 @@ function openModel(name, read) {
       `short side ${settings.short_side} px, ${(size / 1e6).toFixed(1)} MB`;
     const old = await before?.catch(() => null);
     await old?.release();
-    if (current) openPicture(current);
+    if (current) openImage(current);
   });
 }
 
@@ -73,21 +73,21 @@ async function fetchModel() {
   return new Uint8Array(await response.arrayBuffer());
 }
 
-/** Shows a picture at once, and its poses when they are found. */
-function openPicture(file) {
+/** Shows an image at once, and its poses when they are found. */
+function openImage(file) {
   return attempt("Looking for people ...", async () => {
     const mine = ++turn;
     const start = performance.now();
     // Pixels as they are stored, as OpenCV reads them: colours not converted; EXIF orientation applied.
     const options = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
     const bitmap = await createImageBitmap(file, options).catch(() => {
-      throw new UserError(`${file.name} is no picture that this browser can read. JPEG, PNG and WebP are.`);
+      throw new UserError(`${file.name} is no image that this browser can read. JPEG, PNG and WebP are.`);
     });
     const decode = performance.now() - start;
     if (mine !== turn) return;
     current = file;
     result = pinned = hovered = null;
-    showPicture(file, bitmap.width / bitmap.height);
+    showImage(file, bitmap.width / bitmap.height);
     showResult();
     try {
       if (!model) throw new UserError("There is no model yet: choose a file that calipose export wrote.");
@@ -98,18 +98,18 @@ function openPicture(file) {
       result = { model: network, poses, width, height, milliseconds: { decode, ...milliseconds } };
       showResult();
     } catch (error) {
-      if (mine === turn) throw error; // else of a picture or model that was replaced
+      if (mine === turn) throw error; // else of an image or model that was replaced
     } finally {
       bitmap.close();
     }
   });
 }
 
-function showPicture(file, aspect) {
-  const picture = element("picture");
-  URL.revokeObjectURL(picture.src);
-  picture.src = URL.createObjectURL(file); // shown by the browser itself: colours and scaling at their best
-  picture.alt = file.name;
+function showImage(file, aspect) {
+  const image = element("image");
+  URL.revokeObjectURL(image.src);
+  image.src = URL.createObjectURL(file); // shown by the browser itself: colours and scaling at their best
+  image.alt = file.name;
   element("shown").style.setProperty("--aspect", aspect);
   element("shown").hidden = false;
   element("stage").classList.remove("empty");
@@ -118,7 +118,7 @@ function showPicture(file, aspect) {
 const threshold = () => Number(element("threshold").value);
 const shownPoses = () => result.poses.filter((pose) => pose.score >= threshold());
 
-/** Lists the poses; called once a picture. */
+/** Lists the poses; called once an image. */
 function showResult() {
   element("results").hidden = !result;
   element("list").replaceChildren(...(result?.poses ?? []).map(listEntry));
@@ -170,7 +170,7 @@ function update() {
 
 function describeResult() {
   const count = (number) => `${number} ${number === 1 ? "pose" : "poses"}`;
-  let text = model ? "Ready for a picture." : "Waiting for a model.";
+  let text = model ? "Ready for an image." : "Waiting for a model.";
   if (result) {
     const number = shownPoses().length;
     const below = result.poses.length - number;
@@ -178,11 +178,11 @@ function describeResult() {
     text += below ? `, ${below} below.` : ".";
   }
   element("status").textContent = text;
-  if (result) element("picture").alt = `${current.name}: ${text}`;
+  if (result) element("image").alt = `${current.name}: ${text}`;
 }
 
 function draw() {
-  const { clientWidth, naturalWidth } = element("picture");
+  const { clientWidth, naturalWidth } = element("image");
   const start = performance.now();
   const poses = result ? shownPoses() : [];
   const chosen = [hovered, pinned].find((pose) => poses.includes(pose)) ?? null;
@@ -207,11 +207,11 @@ function open(file) {
   if (file.name.toLowerCase().endsWith(".onnx")) {
     openModel(file.name, async () => new Uint8Array(await file.arrayBuffer()));
   } else {
-    openPicture(file);
+    openImage(file);
   }
 }
 
-for (const id of ["picture-file", "model-file"]) {
+for (const id of ["image-file", "model-file"]) {
   element(id).addEventListener("change", (event) => {
     open(event.target.files[0]);
     event.target.value = ""; // so that the same file can be chosen again
@@ -231,10 +231,10 @@ document.addEventListener("drop", (event) => {
   const [file] = event.dataTransfer.files;
   if (file) open(file);
   else attempt("", async () => {
-    throw new UserError("That was a link or text. Save the picture first, then drop its file.");
+    throw new UserError("That was a link or text. Save the image first, then drop its file.");
   });
 });
 element("threshold").value = MIN_SCORE;
 element("threshold").addEventListener("input", update);
-new ResizeObserver(draw).observe(element("picture"));
+new ResizeObserver(draw).observe(element("image"));
 openModel(MODEL, fetchModel);

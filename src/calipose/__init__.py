@@ -4,15 +4,15 @@ What stands here imports no torch; networks and training are in `calipose.model`
 """
 
 from calipose._version import __version__
-from calipose.calibration.maps import Calibration, ScoreMap
+from calipose.calibration.maps import Calibration, CalibrationMap
 from calipose.config.method import Method
 from calipose.config.recipe import Recipe, load_recipe, recipe_names
 from calipose.config.settings import PredictSettings
-from calipose.draw import contact_sheet, draw_poses, save_picture
-from calipose.errors import CaliposeError, InputError, NonFiniteLossError, PictureError
+from calipose.draw import contact_sheet, draw_poses, save_image
+from calipose.errors import CaliposeError, ImageError, InputError, NonFiniteLossError
 from calipose.inference.hub import from_pretrained, push_to_hub, save_pretrained
 from calipose.inference.predictor import Predictor
-from calipose.io.images import read_picture
+from calipose.io.images import read_image
 from calipose.io.sources import Frame, Source, find_sources
 from calipose.io.video_writer import VideoWriter
 from calipose.poses import Poses
@@ -22,17 +22,17 @@ from calipose.track import Tracker, fill_gaps
 __all__ = [
     "COCO_17",
     "Calibration",
+    "CalibrationMap",
     "CaliposeError",
     "Frame",
+    "ImageError",
     "InputError",
     "Method",
     "NonFiniteLossError",
-    "PictureError",
     "Poses",
     "PredictSettings",
     "Predictor",
     "Recipe",
-    "ScoreMap",
     "Skeleton",
     "Source",
     "Tracker",
@@ -45,8 +45,8 @@ __all__ = [
     "from_pretrained",
     "load_recipe",
     "push_to_hub",
-    "read_picture",
+    "read_image",
     "recipe_names",
-    "save_picture",
+    "save_image",
     "save_pretrained",
 ]

@@ -1,6 +1,6 @@
-"""Drawing: poses over a picture, pictures on a sheet, a score map over the network's input (numpy, OpenCV).
+"""Drawing: poses over an image, images on a sheet, a score map over the network's input (numpy, OpenCV).
 
-Pictures are `(h, w, 3)` uint8, RGB. Drawing never changes its arguments.
+Images are `(h, w, 3)` uint8, RGB. Drawing never changes its arguments.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from calipose.errors import InputError
 from calipose.geometry import STRIDE
 from calipose.io.atomic import replacing
-from calipose.io.images import Picture
+from calipose.io.images import Image
 from calipose.poses import Poses
 from calipose.skeleton import Skeleton
 
@@ -26,7 +26,7 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom
 LEFT: Colour = (255, 142, 38)  # warm
 RIGHT: Colour = (48, 160, 255)  # cool
 MIDDLE: Colour = (226, 226, 214)
-CASING: Colour = (22, 22, 26)  # dark edge that keeps lines apart from a picture of their colour
+CASING: Colour = (22, 22, 26)  # dark edge that keeps lines apart from an image of their colour
 OUTLINE: Colour = (255, 255, 255)
 QUERY: Colour = (255, 221, 20)  # the paper's Figure 2 draws keypoint queries as yellow circles
 PAPER: Colour = (30, 30, 34)  # behind thumbnails and captions
@@ -34,31 +34,31 @@ INK: Colour = (245, 245, 245)
 
 SHIFT = 4  # OpenCV draws at 1/16 pixel
 FARTHEST = 100_000  # pixels; joints beyond are drawn there, so that OpenCV's integers hold them
-MOST_DASHES = 200  # of a limb, however far outside of the picture it ends
+MAX_DASHES = 200  # of a limb, however far outside of the image it ends
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 FONT_HEIGHT = 21.0  # pixels of a digit at scale 1
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def draw_poses(
-    picture: Picture,
+    image: Image,
     poses: Poses,
     *,
     min_score: float = 0.0,
     min_keypoint_score: float = 0.0,
     queries_img: ArrayLike | None = None,
     show_scores: bool = True,
-) -> Picture:
-    """A copy of the picture with its poses: left side warm, right side cool, middle neutral.
+) -> Image:
+    """A copy of the image with its poses: left side warm, right side cool, middle neutral.
 
     Poses below `min_score` are left out, as are joints below `min_keypoint_score` where the poses carry
     scores of joints. `queries_img` `(p, k, 2)` are drawn as yellow rings. The best pose lies on top.
-    A pose that a tracker filled in is dashed, without a score: nobody saw it in this picture.
+    A pose that a tracker filled in is dashed, without a score: nobody saw it in this image.
 
     Raises:
-        InputError: not an RGB picture, or queries whose shape is not that of the keypoints.
+        InputError: not an RGB image, or queries whose shape is not that of the keypoints.
     """
-    drawn = _checked(picture).copy()
+    drawn = _checked(image).copy()
     queries = None if queries_img is None else np.asarray(queries_img, np.float64)
     if queries is not None and queries.shape != poses.keypoints_img.shape:
         raise InputError(f"queries_img has shape {queries.shape}; the poses have {poses.keypoints_img.shape}")
@@ -92,28 +92,28 @@ def draw_poses(
 
 
 def contact_sheet(
-    pictures: Sequence[Picture],
+    images: Sequence[Image],
     columns: int,
     cell_size: tuple[int, int],
     labels: Sequence[str] | None = None,
-) -> Picture:
-    """Pictures in rows, each fitted into `cell_size` (width, height) with its aspect kept, and captions.
+) -> Image:
+    """Images in rows, each fitted into `cell_size` (width, height) with its aspect kept, and captions.
 
     Raises:
-        InputError: no pictures, not RGB pictures, a size below 1, or a number of labels that is not theirs.
+        InputError: no images, not RGB images, a size below 1, or a number of labels that is not theirs.
     """
     width, height = cell_size
-    if not pictures or min(columns, width, height) < 1:
-        raise InputError("contact_sheet: needs a picture, and columns and cell_size of at least 1")
-    if labels is not None and len(labels) != len(pictures):
-        raise InputError(f"contact_sheet: {len(labels)} labels for {len(pictures)} pictures")
+    if not images or min(columns, width, height) < 1:
+        raise InputError("contact_sheet: needs an image, and columns and cell_size of at least 1")
+    if labels is not None and len(labels) != len(images):
+        raise InputError(f"contact_sheet: {len(labels)} labels for {len(images)} images")
     gap, text = max(2, width // 60), min(13.0, max(7.0, width / 18))
     pitch_x, pitch_y = width + gap, height + gap + (0 if labels is None else round(2.2 * text))
-    rows = -(-len(pictures) // columns)
+    rows = -(-len(images) // columns)
     sheet = np.full((rows * pitch_y + gap, columns * pitch_x + gap, 3), PAPER, np.uint8)
-    for i, picture in enumerate(pictures):
+    for i, image in enumerate(images):
         x, y = gap + i % columns * pitch_x, gap + i // columns * pitch_y
-        small = _fit(_checked(picture), width, height)
+        small = _fit(_checked(image), width, height)
         dx, dy = (width - small.shape[1]) // 2, (height - small.shape[0]) // 2
         sheet[y + dy : y + dy + small.shape[0], x + dx : x + dx + small.shape[1]] = small
         if labels is not None:
@@ -124,20 +124,20 @@ def contact_sheet(
     return sheet
 
 
-def heat_overlay(picture: Picture, score_map: ArrayLike, low: float, high: float, stride: int = STRIDE) -> Picture:
+def heat_overlay(image: Image, score_map: ArrayLike, low: float, high: float, stride: int = STRIDE) -> Image:
     """A map `(h, w)` in cells over the network's input: cell i covers exactly its pixels `stride i` onwards.
 
     Values from `low` (dark) to `high` (light) follow OpenCV's Inferno, which is even to the eye; the higher
     the value, the more it covers.
 
     Raises:
-        InputError: not an RGB picture, a map that does not cover it, numbers not finite, or low >= high.
+        InputError: not an RGB image, a map that does not cover it, numbers not finite, or low >= high.
     """
-    picture = _checked(picture)
+    image = _checked(image)
     values = np.asarray(score_map, np.float64)
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     if values.ndim != 2 or values.shape != (-(-height // stride), -(-width // stride)):
-        raise InputError(f"heat_overlay: map {values.shape} does not cover picture {height} x {width} at {stride}")
+        raise InputError(f"heat_overlay: map {values.shape} does not cover image {height} x {width} at {stride}")
     if not (np.isfinite(values).all() and low < high):
         raise InputError("heat_overlay: needs finite values and low < high")
     level = ((values - low) / (high - low)).clip(0, 1)
@@ -147,20 +147,20 @@ def heat_overlay(picture: Picture, score_map: ArrayLike, low: float, high: float
     def spread(cells: Any) -> Any:
         return cells.repeat(stride, 0).repeat(stride, 1)[:height, :width]
 
-    mixed = spread(cover) * spread(colours) + (1 - spread(cover)) * picture
+    mixed = spread(cover) * spread(colours) + (1 - spread(cover)) * image
     return np.asarray(mixed.round(), np.uint8)
 
 
-def save_picture(path: str | Path, picture: Picture) -> None:
-    """Write an RGB picture; the suffix tells the format. The file appears whole or not at all.
+def save_image(path: str | Path, image: Image) -> None:
+    """Write an RGB image; the suffix tells the format. The file appears whole or not at all.
 
     Raises:
-        InputError: not an RGB picture, an unknown suffix, or a place that cannot be written to.
+        InputError: not an RGB image, an unknown suffix, or a place that cannot be written to.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: unknown suffix '{path.suffix}'; use one of {' '.join(SUFFIXES)}")
-    done, data = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(_checked(picture)[..., ::-1]))
+    done, data = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(_checked(image)[..., ::-1]))
     if not done:
         raise InputError(f"{path}: OpenCV cannot write '{path.suffix}'; use .png")
     try:
@@ -170,10 +170,10 @@ def save_picture(path: str | Path, picture: Picture) -> None:
         raise InputError(f"{path}: {error.strerror}; does the folder exist, and may you write there?") from None
 
 
-def _checked(picture: Any) -> Picture:
-    if getattr(picture, "dtype", None) != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
-        raise InputError("a picture must be a uint8 array of shape (h, w, 3), RGB")
-    return np.ascontiguousarray(picture)
+def _checked(image: Any) -> Image:
+    if getattr(image, "dtype", None) != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise InputError("an image must be a uint8 array of shape (h, w, 3), RGB")
+    return np.ascontiguousarray(image)
 
 
 def _sides(skeleton: Skeleton) -> list[Colour]:
@@ -186,9 +186,9 @@ def _sides(skeleton: Skeleton) -> list[Colour]:
     return colours
 
 
-def _line_width(extent: float, picture: Picture) -> float:
-    """Pixels: 1/75 of the person, but never hair-thin nor thicker than a big picture bears."""
-    side = np.sqrt(picture.shape[0] * picture.shape[1])
+def _line_width(extent: float, image: Image) -> float:
+    """Pixels: 1/75 of the person, but never hair-thin nor thicker than a big image bears."""
+    side = np.sqrt(image.shape[0] * image.shape[1])
     return float(np.clip(extent / 75, max(1.0, side / 550), max(2.0, side / 80)))
 
 
@@ -197,18 +197,18 @@ def _fixed(point: Any) -> tuple[int, int]:
     return int(x), int(y)
 
 
-def _line(picture: Picture, a: Any, b: Any, colour: Colour, width: float) -> None:
-    cv2.line(picture, _fixed(a), _fixed(b), colour, max(1, round(width)), cv2.LINE_AA, SHIFT)
+def _line(image: Image, a: Any, b: Any, colour: Colour, width: float) -> None:
+    cv2.line(image, _fixed(a), _fixed(b), colour, max(1, round(width)), cv2.LINE_AA, SHIFT)
 
 
-def _disc(picture: Picture, centre: Any, radius: float, colour: Colour) -> None:
-    cv2.circle(picture, _fixed(centre), max(1, round(radius * (1 << SHIFT))), colour, -1, cv2.LINE_AA, SHIFT)
+def _disc(image: Image, centre: Any, radius: float, colour: Colour) -> None:
+    cv2.circle(image, _fixed(centre), max(1, round(radius * (1 << SHIFT))), colour, -1, cv2.LINE_AA, SHIFT)
 
 
-def _ring(picture: Picture, centre: Any, radius: float, colour: Colour, width: float) -> None:
+def _ring(image: Image, centre: Any, radius: float, colour: Colour, width: float) -> None:
     for edge, thickness in ((CASING, width + 1.5), (colour, width)):
         cv2.circle(
-            picture,
+            image,
             _fixed(centre),
             round(radius * (1 << SHIFT)),
             edge,
@@ -219,7 +219,7 @@ def _ring(picture: Picture, centre: Any, radius: float, colour: Colour, width: f
 
 
 def _draw_person(
-    picture: Picture, points: Any, shown: Any, skeleton: Skeleton, sides: list[Colour], width: float, filled: bool
+    image: Image, points: Any, shown: Any, skeleton: Skeleton, sides: list[Colour], width: float, filled: bool
 ) -> None:
     """Limbs and joints; those of a filled pose are dashed and hollow."""
     limbs = [(a, b) for a, b in skeleton.limbs if shown[a] and shown[b]]
@@ -227,26 +227,26 @@ def _draw_person(
     casing = width + max(1.0, 0.5 * width)
     for start, end in pieces:
         for a, b in _dashes(start, end, width) if filled else [(start, end)]:
-            _line(picture, a, b, CASING, casing)
+            _line(image, a, b, CASING, casing)
     for limb, (start, end) in zip(limbs, pieces, strict=True):
         # A limb from side to side is of the middle; one from the middle to a side is of that side.
-        found = {sides[joint] for joint in limb} - {MIDDLE}
+        found = {sides[keypoint] for keypoint in limb} - {MIDDLE}
         colour = found.pop() if len(found) == 1 else MIDDLE
         for a, b in _dashes(start, end, width) if filled else [(start, end)]:
-            _line(picture, a, b, colour, width)
+            _line(image, a, b, colour, width)
     radius = 0.85 * width + 0.6
     for i in np.flatnonzero(shown):
         if filled:
-            _ring(picture, points[i], radius, sides[i], max(1.0, 0.4 * width))
+            _ring(image, points[i], radius, sides[i], max(1.0, 0.4 * width))
             continue
         if width >= 1.5:
-            _disc(picture, points[i], radius + max(0.7, 0.25 * width), OUTLINE)
-        _disc(picture, points[i], radius, sides[i])
+            _disc(image, points[i], radius + max(0.7, 0.25 * width), OUTLINE)
+        _disc(image, points[i], radius, sides[i])
 
 
 def _dashes(start: Any, end: Any, width: float) -> list[tuple[Any, Any]]:
     """Pieces of a line, with gaps that its thickness leaves open."""
-    number = int(np.clip(np.hypot(*(end - start)) / (5.5 * width), 1, MOST_DASHES))
+    number = int(np.clip(np.hypot(*(end - start)) / (5.5 * width), 1, MAX_DASHES))
     edges = np.linspace(0, 1, 2 * number + 2)[1:-1]  # a gap at either end, too: the joints are there
     at = start + (end - start) * edges[:, None]
     return list(zip(at[::2], at[1::2], strict=True))
@@ -256,17 +256,17 @@ def _text_width(text: str, height: float) -> int:
     return int(cv2.getTextSize(text, FONT, height / FONT_HEIGHT, 1)[0][0])
 
 
-def _text(picture: Picture, text: str, left: int, baseline: int, height: float) -> None:
+def _text(image: Image, text: str, left: int, baseline: int, height: float) -> None:
     thickness = max(1, round(height / 12))
-    cv2.putText(picture, text, (left, baseline), FONT, height / FONT_HEIGHT, INK, thickness, cv2.LINE_AA)
+    cv2.putText(image, text, (left, baseline), FONT, height / FONT_HEIGHT, INK, thickness, cv2.LINE_AA)
 
 
-def _draw_label(picture: Picture, text: str, low: Any, high: Any, width: float, placed: list[Box]) -> None:
-    """The score in a dark rounded box above the person, moved into the picture and off other labels.
+def _draw_label(image: Image, text: str, low: Any, high: Any, width: float, placed: list[Box]) -> None:
+    """The score in a dark rounded box above the person, moved into the image and off other labels.
 
     Where all thirteen places near the person are taken, it is left out: half-hidden figures help nobody.
     """
-    rows, columns = picture.shape[:2]
+    rows, columns = image.shape[:2]
     height = float(np.clip(4.5 * width, 8.0, max(8.0, np.sqrt(rows * columns) / 40)))
     pad = max(2, round(0.4 * height))
     box_width, box_height = _text_width(text, height) + 2 * pad, round(height) + 2 * pad
@@ -290,15 +290,15 @@ def _draw_label(picture: Picture, text: str, low: Any, high: Any, width: float, 
         (left, right, corners[0][1], corners[1][1]),
         (corners[0][0], corners[1][0], top, bottom),
     ):
-        cv2.rectangle(picture, (x0, y0), (x1, y1), PAPER, -1)
+        cv2.rectangle(image, (x0, y0), (x1, y1), PAPER, -1)
     for cx in (corners[0][0], corners[1][0]):
         for cy in (corners[0][1], corners[1][1]):
-            cv2.circle(picture, (cx, cy), radius, PAPER, -1, cv2.LINE_AA)
-    _text(picture, text, left + pad, bottom - pad, height)
+            cv2.circle(image, (cx, cy), radius, PAPER, -1, cv2.LINE_AA)
+    _text(image, text, left + pad, bottom - pad, height)
 
 
-def _fit(picture: Picture, width: int, height: int) -> Picture:
-    factor = min(width / picture.shape[1], height / picture.shape[0])
-    size = (max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor)))
-    resized: Picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+def _fit(image: Image, width: int, height: int) -> Image:
+    factor = min(width / image.shape[1], height / image.shape[0])
+    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
+    resized: Image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
     return resized

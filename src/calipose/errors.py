@@ -9,9 +9,9 @@ class InputError(CaliposeError, ValueError):
     """A file, entry or option that the user gave is wrong; the message names it and the fix."""
 
 
-class PictureError(InputError):
-    """A picture that cannot be read; the message names the file."""
+class ImageError(InputError):
+    """An image that cannot be read; the message names the file."""
 
 
 class NonFiniteLossError(CaliposeError):
-    """The loss became infinite or NaN; the message names the pictures of the batch."""
+    """The loss became infinite or NaN; the message names the images of the batch."""

@@ -70,7 +70,7 @@ def keypoint_similarity(squared_distance: ArrayLike, area: ArrayLike, sigmas: Ar
 
 
 def oks(keypoints: ArrayLike, truth: ArrayLike, labelled: ArrayLike, area: ArrayLike, sigmas: ArrayLike) -> Floats:
-    """Object keypoint similarity of poses with annotated people (Eq. 1): mean over the labelled joints.
+    """Object keypoint similarity of poses with annotated people (Eq. 1): mean over the labelled keypoints.
 
     Args: `keypoints`, `truth` (..., k, 2); `labelled` (..., k) bool; `area` (...) of the annotation; all in one
     frame, broadcast against each other.

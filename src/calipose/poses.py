@@ -14,7 +14,7 @@ from calipose.errors import InputError
 from calipose.skeleton import COCO_17, Skeleton
 
 if TYPE_CHECKING:
-    from calipose.io.images import Picture
+    from calipose.io.images import Image
 
 OPTIONAL = ("keypoint_scores", "raw_scores", "p_oks50", "p_oks75", "track_ids", "filled")  # None where nobody gave them
 OF_POSES = {  # what a pose may carry, as files name it -> field
@@ -29,19 +29,19 @@ KINDS: dict[str, type] = {"track_ids": np.int64, "filled": np.bool_}  # all othe
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Poses:
-    """The poses found in one picture, best first as a predictor gives them.
+    """The poses found in one image, best first as a predictor gives them.
 
     Attributes:
-        keypoints_img: `(p, k, 2)` float64, x and y in pixels of the picture as a person sees it (integer = pixel
-            centre). Coordinates are never altered to signal anything; a joint may lie outside the picture.
+        keypoints_img: `(p, k, 2)` float64, x and y in pixels of the image as a person sees it (integer = pixel
+            centre). Coordinates are never altered to signal anything; a joint may lie outside the image.
         scores: `(p,)` float64, what the model says each pose's OKS will be.
-        picture_size: width and height in pixels.
+        image_size: width and height in pixels.
         keypoint_scores: `(p, k)` float64 or None where the model gives none.
         raw_scores: `(p,)` float64, the network's own scores before calibration, or None.
         p_oks50, p_oks75: `(p,)` float64, probabilities that the OKS is at least 0.5 and 0.75, or None where the model
             is not calibrated.
         track_ids: `(p,)` int64, the person's number in a video, at least 1, or None where nobody was followed.
-        filled: `(p,)` bool, True: put in between two sightings, not seen in this picture; or None.
+        filled: `(p,)` bool, True: put in between two sightings, not seen in this image; or None.
 
     Raises:
         InputError: shapes that do not fit together, numbers that are not finite, or track ids below 1.
@@ -49,7 +49,7 @@ class Poses:
 
     keypoints_img: NDArray[np.float64]
     scores: NDArray[np.float64]
-    picture_size: tuple[int, int]
+    image_size: tuple[int, int]
     keypoint_scores: NDArray[np.float64] | None = None
     skeleton: Skeleton = COCO_17
     raw_scores: NDArray[np.float64] | None = None
@@ -86,17 +86,17 @@ class Poses:
             object.__setattr__(self, field, array)
 
     @classmethod
-    def empty(cls, picture_size: tuple[int, int], skeleton: Skeleton = COCO_17) -> Poses:
-        """Nobody in the picture."""
-        return cls(np.zeros((0, len(skeleton), 2)), np.zeros(0), picture_size, skeleton=skeleton)
+    def empty(cls, image_size: tuple[int, int], skeleton: Skeleton = COCO_17) -> Poses:
+        """Nobody in the image."""
+        return cls(np.zeros((0, len(skeleton), 2)), np.zeros(0), image_size, skeleton=skeleton)
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def __repr__(self) -> str:
         best = f", best {self.scores.max():.2f}" if len(self) else ""
-        width, height = self.picture_size
-        return f"Poses({len(self)} of skeleton {self.skeleton.name}{best}, picture {width} x {height})"
+        width, height = self.image_size
+        return f"Poses({len(self)} of skeleton {self.skeleton.name}{best}, image {width} x {height})"
 
     def __getitem__(self, index: NDArray[Any] | slice | list[int]) -> Poses:
         """The chosen poses: a slice, a list of indices or a mask of length p."""
@@ -120,7 +120,7 @@ class Poses:
 
     @property
     def boxes_img(self) -> NDArray[np.float64]:
-        """`(p, 4)`: left, top, right, bottom of the keypoints, in pixels of the picture."""
+        """`(p, 4)`: left, top, right, bottom of the keypoints, in pixels of the image."""
         return np.concatenate([self.keypoints_img.min(1), self.keypoints_img.max(1)], axis=1)
 
     def to_coco(self, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
@@ -128,8 +128,8 @@ class Poses:
 
         The third number of a keypoint is its score (1 where the model gives none).
         """
-        joint = np.ones(self.keypoints_img.shape[:2]) if self.keypoint_scores is None else self.keypoint_scores
-        triples = np.concatenate([self.keypoints_img, joint[..., None]], axis=-1)
+        keypoint = np.ones(self.keypoints_img.shape[:2]) if self.keypoint_scores is None else self.keypoint_scores
+        triples = np.concatenate([self.keypoints_img, keypoint[..., None]], axis=-1)
         triples = triples.reshape(len(self), 3 * len(self.skeleton))  # -1 has no meaning with nobody
         return [
             {"image_id": image_id, "category_id": category_id, "keypoints": triple.tolist(), "score": float(score)}
@@ -137,7 +137,7 @@ class Poses:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and strings: picture size, skeleton's name, and a list of poses by keypoint name.
+        """Plain lists and strings: image size, skeleton's name, and a list of poses by keypoint name.
 
         A pose has "score" and "keypoints", and what `OF_POSES` names where the poses carry it.
         """
@@ -151,7 +151,7 @@ class Poses:
                     keypoints[name]["score"] = float(self.keypoint_scores[i, j])
             more = {key: values[i].item() for key, values in optional if values is not None}
             poses.append({"score": float(score), **more, "keypoints": keypoints})
-        return {"picture_size": list(self.picture_size), "skeleton": self.skeleton.name, "poses": poses}
+        return {"image_size": list(self.image_size), "skeleton": self.skeleton.name, "poses": poses}
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any], skeleton: Skeleton = COCO_17) -> Poses:
@@ -165,13 +165,13 @@ class Poses:
         try:
             if entry["skeleton"] != skeleton.name:
                 raise InputError(f"the poses are of skeleton '{entry['skeleton']}', not '{skeleton.name}'")
-            width, height = (int(side) for side in entry["picture_size"])
+            width, height = (int(side) for side in entry["image_size"])
             poses = list(entry["poses"])
-            joints = [[pose["keypoints"][name] for name in skeleton.keypoints] for pose in poses]
-            points = np.array([[(joint["x"], joint["y"]) for joint in row] for row in joints], np.float64)
+            keypoints = [[pose["keypoints"][name] for name in skeleton.keypoints] for pose in poses]
+            points = np.array([[(keypoint["x"], keypoint["y"]) for keypoint in row] for row in keypoints], np.float64)
             found: dict[str, Any] = {}
-            if any("score" in joint for row in joints for joint in row):
-                found["keypoint_scores"] = [[joint["score"] for joint in row] for row in joints]
+            if any("score" in keypoint for row in keypoints for keypoint in row):
+                found["keypoint_scores"] = [[keypoint["score"] for keypoint in row] for row in keypoints]
             for key, field in OF_POSES.items():
                 if any(key in pose for pose in poses):
                     found[field] = [pose[key] for pose in poses]
@@ -206,7 +206,7 @@ class Poses:
         return to_label_studio(self, image, **options)
 
     def to_cvat(self, name: str, image_id: int = 0, **options: Any) -> str:
-        """A "CVAT for images 1.1" file of one picture; see `calipose.formats.connectors.to_cvat`."""
+        """A "CVAT for images 1.1" file of one image; see `calipose.formats.connectors.to_cvat`."""
         from calipose.formats.connectors import to_cvat
 
         return to_cvat(self, name, image_id, **options)
@@ -217,8 +217,8 @@ class Poses:
 
         save(self, path)
 
-    def plot(self, picture: Picture, **options: Any) -> Picture:
-        """A copy of the picture with the poses drawn in; see `calipose.draw.draw_poses` for the options."""
+    def plot(self, image: Image, **options: Any) -> Image:
+        """A copy of the image with the poses drawn in; see `calipose.draw.draw_poses` for the options."""
         from calipose.draw import draw_poses
 
-        return draw_poses(picture, self, **options)
+        return draw_poses(image, self, **options)

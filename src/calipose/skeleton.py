@@ -51,7 +51,7 @@ class Skeleton(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def flip_index(self) -> np.ndarray:
-        """`(k,)` int64: after mirroring the picture, keypoint i is what keypoint `flip_index[i]` was."""
+        """`(k,)` int64: after mirroring the image, keypoint i is what keypoint `flip_index[i]` was."""
         index = np.arange(len(self))
         for a, b in self.flip_pairs:
             index[a], index[b] = b, a

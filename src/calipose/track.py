@@ -202,7 +202,7 @@ class Tracker:
         new = poses.keypoints_img[chosen]
         old = np.stack([track.predicted_img() for track in tracks])
         wider = np.array([track.widening(self.frames_per_second) for track in tracks])[:, None]
-        areas = (_areas(new, poses.picture_size) + _areas(old, poses.picture_size)[:, None]) / 2
+        areas = (_areas(new, poses.image_size) + _areas(old, poses.image_size)[:, None]) / 2
         everywhere = np.ones(len(self.skeleton), bool)
         # The OKS knows sigma only together with the area, as sigma^2 area: grown sigmas are a grown area.
         alike = oks(new[None], old[:, None], everywhere, areas * wider**2, self.skeleton.sigmas_array)
@@ -216,13 +216,13 @@ class Tracker:
         return track.smoother(track.keypoints_img, seconds, size)
 
 
-def _areas(keypoints_img: Floats, picture_size: tuple[int, int]) -> Floats:
+def _areas(keypoints_img: Floats, image_size: tuple[int, int]) -> Floats:
     """`(p,)` areas of poses `(p, k, 2)`, but never nothing: of a person seen from the side, of few joints in a row.
 
-    At least a tenth of the longer side's square, and 1e-4 of the picture.
+    At least a tenth of the longer side's square, and 1e-4 of the image.
     """
     longer = (keypoints_img.max(-2) - keypoints_img.min(-2)).max(-1)
-    floor = np.maximum(longer**2 / 10, 1e-4 * picture_size[0] * picture_size[1])
+    floor = np.maximum(longer**2 / 10, 1e-4 * image_size[0] * image_size[1])
     areas: Floats = np.maximum(pose_area(keypoints_img), floor)
     return areas
 

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from calipose.calibration.maps import Calibration, ScoreMap, Setting
+from calipose.calibration.maps import Calibration, CalibrationMap, Setting
 from calipose.calibration.precision import PrecisionTable
 from calipose.errors import InputError
 
 SETTING = Setting(short_side=512, flip=False, nms_threshold=0.3)
-BENT = ScoreMap(x=(0.1, 0.4, 0.8), y=(0.05, 0.5, 0.7), setting=SETTING, data="val", poses=900, pictures=100)
+BENT = CalibrationMap(x=(0.1, 0.4, 0.8), y=(0.05, 0.5, 0.7), setting=SETTING, data="val", poses=900, images=100)
 
 
 @pytest.mark.parametrize(
@@ -35,15 +35,15 @@ def test_strictly_increasing_far_beyond_its_ends() -> None:
 
 def test_identity() -> None:
     raw = np.array([-2.0, 0.3, 7.0, -np.inf])
-    assert ScoreMap.identity().is_identity
-    assert np.array_equal(ScoreMap.identity()(raw), raw)
-    assert np.array_equal(ScoreMap.identity().inverse(raw), raw)
+    assert CalibrationMap.identity().is_identity
+    assert np.array_equal(CalibrationMap.identity()(raw), raw)
+    assert np.array_equal(CalibrationMap.identity().inverse(raw), raw)
     assert not BENT.is_identity
 
 
-@pytest.mark.parametrize("score_map", [ScoreMap.identity(), BENT])
-def test_to_dict_and_back(score_map: ScoreMap) -> None:
-    assert ScoreMap.from_dict(score_map.to_dict()) == score_map
+@pytest.mark.parametrize("score_map", [CalibrationMap.identity(), BENT])
+def test_to_dict_and_back(score_map: CalibrationMap) -> None:
+    assert CalibrationMap.from_dict(score_map.to_dict()) == score_map
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,13 @@ def test_to_dict_and_back(score_map: ScoreMap) -> None:
 )
 def test_nonsense_is_refused(change: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words) as raised:
-        ScoreMap.from_dict(BENT.to_dict() | change, "file.safetensors")
+        CalibrationMap.from_dict(BENT.to_dict() | change, "file.safetensors")
     assert "file.safetensors" in str(raised.value)
 
 
 def test_calibration_to_dict_and_back() -> None:
     table = PrecisionTable.of([0.9, 0.5], [0.8, 0.0], [0, 1], people=3)
-    calibration = Calibration(score=BENT, oks50=BENT, joint=BENT, precision=table)
+    calibration = Calibration(score=BENT, oks50=BENT, keypoint=BENT, precision=table)
     assert Calibration.from_dict(calibration.to_dict()) == calibration
     assert not calibration.is_identity
     assert Calibration().is_identity

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from calipose.calibration.precision import PrecisionTable, Wish, clopper_pearson_lower
+from calipose.calibration.precision import PrecisionTable, PrecisionTarget, clopper_pearson_lower
 from calipose.errors import InputError
 
 
@@ -18,49 +18,53 @@ def test_the_bound_is_scipys(hits: int, trials: int) -> None:
 
 @pytest.mark.parametrize(
     ("text", "wish"),
-    [("0.95@0.75", Wish(0.95, 0.75)), (".9@.5", Wish(0.9, 0.5)), (" 0.5@0.95 ", Wish(0.5, 0.95))],
+    [
+        ("0.95@0.75", PrecisionTarget(0.95, 0.75)),
+        (".9@.5", PrecisionTarget(0.9, 0.5)),
+        (" 0.5@0.95 ", PrecisionTarget(0.5, 0.95)),
+    ],
 )
-def test_wishes(text: str, wish: Wish) -> None:
-    assert Wish.parse(text) == wish
+def test_wishes(text: str, wish: PrecisionTarget) -> None:
+    assert PrecisionTarget.parse(text) == wish
 
 
 @pytest.mark.parametrize("text", ["", "0.95", "95@0.75", "95%@0.75", "1@0.5", "0@0.5", "0.9@0.77", "0.9@1", "a@b"])
 def test_what_is_no_wish(text: str) -> None:
     with pytest.raises(InputError, match="precision"):
-        Wish.parse(text)
+        PrecisionTarget.parse(text)
 
 
 def test_counts_by_hand() -> None:
-    """Poses of three pictures; two poses share a score."""
+    """Poses of three images; two poses share a score."""
     table = PrecisionTable.of([0.9, 0.7, 0.7, 0.2], [0.96, 0.6, 0.4, 0.0], [5, 5, 8, 9], people=4)
     assert table.raw == (0.9, 0.7, 0.2)
     assert table.poses == (1, 3, 4)
-    assert table.pictures == (1, 2, 3)
+    assert table.images == (1, 2, 3)
     assert table.trials == (1, 1, 2)  # 3^2 / (2^2 + 1), 4^2 / (2^2 + 1 + 1), rounded down
-    assert table.right[0] == (1, 2, 2)  # OKS 0.5
-    assert table.right[-1] == (1, 1, 1)  # OKS 0.95
+    assert table.num_correct[0] == (1, 2, 2)  # OKS 0.5
+    assert table.num_correct[-1] == (1, 1, 1)  # OKS 0.95
 
 
-def many(pictures: int, seed: int = 0) -> PrecisionTable:
-    """One pose a picture; P(OKS >= 0.5) is the score."""
+def many(images: int, seed: int = 0) -> PrecisionTable:
+    """One pose an image; P(OKS >= 0.5) is the score."""
     rng = np.random.default_rng(seed)
-    score = rng.random(pictures)
-    return PrecisionTable.of(score, np.where(rng.random(pictures) < score, 0.8, 0.0), np.arange(pictures), pictures)
+    score = rng.random(images)
+    return PrecisionTable.of(score, np.where(rng.random(images) < score, 0.8, 0.0), np.arange(images), images)
 
 
 def test_the_smallest_threshold_that_keeps_the_wish() -> None:
-    chosen = many(5000).choose(Wish(0.8, 0.75))
+    chosen = many(5000).choose(PrecisionTarget(0.8, 0.75))
     assert 0.55 < chosen.raw < 0.68  # the mean of the scores above 0.6 is 0.8; the bound asks for a little more
     assert chosen.bound >= 0.8
     assert chosen.precision > chosen.bound
     assert 0 < chosen.recall < chosen.full_recall < 1
 
 
-def test_the_wish_holds_for_new_pictures() -> None:
+def test_the_wish_holds_for_new_images() -> None:
     """With 95 % confidence; over 60 data sets some may fail."""
     kept = []
     for seed in range(60):
-        raw = many(400, seed).choose(Wish(0.7, 0.5)).raw
+        raw = many(400, seed).choose(PrecisionTarget(0.7, 0.5)).raw
         kept.append((1 + raw) / 2 >= 0.7)  # the true share above a threshold
     assert np.mean(kept) > 0.93
 
@@ -72,17 +76,17 @@ def test_the_best_of_many_thresholds_is_not_taken_by_chance() -> None:
         rng = np.random.default_rng(seed)
         table = PrecisionTable.of(rng.random(200), np.where(rng.random(200) < 0.895, 0.8, 0.0), np.arange(200), 200)
         try:
-            table.choose(Wish(0.9, 0.5))
+            table.choose(PrecisionTarget(0.9, 0.5))
             granted += 1
         except InputError:
             pass
     assert granted <= 16  # 5 % are 10, with a spread of 3
 
 
-def test_pictures_with_many_poses_count_for_less() -> None:
-    """Sixty pictures with one pose and eight with twenty, right or wrong as a whole: about 12 independent poses."""
-    picture = np.concatenate([np.arange(60), np.repeat(np.arange(60, 68), 20)])
-    table = PrecisionTable.of(np.full(220, 0.5), np.ones(220), picture, 220)
+def test_images_with_many_poses_count_for_less() -> None:
+    """Sixty images with one pose and eight with twenty, right or wrong as a whole: about 12 independent poses."""
+    image = np.concatenate([np.arange(60), np.repeat(np.arange(60, 68), 20)])
+    table = PrecisionTable.of(np.full(220, 0.5), np.ones(220), image, 220)
     assert table.trials == (220**2 // (60 + 8 * 400),)
 
 
@@ -98,13 +102,13 @@ def test_what_the_data_cannot_support() -> None:
         InputError,
         match=r"0\.95@0\.75: the calibration data cannot support it.*the most that it supports is 0\.\d+@0\.75",
     ):
-        many(40).choose(Wish(0.95, 0.75))
+        many(40).choose(PrecisionTarget(0.95, 0.75))
     assert math.ceil(math.log(0.05 / 3) / math.log(0.95)) == 80  # three starts share the error
 
 
 def test_a_model_that_was_never_calibrated() -> None:
     with pytest.raises(InputError, match=r"never calibrated.*calipose calibrate"):
-        PrecisionTable().choose(Wish(0.9, 0.5))
+        PrecisionTable().choose(PrecisionTarget(0.9, 0.5))
 
 
 def test_no_poses() -> None:

@@ -1,4 +1,4 @@
-"""The command line: the whole way on tiny drawn pictures, and what it says to bad input."""
+"""The command line: the whole way on tiny synthetic images, and what it says to bad input."""
 
 import importlib
 import json
@@ -12,8 +12,8 @@ import calipose
 from calipose.cli import app
 from calipose.cli.common import open_predictor
 from calipose.config.recipe import load_recipe
-from calipose.data.synthetic.scene import EASY, write_drawn_data
-from calipose.io.images import read_picture
+from calipose.data.synthetic.scene import EASY, write_synthetic_data
+from calipose.io.images import read_image
 
 TINY = """
 name = "tiny"
@@ -37,8 +37,8 @@ max_poses = 3
 """
 
 COMMANDS = (
-    "train", "evaluate", "calibrate", "compare", "report", "submit", "predict", "export", "info", "draw-data", "demo",
-    "demo-train",
+    "train", "evaluate", "calibrate", "compare", "report", "submit", "predict", "export", "info", "synthesize", "demo",
+    "train-demo",
 )  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe, a data set, and a run that was trained on it, validated with it, by the command line."""
     folder = tmp_path_factory.mktemp("cli")
     (folder / "tiny.toml").write_text(TINY)
-    done = call("draw-data", folder / "people", "--images", 6, "--size", "64x48", "--seed", 3)
+    done = call("synthesize", folder / "people", "--images", 6, "--size", "64x48", "--seed", 3)
     assert done.exit_code == 0, done.output
     people = folder / "people"
     done = call("train", folder / "tiny.toml", "--data", people, "--out", folder / "run", "--validate", people)
@@ -67,12 +67,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_training_says_what_it_does_and_leaves_its_files(folder: Path) -> None:
     said = (folder / "train.txt").read_text()
-    for part in ("recipe tiny", "M parameters", "weights fresh", "6 pictures", "2 epochs", "epoch 2: AP", "trained in"):
+    for part in ("recipe tiny", "M parameters", "weights fresh", "6 images", "2 epochs", "epoch 2: AP", "trained in"):
         assert part in said
     run = folder / "run"
     assert {"best.safetensors", "last.safetensors", "state.safetensors"} <= {file.name for file in run.iterdir()}
-    sheet = read_picture(run / "samples" / "epoch_002.jpg")
-    assert sheet.shape[1] > 4 * 300  # four pictures in a row
+    sheet = read_image(run / "samples" / "epoch_002.jpg")
+    assert sheet.shape[1] > 4 * 300  # four images in a row
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in history if "val_ap" in line] == [1, 2]
 
@@ -92,7 +92,7 @@ def test_evaluate_shows_figures_and_writes_results_unrounded(folder: Path, tmp_p
     out = tmp_path / "new" / "results.json"
     done = call("evaluate", folder / "run", "--data", folder / "people", "--out", out, "--flip", "--bootstrap", 5)
     assert done.exit_code == 0, done.output
-    for part in ("AP50", "AR", "pictures", "flip", "yes", "64 px", "AP, 95 %", "Spearman"):
+    for part in ("AP50", "AR", "images", "flip", "yes", "64 px", "AP, 95 %", "Spearman"):
         assert part in words(done)
     results = json.loads(out.read_text())
     assert {entry["image_id"] for entry in results} <= set(range(1, 7))
@@ -105,15 +105,15 @@ def test_a_lower_min_score_lowers_the_threshold(folder: Path, min_score: float, 
 
 
 def test_predict_draws_queries(folder: Path, tmp_path: Path) -> None:
-    pictures, out = folder / "people" / "images", tmp_path / "drawn"
+    images, out = folder / "people" / "images", tmp_path / "drawn"
     options = ("--min-score", 0, "--threads", 1, "--save", "coco")
     for more in ((), ("--queries",), ("--batch-size", 4), ("--flip", "--short-side", 96, "--device", "cpu")):
-        done = call("predict", pictures, "--model", folder / "run", "--out", out, *options, *more)
+        done = call("predict", images, "--model", folder / "run", "--out", out, *options, *more)
         assert done.exit_code == 0, done.output
     assert {file.name for file in out.iterdir()} == {f"{i:06d}.jpg" for i in range(1, 7)} | {
         "poses.jsonl", "results.json"
     }  # fmt: skip
-    assert read_picture(out / "000001.jpg").shape == (48, 64, 3)
+    assert read_image(out / "000001.jpg").shape == (48, 64, 3)
 
 
 def test_queries_need_kqe(folder: Path, tmp_path: Path) -> None:
@@ -133,22 +133,22 @@ def test_info_counts_the_recipes(folder: Path) -> None:
 
 
 def test_demo_replaces_only_a_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    demo = importlib.import_module("calipose.cli.demo_train")  # `calipose.cli.demo_train` itself is the command
+    demo = importlib.import_module("calipose.cli.train_demo")  # `calipose.cli.train_demo` itself is the command
     (tmp_path / "tiny.toml").write_text(TINY)
-    monkeypatch.setattr(demo, "UNSEEN_PICTURES", 2)
-    monkeypatch.setattr(demo, "PICTURE_PX", 64)
+    monkeypatch.setattr(demo, "UNSEEN_IMAGES", 2)
+    monkeypatch.setattr(demo, "IMAGE_PX", 64)
     monkeypatch.setattr(demo, "load_recipe", lambda _: load_recipe(tmp_path / "tiny.toml", ["epochs=1"]))
     out = tmp_path / "demo"
     for _ in range(2):  # the second replaces the first
-        done = call("demo-train", "--out", out, "--train-images", 16)
+        done = call("train-demo", "--out", out, "--train-images", 16)
         assert done.exit_code == 1
-        assert "AP50 on the unseen pictures is" in words(done)  # so little training is not enough
-        assert len(list((out / "pictures").iterdir())) == 2
+        assert "AP50 on the unseen images is" in words(done)  # so little training is not enough
+        assert len(list((out / "images").iterdir())) == 2
         assert (out / "contact_sheet.jpg").is_file()
         (out / "left-over").touch()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    done = call("demo-train", "--out", tmp_path / "mine")
+    done = call("train-demo", "--out", tmp_path / "mine")
     assert done.exit_code == 1
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
@@ -167,14 +167,14 @@ def test_demo_replaces_only_a_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("train RECIPE --data DATA --out x --skeleton none.json", 1, "none.json"),
         ("evaluate none --data DATA", 1, "none: no such checkpoint"),
         ("predict DATA/images --model none --out x", 1, "none"),
-        ("predict DATA --model RUN --out x", 1, "no pictures or videos in this folder"),
+        ("predict DATA --model RUN --out x", 1, "no images or videos in this folder"),
         ("predict DATA/images --model RUN --out DATA/images", 1, "overwrite"),
         ("evaluate RUN --data nowhere", 1, "nowhere"),
         ("evaluate RUN --data DATA --device gpu", 1, "device 'gpu'"),
         ("info nothing", 1, "no recipe 'nothing'"),
-        ("draw-data DATA", 1, "exists already"),
-        ("draw-data x --size 64", 1, "width x height"),
-        ("draw-data x --preset esay", 2, "esay"),
+        ("synthesize DATA", 1, "exists already"),
+        ("synthesize x --size 64", 1, "width x height"),
+        ("synthesize x --preset esay", 2, "esay"),
         ("trian", 2, "Did you mean 'train'"),
         ("train RECIPE --dta DATA", 2, "--data"),
     ],
@@ -194,7 +194,7 @@ def test_errors_are_one_message(
 
 
 def test_validation_needs_people(folder: Path, tmp_path: Path) -> None:
-    write_drawn_data(tmp_path / "empty", 1, EASY, (64, 64), 0)
+    write_synthetic_data(tmp_path / "empty", 1, EASY, (64, 64), 0)
     file = tmp_path / "empty" / "annotations.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": []}))
     run = tmp_path / "run"
@@ -204,7 +204,7 @@ def test_validation_needs_people(folder: Path, tmp_path: Path) -> None:
 
 
 def test_validation_data_that_cannot_be_evaluated_is_said_before_training(folder: Path, tmp_path: Path) -> None:
-    file = write_drawn_data(tmp_path / "unseen", 1, EASY, (64, 64), 0)
+    file = write_synthetic_data(tmp_path / "unseen", 1, EASY, (64, 64), 0)
     content = json.loads(file.read_text())
     crowd = {"id": 99, "image_id": 1, "category_id": 1, "iscrowd": 1, "segmentation": [[0, 0, 9, 0, 9, 9]]}
     file.write_text(json.dumps(content | {"annotations": [*content["annotations"], crowd]}))

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from calipose.cli.common import Commands
 from calipose.cli.compare import compare
 from calipose.cli.submit import submit
-from calipose.draw import save_picture
+from calipose.draw import save_image
 from calipose.poses import Poses
 from calipose.skeleton import COCO_17, Skeleton
 
@@ -34,12 +34,12 @@ def points(x=20.0):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Four pictures with a person each; results a miss two of them."""
+    """Four images with a person each; results a miss two of them."""
     images, annotations, results = [], [], []
     (tmp_path / "images").mkdir()
     for i in (1, 2, 3, 4):
         images.append({"id": i, "file_name": f"{i}.png"})
-        save_picture(tmp_path / "images" / f"{i}.png", np.full((90, 120, 3), 128, np.uint8))
+        save_image(tmp_path / "images" / f"{i}.png", np.full((90, 120, 3), 128, np.uint8))
         common = {"image_id": i, "category_id": 1}
         keypoints = np.column_stack([points(), np.full(17, 2)]).ravel().tolist()
         annotations.append(common | {"id": i, "keypoints": keypoints, "area": 900.0, "bbox": [20, 10, 12, 64]})
@@ -56,12 +56,12 @@ def comparing(folder, *more):
 
 
 def test_compare_says_who_is_better_and_where(folder):
-    done = comparing(folder, "--pictures", folder / "images", "--out", folder / "drawn", "--bootstrap", 100)
+    done = comparing(folder, "--images", folder / "images", "--out", folder / "drawn", "--bootstrap", 100)
     assert done.exit_code == 0, done.output
     for part in (
         "AP 0.505 1.000 +0.495",
         "cannot tell them apart: B minus A is +49.5 points",
-        "Pictures that speak most for B",
+        "Images that speak most for B",
         "b_better.jpg",
     ):
         assert part in done.words
@@ -79,7 +79,7 @@ def test_compare_fits_80_columns(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("more", "code", "words"),
     [
-        (["--pictures", "."], 2, "--pictures and --out go together"),
+        (["--images", "."], 2, "--images and --out go together"),
         (["--skeleton", "absent.toml"], 1, "absent.toml"),
     ],
 )
@@ -92,22 +92,22 @@ def submitting(folder, source, *more, data="annotations.json"):
     return call("submit", source, "--data", f"{folder / data}", "--out", folder / "out", *more)
 
 
-def test_submit_results_without_pictures(folder):
+def test_submit_results_without_images(folder):
     done = submitting(folder, folder / "a.json", "--name", "mine", "--val")
     assert done.exit_code == 0, done.output
     assert (folder / "out" / "person_keypoints_val2017_mine_results.zip").is_file()
-    for part in ("2 poses in 2 of 4 pictures", "kB", "note: pictures without a pose: 2", "in val2017: 5000"):
+    for part in ("2 poses in 2 of 4 images", "kB", "note: images without a pose: 2", "in val2017: 5000"):
         assert part in done.words
 
 
 class Finder:
-    """A predictor that finds one person in every picture."""
+    """A predictor that finds one person in every image."""
 
     def __init__(self, skeleton=COCO_17):
         self.skeleton = skeleton
 
-    def predict(self, picture):
-        return Poses(points()[None], np.array([0.5]), (picture.shape[1], picture.shape[0]), skeleton=self.skeleton)
+    def predict(self, image):
+        return Poses(points()[None], np.array([0.5]), (image.shape[1], image.shape[0]), skeleton=self.skeleton)
 
 
 def test_submit_predicts_with_a_model(folder, monkeypatch):
@@ -115,14 +115,14 @@ def test_submit_predicts_with_a_model(folder, monkeypatch):
     done = submitting(folder, "default", "--name", "mine", "--quiet")
     assert done.exit_code == 0, done.output
     assert "person_keypoints_test-dev2017_mine_results.zip" in done.words
-    assert "4 poses in 4 of 4 pictures" in done.words
+    assert "4 poses in 4 of 4 images" in done.words
 
 
 @pytest.mark.parametrize(
     ("source", "more", "data", "words"),
     [
         ("default", ["--name", "two words"], "annotations.json", "letters, digits"),
-        ("default", ["--name", "mine"], "annotations.json=nowhere", "nowhere: no such picture folder"),
+        ("default", ["--name", "mine"], "annotations.json=nowhere", "nowhere: no such image folder"),
         ("default", ["--name", "mine"], "absent.json", "absent.json: no such"),
         ("b.json", ["--name", "mine"], "absent.json", "absent.json"),
         ("b.json", ["--name", "mine", "--flip"], "annotations.json", "holds results"),

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from calipose.cli import app
-from calipose.data.synthetic.scene import EASY, write_drawn_data
+from calipose.data.synthetic.scene import EASY, write_synthetic_data
 from calipose.evaluation.ap import evaluate_results
 from calipose.inference.predictor import Predictor
 from calipose.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -19,11 +19,11 @@ def run(*words: object) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
-def coco(pictures: int = 60, seed: int = 0) -> tuple[dict, list[dict]]:
-    """One person a picture, found better or worse, and a pose of nobody; scores say twice the OKS they should."""
+def coco(images: int = 60, seed: int = 0) -> tuple[dict, list[dict]]:
+    """One person an image, found better or worse, and a pose of nobody; scores say twice the OKS they should."""
     rng = np.random.default_rng(seed)
     annotations, results = [], []
-    for i in range(pictures):
+    for i in range(images):
         points = rng.uniform(0, 100, (17, 2)) + 100
         triples = np.column_stack([points, np.full(17, 2)])
         annotations.append(
@@ -35,7 +35,7 @@ def coco(pictures: int = 60, seed: int = 0) -> tuple[dict, list[dict]]:
             found = np.column_stack([points + shift + rng.normal(0, noise, (17, 2)), rng.uniform(0.2, 1, 17)])
             results.append({"image_id": i, "category_id": 1, "keypoints": found.ravel().tolist(), "score": score})
     categories = [{"id": 1, "name": "person", "keypoints": list(COCO_17.keypoints)}]
-    images = [{"id": i, "file_name": f"{i}.jpg"} for i in range(pictures)]
+    images = [{"id": i, "file_name": f"{i}.jpg"} for i in range(images)]
     return {"images": images, "annotations": annotations, "categories": categories}, results
 
 
@@ -79,11 +79,11 @@ def test_calibrate_results(files: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda r: [e | {"image_id": 999} for e in r], "entry 0: image_id 999 is not among the pictures"),
+        (lambda r: [e | {"image_id": 999} for e in r], "entry 0: image_id 999 is not among the images"),
         (lambda r: [e | {"score": float("nan")} for e in r], "entry 0: 'score' or 'keypoints' is not finite"),
         (lambda r: [e | {"keypoints": e["keypoints"][:42]} for e in r], "42 numbers in 'keypoints'"),
         (lambda r: [e | {"score": 0.5} for e in r], "all 120 poses have the score 0.5"),
-        (lambda r: [], "poses in 0 pictures"),
+        (lambda r: [], "poses in 0 images"),
         (lambda r: [e | {"category_id": 3} for e in r], "category_id is 3"),
         (lambda r: {"annotations": r}, "results.json"),
         (lambda r: [{"image_id": 0}], "missing required field"),
@@ -99,7 +99,7 @@ def test_bad_results_are_refused_and_nothing_is_written(files: Path, change, wor
 
 def test_empty_and_constant_results_are_evaluated_with_a_warning(files: Path) -> None:
     results = json.loads(Path("results.json").read_text())
-    for entries, words in (([], "poses in 0 pictures"), ([e | {"score": 1} for e in results], "have the score 1")):
+    for entries, words in (([], "poses in 0 images"), ([e | {"score": 1} for e in results], "have the score 1")):
         Path("results.json").write_text(json.dumps(entries))
         done = run("evaluate", "results.json", "--ground-truth", "truth.json", "--bootstrap", 0)
         assert done.exit_code == 0, done.output
@@ -121,9 +121,9 @@ def test_rounded_scores_are_warned_of(files: Path) -> None:
         (["evaluate", "results.json", "--ground-truth", "gone.json"], "no such annotation file"),
         (["evaluate", "gone.json", "--ground-truth", "truth.json"], "No such file"),
         (["evaluate", "results.json", "--ground-truth", "truth.json", "--flip"], "leave out --flip"),
-        (["evaluate", "default", "--ground-truth", "truth.json"], "the pictures of --data"),
-        (["evaluate", "default", "--data", "truth.json", "--scales", "1,x"], "no such picture folder"),
-        (["calibrate", "default"], "the pictures of --data"),
+        (["evaluate", "default", "--ground-truth", "truth.json"], "the images of --data"),
+        (["evaluate", "default", "--data", "truth.json", "--scales", "1,x"], "no such image folder"),
+        (["calibrate", "default"], "the images of --data"),
         (["calibrate", "results.json", "--use", "truth.json", "--out", "o.json"], "no maps that"),
         (["calibrate", "results.json", "--use", "truth.json"], "--out"),
         (["calibrate", "results.json", "--ground-truth", "truth.json", "--short-side", "64"], "leave out --short-side"),
@@ -139,7 +139,7 @@ def test_wrong_calls(files: Path, words: list[str], message: str) -> None:
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drawn")
-    write_drawn_data(folder / "people", 16, EASY, (96, 96), seed=5)
+    write_synthetic_data(folder / "people", 16, EASY, (96, 96), seed=5)
     return folder / "people"
 
 
@@ -156,24 +156,24 @@ def test_a_checkpoint_is_calibrated_exported_and_keeps_its_wish(
     monkeypatch.chdir(tmp_path)
     done = run("calibrate", saved, "--data", drawn, "--out", "c.safetensors", "--bootstrap", 0)
     assert done.exit_code == 0, done.output
-    assert "pictures only" in done.output
+    assert "images only" in done.output
     made = load_checkpoint("c.safetensors")
     setting = made.calibration.score.setting
     assert setting == made.recipe.predict.setting
     assert made.calibration.score.data == drawn.name
-    picture = next((drawn / "images").iterdir())
-    raw, poses = (Predictor(path).predict(picture) for path in (saved, "c.safetensors"))
+    image = next((drawn / "images").iterdir())
+    raw, poses = (Predictor(path).predict(image) for path in (saved, "c.safetensors"))
     assert raw.p_oks50 is None
     assert poses.p_oks75 is not None
     assert poses.raw_scores is not None
     np.testing.assert_allclose(poses.scores, made.calibration.score(poses.raw_scores))
-    wished = run("predict", picture, "--model", "c.safetensors", "--precision", "0.95@0.75", "--out", "o")
+    wished = run("predict", image, "--model", "c.safetensors", "--precision", "0.95@0.75", "--out", "o")
     assert wished.exit_code == 1
     assert "cannot support it" in wished.output
     assert not Path("o").exists()
-    both = run("predict", picture, "--precision", "0.9@0.5", "--min-score", 0.2)
+    both = run("predict", image, "--precision", "0.9@0.5", "--min-score", 0.2)
     assert both.exit_code == 2
-    other = run("predict", picture, "--model", "c.safetensors", "--short-side", 64, "--out", "o")
+    other = run("predict", image, "--model", "c.safetensors", "--short-side", 64, "--out", "o")
     assert "with short side 64 they may be off" in other.output
 
 

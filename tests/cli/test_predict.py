@@ -23,10 +23,10 @@ from typer.testing import CliRunner, Result
 import calipose.io.sources
 from calipose.cli import app
 from calipose.config.settings import PredictSettings
-from calipose.draw import save_picture
+from calipose.draw import save_image
 from calipose.inference.backends.base import BatchPoses
 from calipose.inference.predictor import Predictor
-from calipose.io.images import read_picture
+from calipose.io.images import read_image
 from calipose.skeleton import Skeleton
 from video_with_tone import RATE, TONE, frames_of, tone_of, write_video
 
@@ -42,9 +42,9 @@ class SpotBackend:
     pad_colour = (0, 0, 0)
 
     def __init__(self) -> None:
-        self.seen = 0  # pictures
+        self.seen = 0  # images
         self.batches: list[int] = []
-        self.before: Callable[[int], None] = lambda _: None  # called with the number of each picture, from 1
+        self.before: Callable[[int], None] = lambda _: None  # called with the number of each image, from 1
 
     def candidates(self, images: np.ndarray, most: int, flip: bool) -> BatchPoses:
         self.batches.append(len(images))
@@ -62,20 +62,20 @@ class SpotBackend:
 
 
 def spots(*places: tuple[float, float, float]) -> np.ndarray:
-    """A picture of `SIZE` with a spot at each (x, y) of a score."""
-    picture = np.full((SIZE[1], SIZE[0], 3), (20, 20, BLUE), np.uint8)
+    """An image of `SIZE` with a spot at each (x, y) of a score."""
+    image = np.full((SIZE[1], SIZE[0], 3), (20, 20, BLUE), np.uint8)
     for x, y, score in places:
-        cv2.circle(picture, (round(x), round(y)), 5, (255, round(255 * score), BLUE), -1)
-    return picture
+        cv2.circle(image, (round(x), round(y)), 5, (255, round(255 * score), BLUE), -1)
+    return image
 
 
 def walk(frames: int, missing: tuple[int, ...] = (), weak: tuple[int, ...] = ()) -> list[np.ndarray]:
     """One who stands, and one who walks, unseen or hardly seen in some frames."""
-    pictures = []
+    images = []
     for i in range(frames):
         walker = [] if i in missing else [(20 + i, 70, 0.2 if i in weak else 0.8)]
-        pictures.append(spots((100, 20, 0.6), *walker))
-    return pictures
+        images.append(spots((100, 20, 0.6), *walker))
+    return images
 
 
 @pytest.fixture(autouse=True)
@@ -90,11 +90,11 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> SpotBackend:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, with four pictures in `in`."""
+    """The working directory, with four images in `in`."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
     for i in range(1, 5):
-        save_picture(tmp_path / "in" / f"{i}.jpg", spots(*((30 * j, 50, 0.9 - j / 10) for j in range(1, i))))
+        save_image(tmp_path / "in" / f"{i}.jpg", spots(*((30 * j, 50, 0.9 - j / 10) for j in range(1, i))))
     return tmp_path
 
 
@@ -116,7 +116,7 @@ def names(path: str | Path) -> set[str]:
 
 
 def interrupt_at(number: int) -> Callable[[int], None]:
-    """Ctrl-C while the picture of that number is in the network."""
+    """Ctrl-C while the image of that number is in the network."""
 
     def press(seen: int) -> None:
         if seen == number:
@@ -125,10 +125,10 @@ def interrupt_at(number: int) -> Callable[[int], None]:
     return press
 
 
-def test_pictures_are_drawn_and_written(folder: Path) -> None:
-    save_picture("in/1.png", spots((40, 40, 0.7)))
+def test_images_are_drawn_and_written(folder: Path) -> None:
+    save_image("in/1.png", spots((40, 40, 0.7)))
     (folder / "more").mkdir()
-    save_picture("more/2.JPG", spots((40, 40, 0.7), (80, 40, 0.2)))
+    save_image("more/2.JPG", spots((40, 40, 0.7), (80, 40, 0.2)))
     done = call("in", "more/2.JPG", "in/1.jpg", "--batch-size", 3)
     assert done.exit_code == 0, done.output
     drawn = {"1.jpg", "1.png", "2.jpg", "3.jpg", "4.jpg", "2-2.jpg"}
@@ -140,8 +140,8 @@ def test_pictures_are_drawn_and_written(folder: Path) -> None:
     }  # fmt: skip
     assert [len(entry["poses"]) for entry in found if entry["file"] == "more/2.JPG"] == [1]  # 0.2 is too weak
     assert re.search(r"^calipose-out/3\.jpg  2 poses  0\.[78]\d 0\.[67]\d$", done.output, re.MULTILINE)
-    assert "8 poses of score >= 0.3 in 6 pictures" in words(done)
-    before, after = read_picture("in/3.jpg").astype(int), read_picture("calipose-out/3.jpg").astype(int)
+    assert "8 poses of score >= 0.3 in 6 images" in words(done)
+    before, after = read_image("in/3.jpg").astype(int), read_image("calipose-out/3.jpg").astype(int)
     assert (abs(before - after).max(-1) > 60).sum() > 50
 
 
@@ -153,7 +153,7 @@ def test_options_reach_the_drawing_and_the_data(folder: Path, backend: SpotBacke
 
 
 def test_a_batch_changes_nothing(folder: Path, backend: SpotBackend) -> None:
-    (folder / "in" / "2b.jpg").write_text("no picture")
+    (folder / "in" / "2b.jpg").write_text("no image")
     for size in (1, 3):
         assert call("in", "--out", f"out{size}", "--batch-size", size).exit_code == 1
     assert backend.batches == [1, 1, 1, 1, 3, 1]
@@ -164,7 +164,7 @@ def make_broken(folder: Path) -> list[str]:
     """Files that cannot be read, of many kinds."""
     whole = (folder / "in" / "4.jpg").read_bytes()
     contents = {
-        "empty.jpg": b"", "text.jpg": b"no picture", "cut.jpg": whole[: len(whole) // 2], "cut.png": b"\x89PNG\r\n",
+        "empty.jpg": b"", "text.jpg": b"no image", "cut.jpg": whole[: len(whole) // 2], "cut.png": b"\x89PNG\r\n",
         "zeros.jpg": bytes(500), "html.jpg": b"<html>not found</html>", "bad.mp4": b"no video", "empty.mp4": b"",
     }  # fmt: skip
     for name, content in contents.items():
@@ -237,10 +237,10 @@ def test_another_prediction_loses_nothing_of_an_earlier_one(folder: Path, backen
         assert call(source).exit_code == 0
     assert [entry["file"] for entry in entries("calipose-out/poses.jsonl")] == ["in/2.jpg", "in/1.jpg"]
     (folder / "other").mkdir()
-    save_picture("other/2.jpg", spots((40, 40, 0.7)))
+    save_image("other/2.jpg", spots((40, 40, 0.7)))
     assert call("other/2.jpg", "--save", "coco").exit_code == 0
     assert names("calipose-out") == {"1.jpg", "2.jpg", "2-2.jpg", "poses.jsonl", "results.json"}
-    assert len(json.loads((folder / "calipose-out/results.json").read_text())) == 1  # of this command's pictures only
+    assert len(json.loads((folder / "calipose-out/results.json").read_text())) == 1  # of this command's images only
     backend.seen, backend.before = 0, interrupt_at(1)
     assert call("in").exit_code == 130
     assert names("calipose-out") == {"1.jpg", "2-2.jpg", "poses.jsonl", "results.json"}
@@ -321,7 +321,7 @@ def test_all_formats_are_saved(folder: Path) -> None:
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "coco"])
 def test_poses_go_to_standard_output(folder: Path, kind: str) -> None:
     write_video(folder / "walk.mp4", walk(3), None)
-    (folder / "bad.jpg").write_text("no picture")
+    (folder / "bad.jpg").write_text("no image")
     done = call("in", "bad.jpg", "walk.mp4", "--out", "-", "--format", kind)
     assert done.exit_code == 1
     assert "bad.jpg cannot be decoded" in done.stderr
@@ -420,13 +420,13 @@ def test_an_interrupted_video_leaves_nothing_and_is_done_again(folder: Path, bac
     done = call("in", "a.mp4", "b.mp4")
     assert done.exit_code == 130
     assert "5 of 6 done" in words(done)
-    pictures = {"1.jpg", "2.jpg", "3.jpg", "4.jpg", "poses.jsonl"}
-    assert names("calipose-out") == pictures | {"a.mp4", "a.poses.jsonl"}
+    images = {"1.jpg", "2.jpg", "3.jpg", "4.jpg", "poses.jsonl"}
+    assert names("calipose-out") == images | {"a.mp4", "a.poses.jsonl"}
     backend.seen, backend.before = 0, lambda _: None
     done = call("in", "a.mp4", "b.mp4", "--resume", "--save", "csv")
     assert done.exit_code == 0, done.output
     assert backend.seen == 5
-    everything = pictures | {"a.mp4", "a.poses.jsonl", "b.mp4", "b.poses.jsonl", "poses.csv"}
+    everything = images | {"a.mp4", "a.poses.jsonl", "b.mp4", "b.poses.jsonl", "poses.csv"}
     assert names("calipose-out") == everything
     assert len((folder / "calipose-out/poses.csv").read_text().splitlines()) == 1 + 3 * (6 + 10 + 10)
     assert call("in", "a.mp4", "b.mp4").exit_code == 0  # replaced
@@ -446,7 +446,7 @@ def test_a_damaged_video_is_kept_as_far_as_it_goes_and_named(folder: Path) -> No
 
 def test_a_webcam_runs_until_it_is_stopped(folder: Path, backend: SpotBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     def endless(number: int) -> Iterator[tuple[np.ndarray, float]]:
-        return ((picture, i / 7) for i, picture in enumerate(itertools.cycle(walk(5))))
+        return ((image, i / 7) for i, image in enumerate(itertools.cycle(walk(5))))
 
     monkeypatch.setattr(calipose.io.sources, "read_webcam", endless)
     backend.before = interrupt_at(6)
@@ -522,5 +522,5 @@ def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(
     first, *lines = call("in", "walk.mp4", "--every", 2).stderr.splitlines()
     assert first == "scores are the network's own; calipose calibrate makes them the expected OKS"
     assert [line.split()[0] for line in lines] == [f"{i}/7" for i in range(1, 8)]
-    assert re.fullmatch(r"7/7  [\d.]+ pictures/s  0 s left", lines[-1])
+    assert re.fullmatch(r"7/7  [\d.]+ images/s  0 s left", lines[-1])
     assert call("in", "-q").output == ""

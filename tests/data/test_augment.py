@@ -45,19 +45,19 @@ def labels(
 
 
 def painted(width: int, height: int, joint: int, radius: int, seed: int) -> tuple[np.ndarray, Labels]:
-    """A black picture with one white square, and a person whose joint `joint` is the square's centre."""
+    """A black image with one white square, and a person whose joint `joint` is the square's centre."""
     rng = np.random.default_rng(seed)
     reach = min(width, height) // 5
     x, y = width // 2 + rng.integers(-reach, reach), height // 2 + rng.integers(-reach, reach)
-    picture = np.zeros((height, width, 3), np.uint8)
-    picture[y - radius : y + radius + 1, x - radius : x + radius + 1] = 255
+    image = np.zeros((height, width, 3), np.uint8)
+    image[y - radius : y + radius + 1, x - radius : x + radius + 1] = 255
     labelled = np.zeros((1, K), bool)
     labelled[0, joint] = True
-    return picture, labels(np.full((1, K, 2), (x, y)), labelled)
+    return image, labels(np.full((1, K, 2), (x, y)), labelled)
 
 
-def run(picture: np.ndarray, known: Labels, size: int, settings: AugmentSettings, seed: int) -> Sample:
-    return augment(picture, known, size, settings, np.random.default_rng(seed), PAD, COCO_17)
+def run(image: np.ndarray, known: Labels, size: int, settings: AugmentSettings, seed: int) -> Sample:
+    return augment(image, known, size, settings, np.random.default_rng(seed), PAD, COCO_17)
 
 
 def centroid(image: np.ndarray) -> np.ndarray:
@@ -71,8 +71,8 @@ def centroid(image: np.ndarray) -> np.ndarray:
 def test_a_painted_keypoint_is_found_on_its_paint(name: str, width: int, height: int, size: int) -> None:
     for seed in range(6):
         joint = (5 * seed) % K
-        picture, known = painted(width, height, joint, radius=max(2, round(3 * min(width, height) / size)), seed=seed)
-        sample = run(picture, known, size, SETTINGS[name], seed)
+        image, known = painted(width, height, joint, radius=max(2, round(3 * min(width, height) / size)), seed=seed)
+        sample = run(image, known, size, SETTINGS[name], seed)
         assert len(sample.keypoints_inp) == 1
         flipped = name == "flip"
         if name not in {"all", "long"}:
@@ -99,11 +99,11 @@ def test_a_painted_keypoint_is_found_in_a_mosaic() -> None:
 
 def test_flip_mirrors_exactly_and_swaps_sides() -> None:
     rng = np.random.default_rng(0)
-    picture = rng.integers(0, 255, (64, 64, 3), np.uint8)
+    image = rng.integers(0, 255, (64, 64, 3), np.uint8)
     known = labels(rng.uniform(0, 63, (2, K, 2)))
-    straight, flipped = run(picture, known, 64, NONE, 0), run(picture, known, 64, SETTINGS["flip"], 0)
-    assert np.array_equal(straight.image, picture)
-    assert np.array_equal(flipped.image, picture[:, ::-1])
+    straight, flipped = run(image, known, 64, NONE, 0), run(image, known, 64, SETTINGS["flip"], 0)
+    assert np.array_equal(straight.image, image)
+    assert np.array_equal(flipped.image, image[:, ::-1])
     mirrored = straight.keypoints_inp[:, COCO_17.flip_index] * (-1, 1) + (63, 0)
     assert np.allclose(flipped.keypoints_inp, mirrored, atol=1e-5)
     left, right = COCO_17.keypoints.index("left_wrist"), COCO_17.keypoints.index("right_wrist")
@@ -143,7 +143,7 @@ def test_fit(fit: str, scale: float) -> None:
 
 
 def test_outside_of_the_crop() -> None:
-    """A 128 x 64 picture cropped to its middle 64: x from 32 to 95 remains."""
+    """A 128 x 64 image cropped to its middle 64: x from 32 to 95 remains."""
     inside, outside = [60.0, 30.0], [20.0, 30.0]
     edge = [31.6, 30.0]  # in pixel 32's left half, just inside
     known = labels(
@@ -160,7 +160,7 @@ def test_outside_of_the_crop() -> None:
     assert np.array_equal(sample.ignore_cell, expected)
 
 
-def test_outside_of_the_picture_is_ignored() -> None:
+def test_outside_of_the_image_is_ignored() -> None:
     sample = run(np.full((32, 64, 3), 9, np.uint8), labels(np.zeros((0, K, 2))), 64, AugmentSettings.none("long"), 0)
     expected = np.ones((16, 16), bool)
     expected[4:12] = False
@@ -169,15 +169,15 @@ def test_outside_of_the_picture_is_ignored() -> None:
     assert sample.index == 7
 
 
-def test_incomplete_pictures_teach_only_inside_their_people() -> None:
+def test_incomplete_images_teach_only_inside_their_people() -> None:
     points = np.full((1, K, 2), 16.0)
     points[0, 0], points[0, 1] = (16, 16), (31, 47)
-    picture = np.zeros((64, 64, 3), np.uint8)
-    sample = run(picture, labels(points, complete=False), 64, NONE, 0)
+    image = np.zeros((64, 64, 3), np.uint8)
+    sample = run(image, labels(points, complete=False), 64, NONE, 0)
     expected = np.ones((16, 16), bool)
     expected[4:12, 4:8] = False
     assert np.array_equal(sample.ignore_cell, expected)
-    assert run(picture, labels(points[:0], complete=False), 64, NONE, 0).ignore_cell.all()
+    assert run(image, labels(points[:0], complete=False), 64, NONE, 0).ignore_cell.all()
 
 
 def inside_by_crossings(ring: np.ndarray, x: float, y: float) -> bool:

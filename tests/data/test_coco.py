@@ -23,13 +23,13 @@ def person(number: int, image: int, **fields: Any) -> dict[str, Any]:
 
 
 def content(*annotations: dict[str, Any], images: int = 3) -> dict[str, Any]:
-    pictures = [{"id": i, "file_name": f"bild ü {i}.jpg", "width": 40 + i, "height": 60} for i in range(1, images + 1)]
+    images = [{"id": i, "file_name": f"bild ü {i}.jpg", "width": 40 + i, "height": 60} for i in range(1, images + 1)]
     categories = [{"id": 1, "name": "person", "keypoints": list(COCO_17.keypoints)}, {"id": 5, "name": "dog"}]
-    return {"images": pictures, "annotations": list(annotations), "categories": categories}
+    return {"images": images, "annotations": list(annotations), "categories": categories}
 
 
-def write(folder: Path, entries: dict[str, Any], pictures: bool = True) -> Path:
-    if pictures:
+def write(folder: Path, entries: dict[str, Any], images: bool = True) -> Path:
+    if images:
         for image in entries["images"]:
             (folder / image["file_name"]).touch()
     (folder / "a.json").write_text(json.dumps(entries))
@@ -66,7 +66,7 @@ def test_what_is_read(tmp_path: Path) -> None:
     assert data.area_img.tolist() == [512, 511]
     assert data.keypoints_img[1, 0].tolist() == [1.5, 2.5]
     assert data.visibility[1].tolist() == [1] + [0] * 16
-    assert data.picture_path(2) == tmp_path / "bild ü 3.jpg"
+    assert data.image_path(2) == tmp_path / "bild ü 3.jpg"
     known = data.labels(0)
     assert known.labelled.all()
     first = [[9.5, 9.5], [19.5, 9.5], [19.5, 29.5], [9.5, 9.5]]
@@ -165,7 +165,7 @@ def test_all_broken_entries_are_reported_at_once(tmp_path: Path) -> None:
     entries["images"][1]["width"] = 0
     entries["images"][2]["id"] = 1
     del entries["images"][3]["file_name"]
-    path = write(tmp_path, entries, pictures=False)
+    path = write(tmp_path, entries, images=False)
     with pytest.raises(InputError) as caught:
         read_coco(path, tmp_path)
     lines = str(caught.value).splitlines()
@@ -177,16 +177,16 @@ def test_all_broken_entries_are_reported_at_once(tmp_path: Path) -> None:
     assert lines[-1].strip() == f"and {total - 20} more"
 
 
-def test_missing_pictures_are_reported_at_once(tmp_path: Path) -> None:
+def test_missing_images_are_reported_at_once(tmp_path: Path) -> None:
     entries = content(images=4)
     entries["images"][3]["file_name"] = "deeper/x.jpg"
-    path = write(tmp_path, entries, pictures=False)
+    path = write(tmp_path, entries, images=False)
     (tmp_path / "bild ü 2.jpg").touch()
     with pytest.raises(InputError, match="3 broken entries") as caught:
         read_coco(path, tmp_path)
     assert "bild ü 1.jpg" in str(caught.value)
     assert "bild ü 2.jpg" not in str(caught.value)
-    assert len(read_coco(path, tmp_path, check_pictures=False)) == 4
+    assert len(read_coco(path, tmp_path, check_files=False)) == 4
     (tmp_path / "deeper").mkdir()
     for name in ("bild ü 1.jpg", "bild ü 3.jpg", "deeper/x.jpg"):
         (tmp_path / name).touch()
@@ -246,13 +246,13 @@ def test_subset_and_concatenate(tmp_path: Path) -> None:
     part = data.subset([2, 0])
     assert part.image_ids.tolist() == [3, 1]
     assert part.annotation_ids.tolist() == [3, 1, 2]
-    assert part.picture_path(0) == data.picture_path(2)
+    assert part.image_path(0) == data.image_path(2)
     assert same(part.labels(1), data.labels(0))
     assert data.subset(np.array([False, True, False])).image_ids.tolist() == [2]
     assert len(data.subset(np.zeros(3, bool))) == 0
     both = concatenate([part, replace(data, folders=(Path("elsewhere"),))])
-    assert both.picture_path(4) == Path("elsewhere") / data.picture_path(2).name
-    assert both.picture_path(0) == data.picture_path(2)
+    assert both.image_path(4) == Path("elsewhere") / data.image_path(2).name
+    assert both.image_path(0) == data.image_path(2)
     for place, source, index in [(0, data, 2), (1, data, 0), (2, data, 0), (3, data, 1), (4, data, 2)]:
         assert same(both.labels(place), source.labels(index))
     with pytest.raises(InputError, match="cannot be one"):
@@ -270,11 +270,11 @@ def test_nobody_anywhere(tmp_path: Path) -> None:
 
 @pytest.mark.photographs
 @pytest.mark.parametrize(
-    ("name", "pictures", "people"), [("coco-train", 398, 606), ("coco-val", 154, 341), ("lspet", 3000, 3000)]
+    ("name", "images", "people"), [("coco-train", 398, 606), ("coco-val", 154, 341), ("lspet", 3000, 3000)]
 )
-def test_data_at_hand(shared: Path, name: str, pictures: int, people: int) -> None:
+def test_data_at_hand(shared: Path, name: str, images: int, people: int) -> None:
     folder = shared / "data" / name
     data = read_coco(folder / "annotations.json", folder / "images")
-    assert (len(data), len(data.area_img)) == (pictures, people)
+    assert (len(data), len(data.area_img)) == (images, people)
     entries = json.loads((folder / "annotations.json").read_text())["annotations"]
     assert len(data.regions_img) == len(entries) - people

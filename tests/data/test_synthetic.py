@@ -1,4 +1,4 @@
-"""Drawn people: the same seed gives the same picture, and a joint lies on its person."""
+"""Synthetic people: the same seed gives the same image, and a joint lies on its person."""
 
 import json
 from dataclasses import replace
@@ -8,16 +8,23 @@ import numpy as np
 import pytest
 
 from calipose.data.synthetic.canvas import Canvas, Cloth, hull
-from calipose.data.synthetic.person import Body, draw_body, draw_look, paint_person
-from calipose.data.synthetic.scene import EASY, HARD, DrawnScene, coco_annotations, draw_scene, write_drawn_data
+from calipose.data.synthetic.person import Body, paint_person, sample_body, sample_look
+from calipose.data.synthetic.scene import (
+    EASY,
+    HARD,
+    SyntheticScene,
+    coco_annotations,
+    synthesize_scene,
+    write_synthetic_data,
+)
 from calipose.errors import InputError
 from calipose.skeleton import COCO_17
 
 PRESETS = [pytest.param(EASY, id="easy"), pytest.param(HARD, id="hard")]
 
 
-def scene(index: int, preset=HARD, size: tuple[int, int] = (160, 128)) -> DrawnScene:
-    return draw_scene(np.random.default_rng([5, index]), size, preset)
+def scene(index: int, preset=HARD, size: tuple[int, int] = (160, 128)) -> SyntheticScene:
+    return synthesize_scene(np.random.default_rng([5, index]), size, preset)
 
 
 def painted(body: Body, seed: int, size: tuple[int, int] = (200, 220)) -> Canvas:
@@ -26,7 +33,7 @@ def painted(body: Body, seed: int, size: tuple[int, int] = (200, 220)) -> Canvas
     canvas = Canvas(np.zeros((h, w, 3), np.float32), np.zeros((h, w), np.float32))
     canvas.painter = 1
     rng = np.random.default_rng(seed)
-    paint_person(canvas, body, draw_look(rng, rng.uniform(60, 240, (5, 3)), 0))
+    paint_person(canvas, body, sample_look(rng, rng.uniform(60, 240, (5, 3)), 0))
     return canvas
 
 
@@ -77,7 +84,7 @@ def test_presets_differ():
 def test_every_joint_lies_on_its_person():
     rng = np.random.default_rng(0)
     for i in range(60):
-        body = draw_body(rng, False, 20).moved(rng.uniform(30, 180), np.array([100.0, 110.0]))
+        body = sample_body(rng, False, 20).moved(rng.uniform(30, 180), np.array([100.0, 110.0]))
         owner = painted(body, i).owner
         shown = np.concatenate([body.face_seen, np.ones(12, bool)])
         x, y = np.rint(body.joints[shown]).astype(int).T
@@ -96,21 +103,21 @@ def test_a_painted_dot_is_centred_on_its_coordinates():
 def test_the_pixel_of_a_joint_has_the_colour_of_its_part():
     rng = np.random.default_rng(3)
     for i in range(20):
-        body = draw_body(rng, True, 0).moved(190, np.array([100.0, 110.0]))
-        look = replace(draw_look(rng, rng.uniform(60, 240, (5, 3)), 0), outlined=False, sleeve=0.0)
+        body = sample_body(rng, True, 0).moved(190, np.array([100.0, 110.0]))
+        look = replace(sample_look(rng, rng.uniform(60, 240, (5, 3)), 0), outlined=False, sleeve=0.0)
         canvas = Canvas(np.zeros((220, 200, 3), np.float32), np.zeros((220, 200), np.float32))
         paint_person(canvas, replace(body, arm_behind=(False, False)), look)
         x, y = np.rint(body.joints[10]).astype(int)  # the right wrist is painted last: nothing covers it
         shade = canvas.pixels[y, x] / look.skin.colour
-        assert np.ptp(shade) < 0.02, f"picture {i}: wrist is not skin"
+        assert np.ptp(shade) < 0.02, f"image {i}: wrist is not skin"
 
 
 def test_left_and_right_are_the_person_s_own():
-    """Who shows chest and face has the left joints on the picture's right, who shows the back on its left."""
+    """Who shows chest and face has the left joints on the image's right, who shows the back on its left."""
     rng = np.random.default_rng(7)
     front, back = [], []
     for _ in range(300):
-        body = draw_body(rng, False, 0)
+        body = sample_body(rng, False, 0)
         (back if body.back else front).append(body)
     assert len(front) > len(back) > 5
     left_is_right = [np.mean([b.joints[5, 0] > b.joints[6, 0] for b in bodies]) for bodies in (front, back)]
@@ -118,15 +125,15 @@ def test_left_and_right_are_the_person_s_own():
     assert left_is_right[1] < 0.1
     for body in back:
         assert not body.face_seen[:3].any()
-    upright = [draw_body(rng, True, 0) for _ in range(100)]
+    upright = [sample_body(rng, True, 0) for _ in range(100)]
     facing = [b for b in upright if b.head[2, 2] > 0.8]
     for a, b in COCO_17.flip_pairs[:2]:  # eyes and ears: exactly, for they are the head's own
         assert all(body.joints[a, 0] > body.joints[b, 0] for body in facing)
 
 
-def test_mirrored_body_paints_the_mirrored_picture():
+def test_mirrored_body_paints_the_mirrored_image():
     """Mirroring, with left and right exchanged by the skeleton's pairs, gives the person in a mirror."""
-    body = draw_body(np.random.default_rng(11), True, 0).moved(180, np.array([99.5, 110.0]))
+    body = sample_body(np.random.default_rng(11), True, 0).moved(180, np.array([99.5, 110.0]))
     mirror = np.diag([-1.0, 1.0, 1.0])
     mirrored = replace(
         body,
@@ -162,18 +169,18 @@ def test_annotations_are_read_by_pycocotools():
     assert tuple(entries["categories"][0]["keypoints"]) == COCO_17.keypoints
 
 
-def test_written_pictures_depend_on_seed_and_index_only(tmp_path):
-    few = write_drawn_data(tmp_path / "few", 2, EASY, (64, 64), 9)
-    many = write_drawn_data(tmp_path / "deeper" / "many", 4, EASY, (64, 64), 9, workers=2)
+def test_written_images_depend_on_seed_and_index_only(tmp_path):
+    few = write_synthetic_data(tmp_path / "few", 2, EASY, (64, 64), 9)
+    many = write_synthetic_data(tmp_path / "deeper" / "many", 4, EASY, (64, 64), 9, workers=2)
     for name in ("000001.jpg", "000002.jpg"):
         assert (few.parent / "images" / name).read_bytes() == (many.parent / "images" / name).read_bytes()
     parts = [json.loads(path.read_text(encoding="utf-8")) for path in (few, many)]
     assert parts[0]["images"] == parts[1]["images"][:2]
     assert parts[0]["annotations"] == parts[1]["annotations"][: len(parts[0]["annotations"])]
     assert len(parts[1]["images"]) == 4
-    picture = cv2.imread(str(few.parent / "images" / "000002.jpg"))[..., ::-1]
-    drawn = draw_scene(np.random.default_rng([9, 1]), (64, 64), EASY).image
-    assert np.abs(picture.astype(int) - drawn).mean() < 8
+    image = cv2.imread(str(few.parent / "images" / "000002.jpg"))[..., ::-1]
+    drawn = synthesize_scene(np.random.default_rng([9, 1]), (64, 64), EASY).image
+    assert np.abs(image.astype(int) - drawn).mean() < 8
     assert sorted(p.name for p in tmp_path.iterdir()) == ["deeper", "few"], "no temporary folder is left"
 
 
@@ -183,12 +190,12 @@ def test_written_pictures_depend_on_seed_and_index_only(tmp_path):
 )
 def test_wrong_wishes_are_refused(tmp_path, images, size, match):
     with pytest.raises(InputError, match=match):
-        write_drawn_data(tmp_path / "out", images, EASY, size, 0)
+        write_synthetic_data(tmp_path / "out", images, EASY, size, 0)
     assert not any(tmp_path.iterdir())
 
 
 def test_an_existing_folder_is_not_overwritten(tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
     with pytest.raises(InputError, match="exists already"):
-        write_drawn_data(tmp_path, 1, EASY, (64, 64), 0)
+        write_synthetic_data(tmp_path, 1, EASY, (64, 64), 0)
     assert (tmp_path / "mine.txt").read_text() == "keep"

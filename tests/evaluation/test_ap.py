@@ -20,12 +20,12 @@ FIVE = Skeleton("five", tuple("abcde"), (), ((0, 1),), (0.03, 0.05, 0.07, 0.09, 
 FIGURES = ("ap", "ap50", "ap75", "ap_medium", "ap_large", "ar")
 
 
-def random_problem(seed, skeleton=COCO_17, pictures=25):
-    """People of all sizes, crowds, unlabelled people, empty pictures; poses near them, off them, too many."""
+def random_problem(seed, skeleton=COCO_17, num_images=25):
+    """People of all sizes, crowds, unlabelled people, empty images; poses near them, off them, too many."""
     rng = np.random.default_rng(seed)
     k = len(skeleton)
     images, annotations, results = [], [], []
-    for image_id in (rng.permutation(pictures) * 7).tolist():  # ids not in order, 0 among them
+    for image_id in (rng.permutation(num_images) * 7).tolist():  # ids not in order, 0 among them
         images.append({"id": image_id})
         people = int(rng.choice([0, 1, 2, 5, 9]))
         for _ in range(people):
@@ -92,11 +92,11 @@ def test_equals_pycocotools(seed, skeleton, capsys):
     assert (truth, results) == before
     np.testing.assert_allclose([getattr(ours, f) for f in FIGURES], expected[:6], atol=1e-9)
     assert 0.05 < ours.ap < 0.95
-    assert (ours.pictures, ours.poses) == (25, len(results))
+    assert (ours.images, ours.poses) == (25, len(results))
 
 
-def test_a_resample_equals_copied_pictures():
-    truth, results = random_problem(5, pictures=12)
+def test_a_resample_equals_copied_images():
+    truth, results = random_problem(5, num_images=12)
     copies = np.random.default_rng(0).multinomial(12, np.full(12, 1 / 12))
     arrays = read_ground_truth(truth)
     table = MatchTable.of(arrays, read_results(results, arrays))
@@ -120,7 +120,7 @@ def test_files_and_setting(tmp_path):
     assert ours.to_dict() == evaluate_results(truth, results).to_dict() | {"setting": setting}
     json.dumps(ours.to_dict(), allow_nan=False)
     text = str(ours)
-    for wanted in (f"{ours.ap:.3f}", "pictures", "25", "flip", "True", "512"):
+    for wanted in (f"{ours.ap:.3f}", "images", "25", "flip", "True", "512"):
         assert wanted in text
 
 
@@ -133,10 +133,10 @@ def test_table_is_printed_by_rich():
     assert "flip" in captured.get()
 
 
-def test_no_results_are_ap_0_over_all_pictures():
+def test_no_results_are_ap_0_over_all_images():
     truth, _ = random_problem(0)
     ours = evaluate_results(truth, [], bootstrap=20)
-    assert (ours.ap, ours.ar, ours.interval, ours.pictures, ours.poses) == (0, 0, (0, 0), 25, 0)
+    assert (ours.ap, ours.ar, ours.interval, ours.images, ours.poses) == (0, 0, (0, 0), 25, 0)
 
 
 def test_nobody_to_find_is_nan_not_minus_1():
@@ -146,7 +146,7 @@ def test_nobody_to_find_is_nan_not_minus_1():
         ours = evaluate_results(truth, results, bootstrap=5)
         assert np.isnan([ours.ap, ours.ap_large, *ours.interval]).all()
         assert ours.to_dict()["ap"] is None
-        assert (ours.pictures, ours.people) == (1, 0)
+        assert (ours.images, ours.people) == (1, 0)
 
 
 def test_an_absurd_pose_does_not_crash():
@@ -267,7 +267,7 @@ def test_interval_is_repeatable_and_holds_the_figure():
 
 
 def test_paired_interval_is_narrower_than_the_single_ones():
-    truth, results = random_problem(3, pictures=60)
+    truth, results = random_problem(3, num_images=60)
     rng = np.random.default_rng(0)
     worse = []
     for r in results:
@@ -286,7 +286,7 @@ def test_paired_interval_is_narrower_than_the_single_ones():
 
 
 def test_bootstrap_is_quick():
-    truth, results = random_problem(0, pictures=154)
+    truth, results = random_problem(0, num_images=154)
     start = time.perf_counter()
     evaluate_results(truth, results, bootstrap=200)
     assert time.perf_counter() - start < 10  # about 1 s here; the bound is for loaded machines

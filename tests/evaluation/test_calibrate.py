@@ -14,11 +14,11 @@ from calipose.evaluation.summary import summarise, ties
 from square_people import FOUR, person, pose, truth_of
 
 
-def over_confident(pictures: int, seed: int = 0, digits: int | None = None):
-    """One person and two poses a picture; scores are the square root of what they should be, joints' scores too."""
+def over_confident(images: int, seed: int = 0, digits: int | None = None):
+    """One person and two poses an image; scores are the square root of what they should be, joints' scores too."""
     rng = np.random.default_rng(seed)
     people, poses = [], []
-    for i in range(pictures):
+    for i in range(images):
         people.append(person(0, image_id=i))
         for x, wanted in ((float(rng.normal(0, 6)), rng.uniform(0.3, 1)), (500.0, rng.uniform(0, 0.3))):
             entry = pose(x, float(np.sqrt(wanted)), i)
@@ -27,7 +27,7 @@ def over_confident(pictures: int, seed: int = 0, digits: int | None = None):
             if digits is not None:
                 entry["score"] = round(entry["score"], digits)
             poses.append(entry)
-    return truth_of(*people, images=range(pictures)), poses
+    return truth_of(*people, images=range(images)), poses
 
 
 def test_ap_stays_and_the_error_goes():
@@ -42,7 +42,7 @@ def test_ap_stays_and_the_error_goes():
     assert [entry["note"] for entry in better] == [entry["note"] for entry in poses]
     assert [entry["keypoints"][0::3] for entry in better] == [entry["keypoints"][0::3] for entry in poses]
     assert calibration.score.data == "squares"
-    assert calibration.score.pictures == 300
+    assert calibration.score.images == 300
     assert calibration.precision.people == 300
 
 
@@ -53,7 +53,7 @@ def test_probabilities_and_joints_are_calibrated():
         assert ece(score_map(matches.score), matches.oks >= bar) < 0.05 < ece(matches.score, matches.oks >= bar)
     after = calibrated(matches, calibration)
     of_people = matches.labelled > 0
-    assert after.joint_scores[of_people].mean() == pytest.approx(matches.similarity[of_people].mean(), abs=0.02)
+    assert after.keypoint_scores[of_people].mean() == pytest.approx(matches.similarity[of_people].mean(), abs=0.02)
 
 
 def test_cross_fitting_is_honest_where_scores_say_nothing():
@@ -72,14 +72,14 @@ def test_cross_fitting_is_honest_where_scores_say_nothing():
 
 
 @pytest.mark.parametrize(
-    ("pictures", "score", "words"), [(5, None, "poses in 5 pictures"), (40, 0.5, "have the score 0.5")]
+    ("images", "score", "words"), [(5, None, "poses in 5 images"), (40, 0.5, "have the score 0.5")]
 )
-def test_what_cannot_be_calibrated(pictures, score, words):
-    truth, poses = over_confident(pictures)
+def test_what_cannot_be_calibrated(images, score, words):
+    truth, poses = over_confident(images)
     if score is not None:
         poses = [entry | {"score": score} for entry in poses]
     with pytest.raises(InputError, match=words):
-        fit_calibration(match_poses(truth, poses, FOUR), people=pictures)
+        fit_calibration(match_poses(truth, poses, FOUR), people=images)
 
 
 def test_no_results_at_all():
@@ -88,7 +88,7 @@ def test_no_results_at_all():
     assert summary.ap.ap == 0
     assert summary.scores["score"].poses == 0
     assert summary.calibrated == {}
-    assert "poses in 0 pictures" in summary.warnings[0]
+    assert "poses in 0 images" in summary.warnings[0]
     assert json.loads(json.dumps(summary.to_dict()))["scores"]["best"]["ece"] is None
 
 
@@ -99,7 +99,7 @@ def test_a_summary_holds_what_its_parts_say():
     assert summary.scores["best"].ece == ece(matches.score, matches.oks)
     assert summary.calibrated["best"].ece < summary.scores["best"].ece
     assert summary.ap.interval is not None
-    assert [words[:35] for words in summary.warnings] == ["calibrated by poses in 60 pictures o"[:35]]
+    assert [words[:35] for words in summary.warnings] == ["calibrated by poses in 60 images on"]
     assert summary.joints is not None
     assert summary.joints.joints == int(np.isfinite(matches.similarity).sum())
     before, after = summary.sliced["crowding"]["alone"]

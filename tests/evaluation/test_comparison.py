@@ -5,28 +5,28 @@ import math
 import numpy as np
 import pytest
 
-from calipose.draw import save_picture
+from calipose.draw import save_image
 from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision, MatchTable, PairedDifference
 from calipose.evaluation.comparison import CELL_SIZE, Comparison, ap_shares, compare_results, draw_changes
-from calipose.io.images import read_picture
+from calipose.io.images import read_image
 from square_people import FOUR, person, pose, truth_of
 
 APART = 500  # pixels from person to person: a pose of one is of no other
 
 
-def random_table(seed, pictures=12, poses=60):
+def random_table(seed, images=12, poses=60):
     """Hits, false and ignored poses without any ground truth behind them."""
     rng = np.random.default_rng(seed)
     kind = rng.integers(0, 3, (10, poses))
     return MatchTable(
-        picture=rng.integers(0, pictures, poses), hit=kind == 1, false=kind == 2, wanted=rng.integers(3, 9, pictures)
+        image=rng.integers(0, images, poses), hit=kind == 1, false=kind == 2, wanted=rng.integers(3, 9, images)
     )
 
 
 def weighted_ap(table, weights):
-    """AP as the mean precision at the hits, where each picture's poses count by a weight, people by 1."""
-    w = weights[table.picture]
+    """AP as the mean precision at the hits, where each image's poses count by a weight, people by 1."""
+    w = weights[table.image]
     total = 0.0
     for hit, false in zip(table.hit, table.false, strict=True):
         tp, fp = np.cumsum(w * hit), np.cumsum(w * false)
@@ -64,25 +64,25 @@ RIGHT = [pose(i * APART, 0.9 - 0.01 * i, image_id) for image_id in (1, 2, 3) for
         (lambda r: [e for e in r if (e["image_id"], e["score"]) != (2, 0.9)], {2}, 3, 0),  # a person is missed
         (lambda r: [*r, pose(5000, 0.99, 2)], {2}, 4, 1),  # a false pose before all right ones
         (lambda r: [*r, pose(5000, 0.01, 2)], set(), 4, 0),  # one behind them costs nothing, and is not shown
-        (lambda r: [*r, pose(5000, 0.99, 4)], {4}, 0, 1),  # in a picture without people
+        (lambda r: [*r, pose(5000, 0.99, 4)], {4}, 0, 1),  # in an image without people
     ],
 )
-def test_the_picture_that_changed_is_named(change, worse, found, false):
+def test_the_image_that_changed_is_named(change, worse, found, false):
     result = compare_results(TRUTH, RIGHT, change(RIGHT), FOUR, bootstrap=5)
-    better, found_worse = result.changed_most()
+    better, found_worse = result.largest_changes()
     assert {p.image_id for p in found_worse if p.change < -0.01} == worse
     assert all(p.change < 0.01 for p in better)
-    changed = next(p for p in result.pictures if p.image_id == (min(worse) if worse else 2))
+    changed = next(p for p in result.images if p.image_id == (min(worse) if worse else 2))
     assert (changed.b.found, changed.b.false) == (found, false)
     other = compare_results(TRUTH, change(RIGHT), RIGHT, FOUR, bootstrap=5)
-    assert {p.image_id for p in other.changed_most()[0] if p.change > 0.01} == worse
+    assert {p.image_id for p in other.largest_changes()[0] if p.change > 0.01} == worse
 
 
 def test_changed_most_is_ordered_and_cut():
     worse = [e for e in RIGHT if e["image_id"] == 1 or (e["image_id"], e["score"]) == (2, 0.9)]
     result = compare_results(TRUTH, RIGHT, worse, FOUR, bootstrap=5)
-    assert [p.image_id for p in result.changed_most()[1]] == [3, 2]
-    assert [p.image_id for p in result.changed_most(1)[1]] == [3]
+    assert [p.image_id for p in result.largest_changes()[1]] == [3, 2]
+    assert [p.image_id for p in result.largest_changes(1)[1]] == [3]
     assert result.a.ap == pytest.approx(result.difference.ap_b)
     assert result.b.ap - result.a.ap == pytest.approx(result.difference.difference)
 
@@ -91,8 +91,8 @@ def test_as_many_poses_are_shown_as_there_are_people():
     many = [*RIGHT, *(pose(5000 + i * APART, 0.5 - i / 100, 4) for i in range(5))]
     few = RIGHT[:3]
     result = compare_results(TRUTH, many, few, FOUR, bootstrap=5)
-    assert result.least_scores == (0.87, -math.inf)
-    assert [p.a.false for p in result.pictures] == [0, 0, 0, 0]
+    assert result.min_scores == (0.87, -math.inf)
+    assert [p.a.false for p in result.images] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -107,15 +107,15 @@ def test_as_many_poses_are_shown_as_there_are_people():
     ],
 )
 def test_verdict(difference, interval, words):
-    figures = AveragePrecision(*[0.5] * 6, pictures=1, people=1, poses=1)
+    figures = AveragePrecision(*[0.5] * 6, images=1, people=1, poses=1)
     paired = PairedDifference(difference, interval, 0.5, 0.5 + difference, 1)
     assert words in Comparison(paired, figures, figures, (), (0.0, 0.0), None, ([], [])).verdict()
 
 
-def test_nobody_to_find_names_no_picture():
+def test_nobody_to_find_names_no_image():
     result = compare_results(truth_of(), results_of((0, 0.5)), [], FOUR, bootstrap=5)
     assert "nobody" in result.verdict()
-    assert result.changed_most() == ([], [])
+    assert result.largest_changes() == ([], [])
 
 
 def test_a_wrong_entry_names_its_file(tmp_path):
@@ -127,11 +127,11 @@ def test_a_wrong_entry_names_its_file(tmp_path):
 
 @pytest.fixture
 def drawn_data(tmp_path):
-    """The people of picture 1 and 2, once found and once missed, with pictures of plain grey."""
+    """The people of image 1 and 2, once found and once missed, with images of plain grey."""
     truth = truth_of(person(20), person(20, image_id=2))
     for image in truth["images"]:
         image["file_name"] = f"{image['id']}.png"
-        save_picture(tmp_path / image["file_name"], np.full((90, 120, 3), 128, np.uint8))
+        save_image(tmp_path / image["file_name"], np.full((90, 120, 3), 128, np.uint8))
     return truth, tmp_path
 
 
@@ -141,7 +141,7 @@ def test_sheets_show_annotated_a_and_b(drawn_data):
     written = draw_changes(result, truth, folder, folder / "out")
     assert [path.name for path in written] == ["b_better.jpg", "a_better.jpg"]
     for path, seen in zip(written, ([True, False, True], [True, True, False]), strict=True):
-        sheet = read_picture(path).astype(int)
+        sheet = read_image(path).astype(int)
         assert sheet.shape[1] >= 3 * CELL_SIZE[0]
         inside = [third[20:-20, 20:-20] for third in np.array_split(sheet[: CELL_SIZE[1]], 3, axis=1)]
         assert [bool((np.abs(third - 128) > 60).any()) for third in inside] == seen
@@ -161,5 +161,5 @@ def test_drawing_says_what_it_lacks(drawn_data):
         draw_changes(result, truth, folder / "elsewhere", folder / "out")
     for image in truth["images"]:
         del image["file_name"]
-    with pytest.raises(InputError, match="picture 1 has no 'file_name'"):
+    with pytest.raises(InputError, match="image 1 has no 'file_name'"):
         draw_changes(result, truth, folder, folder / "out")

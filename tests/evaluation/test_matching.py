@@ -40,7 +40,7 @@ def test_what_stands_beside_the_oks():
     poses = [pose(0, 0.2, 2), pose(500, 0.9, 2), pose(0, 0.4, 1)]
     matches = match_poses(truth_of(small), poses, FOUR)
     assert matches.entry.tolist() == [2, 1, 0]
-    assert matches.picture.tolist() == [0, 1, 1]
+    assert matches.image.tolist() == [0, 1, 1]
     assert matches.rank.tolist() == [0, 0, 1]
     assert matches.score.tolist() == [0.4, 0.9, 0.2]
     assert matches.labelled.tolist() == [0, 0, 3]

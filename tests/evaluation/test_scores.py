@@ -8,7 +8,7 @@ from calipose.evaluation.scores import (
     area_under_risk_coverage,
     brier,
     ece,
-    joint_auc,
+    keypoint_auc,
     pearson,
     rank_correlation,
     ranks,
@@ -113,18 +113,18 @@ def test_poses_of_equal_score_come_in_no_order():
     [([1, 2, 3, 4], [0, 0, 1, 1], 1.0), ([1, 2, 3, 4], [1, 0, 1, 0], 0.25), ([1, 1], [0, 1], 0.5), ([1], [1], np.nan)],
 )
 def test_joint_auc(score, right, auc):
-    assert joint_auc(score, np.array(right, bool)) == pytest.approx(auc, nan_ok=True)
+    assert keypoint_auc(score, np.array(right, bool)) == pytest.approx(auc, nan_ok=True)
 
 
 def test_joint_auc_equals_scikit_learn():
     metrics = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(0)
     score, right = rng.integers(0, 20, 300), rng.random(300) < 0.4
-    assert joint_auc(score, right) == pytest.approx(metrics.roc_auc_score(right, score))
+    assert keypoint_auc(score, right) == pytest.approx(metrics.roc_auc_score(right, score))
 
 
 def test_slices():
-    """A large person alone with two labelled joints, a small one overlapped by another, and a pose of nobody."""
+    """A large person alone with two labelled keypoints, a small one overlapped by another, and a pose of nobody."""
     large = person(0, image_id=1) | {"area": 10000.0}
     large["keypoints"][2] = large["keypoints"][5] = 0
     small, beside = (person(x, image_id=2) | {"area": 900.0} for x in (0, 5))
@@ -132,17 +132,17 @@ def test_slices():
     matches = match_poses(truth_of(large, small, beside), poses, FOUR)
     parts = {name: {part: mask.tolist() for part, mask in of.items()} for name, of in slices(matches).items()}
     assert parts["size"] == {"small": [False, True, True], "medium": [False] * 3, "large": [True, False, False]}
-    assert parts["labelled joints"]["1-5"] == [True, True, False]
+    assert parts["labelled keypoints"]["1-5"] == [True, True, False]
     assert parts["crowding"]["overlapped"] == [False, True, False]
 
 
 def test_intervals_hold_the_figures_and_shrink():
     rng = np.random.default_rng(3)
 
-    def matches(pictures):
-        scores = rng.uniform(0.1, 0.9, pictures)
+    def matches(images):
+        scores = rng.uniform(0.1, 0.9, images)
         poses = [pose(float(rng.normal(0, 8)), float(s), i) for i, s in enumerate(scores)]
-        truth = truth_of(*(person(0, image_id=i) for i in range(pictures)), images=range(pictures))
+        truth = truth_of(*(person(0, image_id=i) for i in range(images)), images=range(images))
         return score_figures(match_poses(truth, poses, FOUR), bootstrap=200)
 
     few, many = matches(40), matches(400)
@@ -150,7 +150,7 @@ def test_intervals_hold_the_figures_and_shrink():
         assert set(figures.intervals) == {"ece", "brier", "resolution", "spearman", "pearson", "aurc"}
         low, high = figures.intervals["brier"]
         assert low < figures.brier < high
-        assert figures.pictures == figures.poses
+        assert figures.images == figures.poses
     assert np.ptp(many.intervals["spearman"]) < np.ptp(few.intervals["spearman"])
 
 

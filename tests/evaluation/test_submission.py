@@ -12,7 +12,7 @@ import pytest
 from calipose.errors import InputError
 from calipose.evaluation.ap import evaluate_results
 from calipose.evaluation.submission import (
-    PICTURES,
+    IMAGES,
     Subset,
     read_image_info,
     submission_name,
@@ -31,7 +31,7 @@ def entry(image_id=1, score=0.5, x=10.0, **changes):
 
 @pytest.fixture
 def info(tmp_path):
-    """An image-info file of three pictures, as COCO's, which has no annotations."""
+    """An image-info file of three images, as COCO's, which has no annotations."""
     path = tmp_path / "image_info.json"
     path.write_text(json.dumps({"images": [{"id": i, "file_name": f"{i}.jpg"} for i in (7, 1, 3)], "licenses": []}))
     return path
@@ -52,7 +52,7 @@ def test_the_zip_holds_what_the_server_wants(tmp_path, info):
     assert [(e["image_id"], e["category_id"], e["score"]) for e in entries] == [(3, 1, 0.9), (3, 1, 1 / 3), (7, 1, 0.2)]
     assert {len(e["keypoints"]) for e in entries} == {51}
     assert entries[0]["keypoints"][:3] == [200.12, 20, 0.667]
-    assert (done.poses, done.pictures, done.pictures_with_poses, done.passed_over) == (3, 3, 2, 0)
+    assert (done.poses, done.images, done.images_with_poses, done.passed_over) == (3, 3, 2, 0)
     assert done.zip_bytes == done.path.stat().st_size
     assert validate_submission(done.path, (1, 3, 7)) == done
     assert [path.name for path in done.path.parent.iterdir()] == [done.path.name]  # nothing half-made is left
@@ -112,11 +112,11 @@ def test_ap_stays_what_it_was(tmp_path):
 @pytest.mark.parametrize(
     ("results", "words"),
     [
-        ([entry(1), entry(3), entry(7)], ["pictures in the image file: 3, in test-dev2017: 20288"]),
-        ([entry(1)], ["pictures in the image file", "pictures without a pose: 2"]),
-        ([], ["pictures in the image file", "pictures without a pose: 3"]),
-        ([entry(1), entry(3), entry(7), entry(7, 0.4)], ["pictures in the image file", "twice in a picture"]),
-        ([entry(i, x=j) for i in (1, 3, 7) for j in range(21)], ["pictures in the image file", "left out: 3"]),
+        ([entry(1), entry(3), entry(7)], ["images in the image file: 3, in test-dev2017: 20288"]),
+        ([entry(1)], ["images in the image file", "images without a pose: 2"]),
+        ([], ["images in the image file", "images without a pose: 3"]),
+        ([entry(1), entry(3), entry(7), entry(7, 0.4)], ["images in the image file", "twice in an image"]),
+        ([entry(i, x=j) for i in (1, 3, 7) for j in range(21)], ["images in the image file", "left out: 3"]),
     ],
 )
 def test_remarks(results, words, tmp_path, info):
@@ -127,7 +127,7 @@ def test_remarks(results, words, tmp_path, info):
 
 
 def test_a_whole_set_needs_no_remark(tmp_path, info, monkeypatch):
-    monkeypatch.setitem(PICTURES, Subset.TEST_DEV, 3)
+    monkeypatch.setitem(IMAGES, Subset.TEST_DEV, 3)
     assert write_submission(tmp_path, [entry(1), entry(3), entry(7)], info, "mine").remarks() == []
 
 

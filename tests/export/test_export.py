@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from calipose.calibration.maps import Calibration, ScoreMap, Setting
+from calipose.calibration.maps import Calibration, CalibrationMap, Setting
 from calipose.config.method import Method
 from calipose.config.settings import PredictSettings
-from calipose.data.synthetic.scene import EASY, HARD, draw_scene, write_drawn_data
+from calipose.data.synthetic.scene import EASY, HARD, synthesize_scene, write_synthetic_data
 from calipose.errors import CaliposeError, InputError
 from calipose.export.graph import DecodedNetwork
 from calipose.export.onnx import export_onnx, round_to_half
@@ -52,28 +52,32 @@ def exported(tiny_onnx: Path) -> Path:
 @pytest.fixture(scope="module")
 def rich(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, Path]:
     """With joint scores, calibrated, and its weights in half precision."""
-    method = msgspec.structs.replace(checkpoint.recipe.method, joint_scores=True)
+    method = msgspec.structs.replace(checkpoint.recipe.method, keypoint_scores=True)
     recipe = msgspec.structs.replace(checkpoint.recipe, method=method)
     torch.manual_seed(1)
     network = Network("mobilenetv2-0.25", 17, method)
     for parameter in network.head.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
-    score_map = ScoreMap(x=(-0.2, 0.1, 0.4), y=(0.05, 0.2, 0.9), setting=SETTING, data="drawn", poses=9, pictures=2)
-    joint_map = ScoreMap(x=(0.0, 0.5, 1.0), y=(0.1, 0.2, 0.9), setting=SETTING, data="drawn", poses=9, pictures=2)
-    made = Checkpoint(recipe, COCO_17, network.state_dict(), calibration=Calibration(score=score_map, joint=joint_map))
+    score_map = CalibrationMap(x=(-0.2, 0.1, 0.4), y=(0.05, 0.2, 0.9), setting=SETTING, data="drawn", poses=9, images=2)
+    keypoint_map = CalibrationMap(
+        x=(0.0, 0.5, 1.0), y=(0.1, 0.2, 0.9), setting=SETTING, data="drawn", poses=9, images=2
+    )
+    made = Checkpoint(
+        recipe, COCO_17, network.state_dict(), calibration=Calibration(score=score_map, keypoint=keypoint_map)
+    )
     path = tmp_path_factory.mktemp("onnx") / "rich.onnx"
     assert export_onnx(made, path, half=True).good
     return made, path
 
 
 def coarse(seed: int, b: int, h: int, w: int) -> np.ndarray:
-    """Pictures of coarse random squares."""
+    """Images of coarse random squares."""
     return np.random.default_rng(seed).integers(0, 256, (b, h // 8, w // 8, 3), np.uint8).repeat(8, 1).repeat(8, 2)
 
 
 def drawn(seed: int, b: int, h: int, w: int) -> np.ndarray:
-    """Pictures of drawn people."""
-    return np.stack([draw_scene(np.random.default_rng([seed, i]), (w, h), HARD).image for i in range(b)])
+    """Images of synthetic people."""
+    return np.stack([synthesize_scene(np.random.default_rng([seed, i]), (w, h), HARD).image for i in range(b)])
 
 
 def graph_of(checkpoint: Checkpoint, half: bool = False) -> DecodedNetwork:
@@ -83,12 +87,12 @@ def graph_of(checkpoint: Checkpoint, half: bool = False) -> DecodedNetwork:
     return DecodedNetwork(network, COCO_17.sigmas, 30, 0.3, checkpoint.calibration).eval()
 
 
-# 50 pictures: sizes, and how many are predicted together.
+# 50 images: sizes, and how many are predicted together.
 SHAPES = [(1, 64, 64), (8, 64, 96), (3, 96, 160), (2, 320, 64), (6, 128, 128), (1, 256, 192), (4, 96, 96), (16, 64, 64),
           (5, 160, 96), (4, 192, 128)]  # fmt: skip
 
 
-def test_onnx_gives_torchs_poses_on_fifty_pictures(
+def test_onnx_gives_torchs_poses_on_fifty_images(
     checkpoint: Checkpoint, exported: Path, rich: tuple[Checkpoint, Path]
 ) -> None:
     assert sum(b for b, _, _ in SHAPES) == 50
@@ -100,10 +104,10 @@ def test_onnx_gives_torchs_poses_on_fifty_pictures(
         assert max(gap.score for gap in gaps) < 1e-4
 
 
-def paired(ours: Predictor, theirs: Predictor, pictures: list[np.ndarray], batch_size: int) -> tuple[int, int]:
+def paired(ours: Predictor, theirs: Predictor, images: list[np.ndarray], batch_size: int) -> tuple[int, int]:
     """How many poses of one predictor there are, and how many of them the other gives, too."""
     poses = same = 0
-    for a, b in zip(ours.predict_many(pictures, batch_size), theirs.predict_many(pictures), strict=True):
+    for a, b in zip(ours.predict_many(images, batch_size), theirs.predict_many(images), strict=True):
         away = np.abs(a.keypoints_img[:, None] - b.keypoints_img).max((2, 3))
         other = np.abs(a.scores[:, None] - b.scores)
         poses += len(a)
@@ -112,17 +116,17 @@ def paired(ours: Predictor, theirs: Predictor, pictures: list[np.ndarray], batch
 
 
 def test_both_backends_predict_the_same_poses(rich: tuple[Checkpoint, Path]) -> None:
-    """From picture to pose; only ties within rounding may be decided otherwise."""
+    """From image to pose; only ties within rounding may be decided otherwise."""
     made, path = rich
     settings = msgspec.structs.replace(made.recipe.predict, score_threshold=-1.0)
     graph = graph_of(made, half=True)
     torchs = Predictor(TorchBackend(graph.network, COCO_17, calibration=made.calibration), settings)
     onnxs = Predictor(OnnxBackend(path), settings)
     sizes = [(96, 96), (96, 130), (140, 100), (300, 200), (96, 130)]
-    pictures = [drawn(seed, 1, *sizes[seed % 5])[0] for seed in range(20)]
+    images = [drawn(seed, 1, *sizes[seed % 5])[0] for seed in range(20)]
     for batch_size in (1, 4):
         for pair in ((torchs, onnxs), (onnxs, torchs)):
-            poses, same = paired(*pair, pictures, batch_size)
+            poses, same = paired(*pair, images, batch_size)
             assert poses > 100
             assert same >= 0.99 * poses
 
@@ -172,7 +176,7 @@ def test_the_comparison_sees_every_change(rich: tuple[Checkpoint, Path], change:
 
 
 def test_the_comparison_passes_over_ties(rich: tuple[Checkpoint, Path]) -> None:
-    """On a picture of one colour most cells are equal but for rounding: any of them may be the peak."""
+    """On an image of one colour most cells are equal but for rounding: any of them may be the peak."""
     graph, backend = graph_of(rich[0], half=True), OnnxBackend(rich[1])
     for grey in (0, 77, 255):
         assert compare(graph, backend, np.full((2, 160, 160, 3), grey, np.uint8)).good
@@ -226,7 +230,7 @@ def test_what_the_graph_is_made_of(exported: Path, rich: tuple[Checkpoint, Path]
         assert dims["valid"] == ["batch", 30]
 
 
-def test_the_smallest_picture(exported: Path) -> None:
+def test_the_smallest_image(exported: Path) -> None:
     assert OnnxBackend(exported).run(drawn(0, 1, 32, 32))["keypoints"].shape == (1, 30, 17, 2)
 
 
@@ -267,12 +271,12 @@ def test_half_precision_halves_the_file_and_leaves_positions_and_scores(
     assert of_head <= {"keypoint_features", "instance_features"}
 
 
-def test_a_picture_does_not_depend_on_its_batch(checkpoint: Checkpoint, exported: Path) -> None:
+def test_an_image_does_not_depend_on_its_batch(checkpoint: Checkpoint, exported: Path) -> None:
     settings = msgspec.structs.replace(checkpoint.recipe.predict, score_threshold=-1.0)
-    pictures = list(drawn(2, 5, 96, 120))
+    images = list(drawn(2, 5, 96, 120))
     for backend in (OnnxBackend(exported), TorchBackend(checkpoint.network(), COCO_17)):
         predictor = Predictor(backend, settings)
-        for alone, together in zip(predictor.predict_many(pictures), predictor.predict_many(pictures, 5), strict=True):
+        for alone, together in zip(predictor.predict_many(images), predictor.predict_many(images, 5), strict=True):
             assert len(alone) == len(together) > 0
             np.testing.assert_allclose(together.scores, alone.scores, atol=1e-5)
             np.testing.assert_allclose(together.keypoints_img, alone.keypoints_img, atol=1e-3)
@@ -332,7 +336,7 @@ def test_what_cannot_be_exported_leaves_nothing(
 
 def test_int8(checkpoint: Checkpoint, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("calipose.export.quantize.export_onnx", lambda _, path: shutil.copy(exported, path))
-    data = write_drawn_data(tmp_path / "people", 4, EASY, (96, 96), seed=0).parent
+    data = write_synthetic_data(tmp_path / "people", 4, EASY, (96, 96), seed=0).parent
     before, after = export_int8(checkpoint, tmp_path / "int8.onnx", str(data))
     assert before.ap >= 0
     assert after.ap >= 0
@@ -344,19 +348,19 @@ def test_int8(checkpoint: Checkpoint, exported: Path, tmp_path: Path, monkeypatc
             assert (by_output.get(node.input[1]) == "DequantizeLinear") == (node.name in inside), node.name
     assert inside
     assert outside
-    assert len(Predictor(tmp_path / "int8.onnx").predict(coarse(0, 1, 96, 96)[0]).picture_size) == 2
+    assert len(Predictor(tmp_path / "int8.onnx").predict(coarse(0, 1, 96, 96)[0]).image_size) == 2
 
 
 def test_predicts_without_torch(exported: Path, tmp_path: Path) -> None:
-    picture = tmp_path / "picture.png"
-    cv2.imwrite(str(picture), np.random.default_rng(3).integers(0, 256, (120, 90, 3), np.uint8))
+    image = tmp_path / "image.png"
+    cv2.imwrite(str(image), np.random.default_rng(3).integers(0, 256, (120, 90, 3), np.uint8))
     code = (
         "import sys\n"
         "for name in ('torch', 'safetensors', 'accelerate', 'onnx', 'av'):\n"
         "    sys.modules[name] = None\n"
         "from calipose import InputError, Predictor\n"
-        f"poses = Predictor.from_onnx({str(exported)!r}).predict({str(picture)!r})\n"
-        "print(len(poses), poses.keypoints_img.shape[1:], poses.picture_size)\n"
+        f"poses = Predictor.from_onnx({str(exported)!r}).predict({str(image)!r})\n"
+        "print(len(poses), poses.keypoints_img.shape[1:], poses.image_size)\n"
         "try: Predictor('run.safetensors')\n"
         "except InputError as error: print(error)\n"
     )

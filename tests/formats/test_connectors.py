@@ -35,7 +35,7 @@ def full(plain):
 
 
 def many(number):
-    """COCO people within a picture of 1000 x 700."""
+    """COCO people within an image of 1000 x 700."""
     points = np.random.default_rng(0).uniform(0, 700, (number, 17, 2))
     return Poses(points, np.linspace(1, 0.1, number), (1000, 700))
 
@@ -69,7 +69,7 @@ def test_label_studio_structure(full):
 def test_label_studio_places_come_back():
     poses = many(3)
     result = regions(poses.to_label_studio("a.jpg"))
-    width, height = poses.picture_size
+    width, height = poses.image_size
     points = [r["value"] for r in result if r["type"] == "keypointlabels"]
     back = np.array([(v["x"] * width / 100, v["y"] * height / 100) for v in points]).reshape(3, 17, 2)
     assert np.abs(back - poses.keypoints_img).max() < 1e-6
@@ -78,7 +78,7 @@ def test_label_studio_places_come_back():
     assert np.abs(np.array(corners) * [width, height, width, height] / 100 - poses.boxes_img).max() < 1e-6
 
 
-def test_label_studio_gets_nothing_outside_the_picture(plain):
+def test_label_studio_gets_nothing_outside_the_image(plain):
     for region in regions(plain.to_label_studio("a.jpg")):
         value = region["value"]
         assert 0 <= value["x"] <= value["x"] + value.get("width", 0) * ("rotation" in value) <= 100
@@ -150,9 +150,9 @@ def test_cvat_without_scores_of_joints(plain):
     assert all("group_id" not in s.attrib for s in image)
 
 
-def test_cvat_many_pictures(plain):
-    pictures = [plain, Poses.empty(SIZE, TWO), plain[:1]]
-    text = cvat_head(TWO) + "".join(cvat_image(p, f"{i}.jpg", i) for i, p in enumerate(pictures)) + CVAT_TAIL
+def test_cvat_many_images(plain):
+    images = [plain, Poses.empty(SIZE, TWO), plain[:1]]
+    text = cvat_head(TWO) + "".join(cvat_image(p, f"{i}.jpg", i) for i, p in enumerate(images)) + CVAT_TAIL
     images = ElementTree.fromstring(text.encode()).findall("image")
     assert [(i.get("name"), len(i)) for i in images] == [("0.jpg", 3), ("1.jpg", 0), ("2.jpg", 1)]
 
@@ -179,7 +179,7 @@ def test_pandas(full, plain):
     nobody = Poses.empty(SIZE).to_pandas()
     assert len(nobody) == 0
     kinds = table.dtypes.to_dict()
-    assert bare.dtypes.to_dict() == kinds == nobody.dtypes.to_dict()  # so that tables of many pictures can be joined
+    assert bare.dtypes.to_dict() == kinds == nobody.dtypes.to_dict()  # so that tables of many images can be joined
     assert len(pandas.concat([table, bare, nobody])) == 12
 
 

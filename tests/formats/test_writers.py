@@ -152,7 +152,7 @@ def test_coco_results() -> None:
     assert results[1]["keypoints"] == [4 + 1 / 3, 5 + 1 / 3, 1.0, 6 + 1 / 3, 7 + 1 / 3, 1.0]
 
 
-def test_label_studio_and_cvat_have_the_pictures() -> None:
+def test_label_studio_and_cvat_have_the_images() -> None:
     entries = [entry("x/a.jpg", 0.5, 0.25), entry("c.mp4", 0.75, index=0, seconds=0.0), entry("b & c.jpg")]
     stream = io.StringIO()
     write_label_studio(stream, entries, STICK)

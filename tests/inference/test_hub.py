@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import calipose.inference.hub
-from calipose.calibration.maps import Calibration, ScoreMap, Setting
+from calipose.calibration.maps import Calibration, CalibrationMap, Setting
 from calipose.config.recipe import Recipe
 from calipose.errors import InputError
 from calipose.inference.hub import from_pretrained, push_to_hub, save_pretrained
@@ -18,9 +18,9 @@ from calipose.model.checkpoint import Checkpoint, save_checkpoint
 from calipose.model.network import Network
 from calipose.skeleton import COCO_17
 
-MAP = ScoreMap(
+MAP = CalibrationMap(
     x=(-1.0, 1.0), y=(0.1, 0.8), setting=Setting(short_side=64, flip=False, nms_threshold=0.3), data="drawn",
-    poses=70, pictures=9,
+    poses=70, images=9,
 )  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     path = tmp_path_factory.mktemp("run") / "last.safetensors"
     state = Network("mobilenetv2-0.1", 17, recipe.method).state_dict()
-    save_checkpoint(path, Checkpoint(recipe, COCO_17, state, {"pictures": 9}, Calibration(score=MAP)))
+    save_checkpoint(path, Checkpoint(recipe, COCO_17, state, {"images": 9}, Calibration(score=MAP)))
     return path
 
 
@@ -50,11 +50,11 @@ def test_there_and_back(checkpoint: Path, tmp_path: Path) -> None:
     card = (folder / "README.md").read_text()
     assert card.startswith('---\nlibrary_name: "calipose"\n')
     assert 'license: "mit"' in card
-    assert "calibrated on drawn (70 poses of 9 pictures)" in card
-    picture = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
-    want = Predictor(checkpoint).predict(picture)
+    assert "calibrated on drawn (70 poses of 9 images)" in card
+    image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
+    want = Predictor(checkpoint).predict(image)
     for predictor in (from_pretrained(folder), Predictor(folder)):
-        got = predictor.predict(picture)
+        got = predictor.predict(image)
         assert np.array_equal(got.keypoints_img, want.keypoints_img)
         assert np.array_equal(got.scores, want.scores)
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from calipose.calibration.maps import Calibration, ScoreMap, Setting
+from calipose.calibration.maps import Calibration, CalibrationMap, Setting
 from calipose.config.method import Method
 from calipose.config.recipe import Recipe
 from calipose.config.settings import BackboneSettings, PredictSettings
-from calipose.errors import InputError, PictureError
+from calipose.errors import ImageError, InputError
 from calipose.inference.backends.base import BatchPoses
 from calipose.inference.backends.torch import TorchBackend
 from calipose.inference.predictor import Predictor
@@ -28,7 +28,7 @@ SPOT = Skeleton("spot", ("left", "middle", "right"), ((0, 2),), (), (0.1, 0.1, 0
 
 @dataclass
 class FixedBackend:
-    """Says the same of every picture."""
+    """Says the same of every image."""
 
     keypoints_inp: np.ndarray  # (n, k, 2)
     scores: np.ndarray
@@ -98,7 +98,7 @@ def test_settings_of_a_backend_are_taken() -> None:
         (3, 5, {"short_side": 32}, (32, 64), 32 / 3),
     ],
 )
-def test_keypoints_are_in_pixels_of_the_picture(
+def test_keypoints_are_in_pixels_of_the_image(
     height: int, width: int, settings: dict, shape: tuple[int, int], scale: float
 ) -> None:
     backend = FixedBackend(random_poses(3), np.array([0.9, 0.8, 0.7]))
@@ -111,19 +111,19 @@ def test_keypoints_are_in_pixels_of_the_picture(
     assert np.abs(poses.keypoints_img - expected).max() < 1e-6
     assert queries is not None
     assert np.abs(queries - (backend.keypoints_inp + 1.5) / scale + 0.5).max() < 1e-6
-    assert (poses.picture_size, poses.skeleton) == ((width, height), COCO_17)
+    assert (poses.image_size, poses.skeleton) == ((width, height), COCO_17)
     assert poses.scores.tolist() == [0.9, 0.8, 0.7]
 
 
-def test_the_input_is_the_picture_in_its_corner_and_the_pad_colour() -> None:
+def test_the_input_is_the_image_in_its_corner_and_the_pad_colour() -> None:
     backend = FixedBackend(random_poses(1), np.ones(1), queries=False)
     seen = []
     candidates = backend.candidates
     backend.candidates = lambda images, *rest: (seen.append(images), candidates(images, *rest))[1]  # type: ignore[method-assign]
-    picture = np.random.default_rng(0).integers(0, 255, (64, 70, 3), np.uint8)
-    _, queries = Predictor(backend, PredictSettings(short_side=64)).predict_with_queries(picture)
+    image = np.random.default_rng(0).integers(0, 255, (64, 70, 3), np.uint8)
+    _, queries = Predictor(backend, PredictSettings(short_side=64)).predict_with_queries(image)
     assert queries is None
-    assert np.array_equal(seen[0][0, :, :70], picture)
+    assert np.array_equal(seen[0][0, :, :70], image)
     assert (seen[0][0, :, 70:] == (1, 2, 3)).all()
 
 
@@ -147,7 +147,7 @@ def test_threshold(scores: list[float], threshold: float, kept: list[float]) -> 
     assert poses.keypoints_img.shape == (len(kept), 17, 2)
     assert queries is not None
     assert queries.shape == (len(kept), 17, 2)
-    assert poses.picture_size == (30, 20)
+    assert poses.image_size == (30, 20)
 
 
 def crowd(seed: int) -> FixedBackend:
@@ -159,11 +159,11 @@ def crowd(seed: int) -> FixedBackend:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_higher_threshold_gives_the_best_of_the_same_poses(seed: int) -> None:
-    picture = np.zeros((512, 512, 3), np.uint8)
-    everyone = Predictor(crowd(seed), PredictSettings(score_threshold=-1)).predict(picture)
+    image = np.zeros((512, 512, 3), np.uint8)
+    everyone = Predictor(crowd(seed), PredictSettings(score_threshold=-1)).predict(image)
     assert 3 <= len(everyone) < 12
     for threshold in (0.1, 0.3, 0.5, 0.7, 0.9):
-        some = Predictor(crowd(seed), PredictSettings(score_threshold=threshold)).predict(picture)
+        some = Predictor(crowd(seed), PredictSettings(score_threshold=threshold)).predict(image)
         n = int((everyone.scores > threshold).sum())
         assert np.array_equal(some.scores, everyone.scores[:n])
         assert np.array_equal(some.keypoints_img, everyone.keypoints_img[:n])
@@ -173,9 +173,9 @@ def test_duplicates() -> None:
     pose = random_poses(1)[0]
     other = pose + 300
     backend = FixedBackend(np.stack([pose, pose + 0.1, other, pose - 0.2]), np.array([0.9, 0.8, 0.7, 0.6]))
-    picture = np.zeros((512, 512, 3), np.uint8)
-    assert Predictor(backend).predict(picture).scores.tolist() == [0.9, 0.7]
-    assert len(Predictor(backend, PredictSettings(nms_threshold=1.0)).predict(picture)) == 4  # keeps all
+    image = np.zeros((512, 512, 3), np.uint8)
+    assert Predictor(backend).predict(image).scores.tolist() == [0.9, 0.7]
+    assert len(Predictor(backend, PredictSettings(nms_threshold=1.0)).predict(image)) == 4  # keeps all
 
 
 def test_settings_reach_the_backend() -> None:
@@ -187,9 +187,9 @@ def test_settings_reach_the_backend() -> None:
 
 def spotted(height: int, width: int, x: int, y: int) -> np.ndarray:
     """Dark grey, a bright square of 9 x 9 pixels around (x, y)."""
-    picture = np.full((height, width), 40, np.uint8)
-    picture[y - 4 : y + 5, x - 4 : x + 5] = 250
-    return picture
+    image = np.full((height, width), 40, np.uint8)
+    image[y - 4 : y + 5, x - 4 : x + 5] = 250
+    return image
 
 
 def write(path: Path, kind: str, grey: np.ndarray) -> None:
@@ -223,15 +223,15 @@ def test_files_from_end_to_end(tmp_path: Path, kind: str, suffix: str, short_sid
     height, width, x, y = 120, 180, 131, 37  # as a person sees it
     upright = spotted(height, width, x, y)
     turns = {"EXIF 3": 2, "EXIF 6": 1, "EXIF 8": 3}.get(kind, 0)  # the camera was held so
-    path = tmp_path / f"picture.{suffix}"
+    path = tmp_path / f"image.{suffix}"
     write(path, kind, np.ascontiguousarray(np.rot90(upright, turns)))
     poses = Predictor(SpotBackend(), PredictSettings(short_side=short_side)).predict(path)
-    assert poses.picture_size == (width, height)
+    assert poses.image_size == (width, height)
     step = 8 * height / short_side
     assert np.abs(poses.keypoints_img[0] - [[x - step, y], [x, y], [x + step, y]]).max() < 0.1
 
 
-def test_many_pictures_come_in_order_one_by_one(tmp_path: Path) -> None:
+def test_many_images_come_in_order_one_by_one(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), spotted(100, 120, 30, 40))
     asked = []
 
@@ -246,42 +246,42 @@ def test_many_pictures_come_in_order_one_by_one(tmp_path: Path) -> None:
     assert len(asked) == 1
     assert np.abs(first.keypoints_img[0, 1] - [30, 40]).max() < 0.1
     assert np.abs(next(found).keypoints_img[0, 1] - [20, 50]).max() < 0.1
-    with pytest.raises(PictureError, match=r"missing\.png"):
+    with pytest.raises(ImageError, match=r"missing\.png"):
         next(found)
     nobody = predictor(np.zeros((50, 70, 3), np.uint8))
-    assert (len(nobody), nobody.picture_size, nobody.skeleton) == (0, (70, 50), SPOT)
+    assert (len(nobody), nobody.image_size, nobody.skeleton) == (0, (70, 50), SPOT)
 
 
 @pytest.mark.parametrize(("batch_size", "largest"), [(1, 1), (2, 2), (3, 2), (8, 4)])
 def test_batches_hold_equal_sizes_only_and_keep_the_order(batch_size: int, largest: int) -> None:
     sizes = [(96, 120), (96, 120), (120, 96), (96, 120), (96, 128), (120, 96), (96, 96)]
     places = [(20 + 5 * i, 30 + 4 * i) for i in range(len(sizes))]
-    pictures = [np.dstack([spotted(*size, *place)] * 3) for size, place in zip(sizes, places, strict=True)]
+    images = [np.dstack([spotted(*size, *place)] * 3) for size, place in zip(sizes, places, strict=True)]
     drawn = 0
 
     def sources():
         nonlocal drawn
-        for picture in pictures:
+        for image in images:
             drawn += 1
-            yield picture
+            yield image
 
     backend = SpotBackend()
     found = Predictor(backend, PredictSettings(short_side=96)).predict_many(sources(), batch_size)
     for i, (poses, (height, width), place) in enumerate(zip(found, sizes, places, strict=True)):
         assert drawn <= (i // batch_size + 1) * batch_size  # no more are held than asked for
-        assert poses.picture_size == (width, height)
+        assert poses.image_size == (width, height)
         assert np.abs(poses.keypoints_img[0, 1] - place).max() < 0.1
-    assert sum(backend.batches) == len(pictures)
+    assert sum(backend.batches) == len(images)
     assert max(backend.batches) == largest  # 96 x 120 and 96 x 128 are both 96 x 128 after padding
 
 
-def test_pictures_before_a_broken_one_are_predicted(tmp_path: Path) -> None:
+def test_images_before_a_broken_one_are_predicted(tmp_path: Path) -> None:
     good = np.dstack([spotted(96, 96, 40, 50)] * 3)
     found = Predictor(SpotBackend(), PredictSettings(short_side=96)).predict_many(
         [good, good, good, tmp_path / "missing.png", good], batch_size=8
     )
     assert [len(next(found)) for _ in range(3)] == [1, 1, 1]
-    with pytest.raises(PictureError, match=r"missing\.png"):
+    with pytest.raises(ImageError, match=r"missing\.png"):
         next(found)
 
 
@@ -300,14 +300,14 @@ def test_scores_are_calibrated_and_raw_ones_stay() -> None:
     keypoints_inp = spread_people([(7.3, 8.6), (22.1, 20.4)], seed=2)
     maps = ideal_maps(targets_of(keypoints_inp.float(), area_inp=900.0))
     setting = Setting(short_side=128, flip=False, nms_threshold=0.3)
-    score_map = ScoreMap(x=(0.0, 1.0), y=(0.0, 0.5), setting=setting)
-    picture = np.zeros((128, 128, 3), np.uint8)
+    score_map = CalibrationMap(x=(0.0, 1.0), y=(0.0, 0.5), setting=setting)
+    image = np.zeros((128, 128, 3), np.uint8)
     plain, mapped = (
         Predictor(TorchBackend(StubNetwork(lambda _: maps), COCO_17, calibration=m), PredictSettings(short_side=128))
         for m in (None, Calibration(score=score_map))
     )
-    raw = plain.predict(picture)
-    poses = mapped.predict(picture)
+    raw = plain.predict(image)
+    poses = mapped.predict(image)
     assert np.array_equal(poses.raw_scores, raw.scores)
     assert np.array_equal(raw.raw_scores, raw.scores)
     np.testing.assert_allclose(poses.scores, 0.5 * raw.scores, atol=1e-5)
@@ -324,17 +324,17 @@ def test_a_model_by_its_name(run_folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     [np.zeros((5, 6), np.uint8), np.zeros((5, 6, 4), np.uint8), np.zeros((5, 6, 3)), np.zeros((0, 6, 3), np.uint8)],
     ids=["grey", "alpha", "float", "empty"],
 )
-def test_arrays_that_are_no_pictures(picture: np.ndarray) -> None:
+def test_arrays_that_are_no_images(image: np.ndarray) -> None:
     with pytest.raises(InputError, match=r"\(h, w, 3\) RGB uint8 is needed"):
-        Predictor(SpotBackend()).predict(picture)
+        Predictor(SpotBackend()).predict(image)
 
 
 def test_people_come_back_through_torch() -> None:
-    """Ideal maps -> decoding -> NMS -> pixels of a picture twice as large as the input."""
+    """Ideal maps -> decoding -> NMS -> pixels of an image twice as large as the input."""
     keypoints_inp = spread_people([(7.3, 8.6), (22.1, 20.4)], seed=2)
     maps = ideal_maps(targets_of(keypoints_inp.float(), area_inp=900.0))
     predictor = Predictor(TorchBackend(StubNetwork(lambda _: maps), COCO_17), PredictSettings(short_side=128))
@@ -364,8 +364,8 @@ def test_from_a_checkpoint(run_folder: Path) -> None:
     assert predictor.settings == PredictSettings(short_side=96, score_threshold=-10, max_poses=5)
     assert predictor.skeleton == COCO_17
     assert predictor.backend.pad_colour == (128, 128, 128)  # the mean of its backbone
-    picture = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
-    poses, queries = predictor.predict_with_queries(picture)
+    image = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
+    poses, queries = predictor.predict_with_queries(image)
     assert queries is not None
     assert queries.shape == poses.keypoints_img.shape
     assert 0 < len(poses) <= 5
@@ -373,12 +373,12 @@ def test_from_a_checkpoint(run_folder: Path) -> None:
     assert other.settings.flip
 
 
-def test_other_pictures_do_not_matter(run_folder: Path) -> None:
+def test_other_images_do_not_matter(run_folder: Path) -> None:
     predictor = Predictor.from_checkpoint(run_folder)
     rng = np.random.default_rng(1)
-    pictures = [rng.integers(0, 255, shape, np.uint8) for shape in ((90, 120, 3), (120, 90, 3), (96, 96, 3))]
-    together = list(predictor.predict_many(pictures))
-    alone = [predictor.predict(picture) for picture in reversed(pictures)][::-1]
+    images = [rng.integers(0, 255, shape, np.uint8) for shape in ((90, 120, 3), (120, 90, 3), (96, 96, 3))]
+    together = list(predictor.predict_many(images))
+    alone = [predictor.predict(image) for image in reversed(images)][::-1]
     for a, b in zip(together, alone, strict=True):
         assert np.array_equal(a.keypoints_img, b.keypoints_img)
         assert np.array_equal(a.scores, b.scores)

@@ -1,4 +1,4 @@
-"""Putting views of several input sizes together: the same where all say the same, else the best of each person."""
+"""Merging the candidates of several input sizes: the same where all say the same, else the best of each person."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from calipose.config.settings import PredictSettings
 from calipose.geometry import pose_nms
 from calipose.inference.backends.base import BatchPoses
 from calipose.inference.predictor import Predictor
-from calipose.inference.scales import View, join_views
+from calipose.inference.scales import ScaleCandidates, merge_scales
 from calipose.skeleton import COCO_17
 
 SIGMAS = COCO_17.sigmas_array
@@ -19,9 +19,9 @@ def people(n: int, seed: int = 0) -> np.ndarray:
     return rng.uniform(-40, 40, (n, 17, 2)) + 300.0 * np.arange(n)[:, None, None]
 
 
-def view(keypoints: np.ndarray, scores: list[float]) -> View:
+def view(keypoints: np.ndarray, scores: list[float]) -> ScaleCandidates:
     joints = np.broadcast_to(np.array(scores)[:, None], keypoints.shape[:2])
-    return View(keypoints, np.array(scores), joints, keypoints + 1)
+    return ScaleCandidates(keypoints, np.array(scores), joints, keypoints + 1)
 
 
 @pytest.mark.parametrize("copies", [1, 2, 3])
@@ -29,7 +29,7 @@ def view(keypoints: np.ndarray, scores: list[float]) -> View:
 def test_views_that_say_the_same(n: int, copies: int) -> None:
     one = view(people(n), [0.9 - 0.1 * i for i in range(n)])
     shuffled = one[np.random.default_rng(1).permutation(n)]
-    joined = join_views([one] + [shuffled] * (copies - 1))
+    joined = merge_scales([one] + [shuffled] * (copies - 1))
     kept = joined[pose_nms(joined.keypoints_img, joined.raw_scores, SIGMAS, 0.3)]
     for name in ("keypoints_img", "raw_scores", "keypoint_scores", "queries_img"):
         assert np.array_equal(getattr(kept, name), getattr(one, name)), name
@@ -37,7 +37,7 @@ def test_views_that_say_the_same(n: int, copies: int) -> None:
 
 def test_the_best_pose_of_each_person_is_kept() -> None:
     first, second = people(3), people(3) + 2.0
-    joined = join_views([view(first[:2], [0.9, 0.4]), view(second[[2, 1]], [0.6, 0.5])])
+    joined = merge_scales([view(first[:2], [0.9, 0.4]), view(second[[2, 1]], [0.6, 0.5])])
     kept = joined[pose_nms(joined.keypoints_img, joined.raw_scores, SIGMAS, 0.3)]
     assert kept.raw_scores.tolist() == [0.9, 0.6, 0.5]
     np.testing.assert_array_equal(kept.keypoints_img, [first[0], second[2], second[1]])
@@ -45,11 +45,11 @@ def test_the_best_pose_of_each_person_is_kept() -> None:
 
 def test_joint_scores_that_only_one_view_has_are_dropped() -> None:
     pose = people(1)
-    assert join_views([view(pose, [0.9]), View(pose, np.array([0.7]))]).keypoint_scores is None
+    assert merge_scales([view(pose, [0.9]), ScaleCandidates(pose, np.array([0.7]))]).keypoint_scores is None
 
 
 class Equivariant:
-    """Sees a person at the same place of the picture, whatever the input size; mirrored, the mirror image."""
+    """Sees a person at the same place of the image, whatever the input size; mirrored, the mirror image."""
 
     skeleton, pad_colour = COCO_17, (0, 0, 0)
 

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from calipose.errors import PictureError
-from calipose.io.fetch import fetch_picture, public_url
+from calipose.errors import ImageError
+from calipose.io.fetch import fetch_image, public_url
 
 NOISE = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
 PNG = cv2.imencode(".png", NOISE[..., ::-1])[1].tobytes()
@@ -43,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Location", target)
         self.end_headers()
 
-    def say_picture(self, rest: str) -> None:
+    def say_image(self, rest: str) -> None:
         self.answer(PNG)
 
     def say_unlabelled(self, rest: str) -> None:
@@ -62,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(PNG, "video/mp4")
 
     def say_text(self, rest: str) -> None:
-        self.answer(b"this is no picture", "image/jpeg")
+        self.answer(b"this is no image", "image/jpeg")
 
     def say_nothing(self, rest: str) -> None:
         self.answer(b"")
@@ -97,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def say_hops(self, rest: str) -> None:
         left = int(rest)
-        self.redirect(f"/hops/{left - 1}" if left > 1 else "/picture/there.png", (301, 302, 303, 307, 308)[left % 5])
+        self.redirect(f"/hops/{left - 1}" if left > 1 else "/image/there.png", (301, 302, 303, 307, 308)[left % 5])
 
     def say_to(self, rest: str) -> None:
         self.redirect(rest.replace("PORT", str(self.server.server_address[1])))
@@ -127,24 +127,24 @@ def base(server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.mark.parametrize(
     "path",
     [
-        "picture/a.png",
-        "picture/a.png?size=large&token=a/b#part",
-        "picture/Ärger & Glück 100%.png",
-        "picture/a%20b%C3%A9.png",
+        "image/a.png",
+        "image/a.png?size=large&token=a/b#part",
+        "image/Ärger & Glück 100%.png",
+        "image/a%20b%C3%A9.png",
         "unlabelled/a",
         "hops/1",
         "hops/5",
-        "to//picture/a.png",
-        "to/http://localhost:PORT/picture/a.png",
-        "to//picture/%C3%A9.png",
+        "to//image/a.png",
+        "to/http://localhost:PORT/image/a.png",
+        "to//image/%C3%A9.png",
     ],
 )
-def test_pictures(base: str, path: str) -> None:
-    assert np.array_equal(fetch_picture(f"http://{base}/{path}"), NOISE)
+def test_images(base: str, path: str) -> None:
+    assert np.array_equal(fetch_image(f"http://{base}/{path}"), NOISE)
 
 
 def test_scheme_in_capitals(base: str) -> None:
-    assert np.array_equal(fetch_picture(f"HTTP://{base}/picture/a.png"), NOISE)
+    assert np.array_equal(fetch_image(f"HTTP://{base}/image/a.png"), NOISE)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_scheme_in_capitals(base: str) -> None:
     [
         ("missing.png", "404"),
         ("failing", "503"),
-        ("page", "no picture, but text/html"),
+        ("page", "no image, but text/html"),
         ("video/v.mp4", "is a video .*download"),
         ("text", "cannot be decoded"),
         ("nothing", "empty"),
@@ -172,27 +172,27 @@ def test_scheme_in_capitals(base: str) -> None:
 )
 def test_failures_name_the_url(base: str, path: str, message: str) -> None:
     url = f"http://{base}/{path}"
-    with pytest.raises(PictureError, match=message) as caught:
-        fetch_picture(url, max_bytes=100_000)
+    with pytest.raises(ImageError, match=message) as caught:
+        fetch_image(url, max_bytes=100_000)
     assert url in str(caught.value)
 
 
 @pytest.mark.parametrize("part", ["head", "body"])
 def test_the_time_limit_is_for_the_whole(base: str, part: str) -> None:
     start = time.monotonic()
-    with pytest.raises(PictureError, match=r"drip.* not loaded within 0\.3 seconds"):
-        fetch_picture(f"http://{base}/drip/{part}", max_seconds=0.3)
+    with pytest.raises(ImageError, match=r"drip.* not loaded within 0\.3 seconds"):
+        fetch_image(f"http://{base}/drip/{part}", max_seconds=0.3)
     assert time.monotonic() - start < 2
 
 
 def test_a_host_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection, and says nothing
-        with pytest.raises(PictureError, match=r"not loaded within 0\.2 seconds"):
-            fetch_picture(f"http://127.0.0.1:{silent.getsockname()[1]}/a.png", max_seconds=0.2)
+        with pytest.raises(ImageError, match=r"not loaded within 0\.2 seconds"):
+            fetch_image(f"http://127.0.0.1:{silent.getsockname()[1]}/a.png", max_seconds=0.2)
         port = silent.getsockname()[1]
-    with pytest.raises(PictureError, match=f"127.0.0.1:{port}/a.png cannot be loaded"):
-        fetch_picture(f"http://127.0.0.1:{port}/a.png")
+    with pytest.raises(ImageError, match=f"127.0.0.1:{port}/a.png cannot be loaded"):
+        fetch_image(f"http://127.0.0.1:{port}/a.png")
 
 
 @pytest.mark.parametrize(
@@ -200,23 +200,23 @@ def test_a_host_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     ["http://", "http:///a.png", "http://[::1/a.png", "http://127.0.0.1:word/a.png", "http://a b/", "http://\u00ad/"],
 )
 def test_improper_urls(base: str, url: str) -> None:
-    with pytest.raises(PictureError, match="cannot be loaded"):
-        fetch_picture(url)
+    with pytest.raises(ImageError, match="cannot be loaded"):
+        fetch_image(url)
 
 
 @pytest.mark.parametrize(
     ("path", "to_whom"),
     [
-        ("picture/a.png", [True]),
+        ("image/a.png", [True]),
         ("hops/2", [True, True, True]),
-        ("to/http://127.0.0.1:PORT/picture/a.png", [True, True]),
-        ("to/http://localhost:PORT/picture/a.png", [True, False]),  # another host
+        ("to/http://127.0.0.1:PORT/image/a.png", [True, True]),
+        ("to/http://localhost:PORT/image/a.png", [True, False]),  # another host
     ],
 )
 def test_a_password_goes_to_its_own_host_only(
     base: str, server: ThreadingHTTPServer, path: str, to_whom: list[bool]
 ) -> None:
-    fetch_picture(f"http://me:horse%2Bbattery@{base}/{path}")
+    fetch_image(f"http://me:horse%2Bbattery@{base}/{path}")
     told = [headers.get("Authorization") for _, headers in server.asked]  # type: ignore[attr-defined]
     expected = "Basic " + base64.b64encode(f"me:{SECRET}".encode()).decode()
     assert told == [expected if yes else None for yes in to_whom]
@@ -225,8 +225,8 @@ def test_a_password_goes_to_its_own_host_only(
 @pytest.mark.parametrize("path", ["missing", "text", "to/file:///x", "hops/9", "short", "babble", "drip/body"])
 @pytest.mark.parametrize("user", ["me:horse+battery", "me:horse+battery@home", "horse+battery", "me:ho/horse+battery"])
 def test_a_password_is_in_no_message(base: str, path: str, user: str) -> None:
-    with pytest.raises(PictureError) as caught:
-        fetch_picture(f"http://{user}@{base}/{path}", max_seconds=0.3)
+    with pytest.raises(ImageError) as caught:
+        fetch_image(f"http://{user}@{base}/{path}", max_seconds=0.3)
     assert SECRET not in str(caught.value)
 
 

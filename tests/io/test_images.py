@@ -1,4 +1,4 @@
-"""Pictures are read as a person sees them, and fitted to the network in an exact frame."""
+"""Images are read as a person sees them, and fitted to the network in an exact frame."""
 
 import zlib
 from pathlib import Path
@@ -8,33 +8,33 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from calipose.errors import PictureError
+from calipose.errors import ImageError
 from calipose.geometry import apply_affine
-from calipose.io.images import exif_orientation, network_input, read_picture, shrink, warp
+from calipose.io.images import exif_orientation, network_input, read_image, shrink, warp
 
 PAD = (124, 116, 104)
 
 
 def corners(height: int = 40, width: int = 72) -> np.ndarray:
-    """A picture whose four corners differ, in 8 x 8 blocks (so that JPEG keeps them)."""
-    picture = np.zeros((height, width, 3), np.uint8)
-    picture[:8, :16], picture[:8, -8:], picture[-8:, :8], picture[-8:, -24:] = 60, 120, 180, 240
-    return picture
+    """An image whose four corners differ, in 8 x 8 blocks (so that JPEG keeps them)."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[:8, :16], image[:8, -8:], image[-8:, :8], image[-8:, -24:] = 60, 120, 180, 240
+    return image
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
 def test_orientation_is_applied(tmp_path: Path, orientation: int, suffix: str) -> None:
-    path = tmp_path / f"picture.{suffix}"
+    path = tmp_path / f"image.{suffix}"
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(corners()).save(path, exif=exif, quality=95)
     with Image.open(path) as opened:  # Pillow as the oracle
         upright = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"), np.int64)
         stored = np.asarray(opened.convert("RGB"), np.int64)
-    assert abs(read_picture(path).astype(np.int64) - upright).max() <= 8
-    if suffix != "tiff":  # OpenCV's TIFF decoder always turns the picture
-        assert abs(read_picture(path, ignore_orientation=True).astype(np.int64) - stored).max() <= 8
+    assert abs(read_image(path).astype(np.int64) - upright).max() <= 8
+    if suffix != "tiff":  # OpenCV's TIFF decoder always turns the image
+        assert abs(read_image(path, ignore_orientation=True).astype(np.int64) - stored).max() <= 8
 
 
 def test_orientation_together_with_alpha_and_16_bit(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_orientation_together_with_alpha_and_16_bit(tmp_path: Path) -> None:
     chunk = len(exif).to_bytes(4, "big") + b"eXIf" + exif
     chunk += zlib.crc32(chunk[4:]).to_bytes(4, "big")
     (tmp_path / "turned.png").write_bytes(data[:33] + chunk + data[33:])  # after the IHDR chunk
-    flat, turned = read_picture(tmp_path / "flat.png"), read_picture(tmp_path / "turned.png")
+    flat, turned = read_image(tmp_path / "flat.png"), read_image(tmp_path / "turned.png")
     assert flat[0, 0].tolist() == [255, 7, 8]
     assert flat[0, 1].tolist() == [0, 0, 0]
     assert flat[1, 1].tolist() == [255, 255, 255]  # transparent: white
@@ -66,12 +66,12 @@ def test_orientation_together_with_alpha_and_16_bit(tmp_path: Path) -> None:
     ],
 )
 def test_kinds_of_pixels(tmp_path: Path, mode: str, pixel: object, expected: list[int]) -> None:
-    path = tmp_path / "picture.png"
-    picture = Image.new(mode, (4, 3), pixel)  # type: ignore[arg-type]
+    path = tmp_path / "image.png"
+    image = Image.new(mode, (4, 3), pixel)  # type: ignore[arg-type]
     if mode == "P":
-        picture.putpalette([0, 0, 0, 10, 20, 30])
-    picture.save(path)
-    read = read_picture(path)
+        image.putpalette([0, 0, 0, 10, 20, 30])
+    image.save(path)
+    read = read_image(path)
     assert read.shape == (3, 4, 3)
     assert read.dtype == np.uint8
     assert (read == expected).all()
@@ -87,7 +87,7 @@ NOISE = np.random.default_rng(0).integers(0, 255, (200, 300, 3), np.uint8)
 BROKEN = {
     "missing": None,
     "empty": b"",
-    "text": b"this is no picture",
+    "text": b"this is no image",
     "jpg": cv2.imencode(".jpg", NOISE)[1].tobytes(),
     "thumbnail": jpeg_with_thumbnail(),
     "png": cv2.imencode(".png", corners())[1].tobytes(),
@@ -101,16 +101,16 @@ def test_broken_files_are_named(tmp_path: Path, kind: str) -> None:
     if data is not None:
         if kind not in {"empty", "text"}:
             path.write_bytes(data + b"trailing bytes do no harm")
-            assert read_picture(path).size
+            assert read_image(path).size
             data = data[: len(data) * 2 // 3]
         path.write_bytes(data)
-    with pytest.raises(PictureError, match=path.name):
-        read_picture(path)
+    with pytest.raises(ImageError, match=path.name):
+        read_image(path)
 
 
-def test_a_folder_is_no_picture(tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match="cannot be read"):
-        read_picture(tmp_path)
+def test_a_folder_is_no_image(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_image(tmp_path)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe1\0\x12Exif\0\0II*\0\xff\xff\xff\xff", b"RIFF"])
@@ -132,8 +132,8 @@ def test_orientation_of_nonsense_is_upright(data: bytes) -> None:
     ],
 )
 def test_network_input(height: int, width: int, short_side: int, shape: tuple[int, int]) -> None:
-    picture = np.zeros((height, width, 3), np.uint8)
-    fitted, affine = network_input(picture, short_side, PAD)
+    image = np.zeros((height, width, 3), np.uint8)
+    fitted, affine = network_input(image, short_side, PAD)
     assert fitted.shape == (*shape, 3)
     scale = min(short_side / min(height, width), 2.5 * short_side / max(height, width))
     points_img = np.random.default_rng(0).uniform(0, 700, (50, 2))
@@ -144,37 +144,37 @@ def test_network_input(height: int, width: int, short_side: int, shape: tuple[in
     assert (fitted[:, content[1] + 1 :] == PAD).all()
 
 
-def centroid(picture: np.ndarray) -> np.ndarray:
-    weights = picture.astype(np.float64).sum(-1)
+def centroid(image: np.ndarray) -> np.ndarray:
+    weights = image.astype(np.float64).sum(-1)
     rows, columns = np.indices(weights.shape)
     return np.array([(columns * weights).sum(), (rows * weights).sum()]) / weights.sum()
 
 
 @pytest.mark.parametrize("scale", [0.11, 0.2371, 0.5, 0.73, 1.0, 1.618, 3.0])
 def test_a_blob_lands_where_the_affine_says(scale: float) -> None:
-    picture = np.zeros((331, 457, 3), np.uint8)
+    image = np.zeros((331, 457, 3), np.uint8)
     centre = np.array([201, 149])
     radius = 10
-    picture[centre[1] - radius : centre[1] + radius + 1, centre[0] - radius : centre[0] + radius + 1] = 255
-    fitted, affine = network_input(picture, round(331 * scale), (0, 0, 0))
+    image[centre[1] - radius : centre[1] + radius + 1, centre[0] - radius : centre[0] + radius + 1] = 255
+    fitted, affine = network_input(image, round(331 * scale), (0, 0, 0))
     assert np.abs(centroid(fitted) - apply_affine(affine, centre)).max() < 0.1
 
 
 def test_no_scale_is_lost_when_reducing() -> None:
     """Single bright columns survive a strong reduction as their mean."""
-    picture = np.zeros((400, 400, 3), np.uint8)
-    picture[:, ::8] = 240
-    fitted, _ = network_input(picture, 64, (0, 0, 0))
+    image = np.zeros((400, 400, 3), np.uint8)
+    image[:, ::8] = 240
+    fitted, _ = network_input(image, 64, (0, 0, 0))
     assert abs(fitted[4:-4, 4:-4].mean() - 30) < 3
     assert fitted[4:-4, 4:-4].max() < 70
 
 
 @pytest.mark.parametrize("factor", [2, 3, 7])
 def test_shrink_averages_blocks_in_the_frame(factor: int) -> None:
-    picture = np.random.default_rng(1).integers(0, 255, (4 * factor + 1, 5 * factor, 3), np.uint8)
-    small, affine = shrink(picture, factor)
+    image = np.random.default_rng(1).integers(0, 255, (4 * factor + 1, 5 * factor, 3), np.uint8)
+    small, affine = shrink(image, factor)
     assert small.shape == (5, 5, 3)
-    block = picture[: 4 * factor].reshape(4, factor, 5, factor, 3).mean((1, 3))
+    block = image[: 4 * factor].reshape(4, factor, 5, factor, 3).mean((1, 3))
     assert np.abs(small[:4] - block).max() <= 0.51
     assert np.allclose(apply_affine(affine, [(factor - 1) / 2, (factor - 1) / 2]), [0, 0])
 

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calipose.errors import InputError, PictureError
-from calipose.io.images import read_picture
+from calipose.errors import ImageError, InputError
+from calipose.io.images import read_image
 from calipose.io.sources import Source, find_sources
 from drawn_video import write_video
 
@@ -27,7 +27,7 @@ NOISE = np.random.default_rng(0).integers(0, 255, (50, 70, 3), np.uint8)
 @pytest.fixture
 def album(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in which names matter; the current folder is the one above it."""
-    picture = cv2.imencode(".png", NOISE[..., ::-1])[1].tobytes()
+    image = cv2.imencode(".png", NOISE[..., ::-1])[1].tobytes()
     for name in [
         "album/f10.jpg",
         "album/f2.JPG",
@@ -42,7 +42,7 @@ def album(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "empty/notes.txt",
     ]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(picture)
+        (tmp_path / name).write_bytes(image)
     (tmp_path / "album" / "clip.MP4").write_bytes(b"never opened here")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -74,7 +74,7 @@ DEEP = ["album/clip.MP4", "album/deep/a.gif", "album/deep/b.webp", *FLAT[1:], "a
             ["album/f10.jpg", "album/f2.JPG", "album/F1.png"],
         ),
         (["missing.jpg", "also.mp4", "album/notes.txt"], False, ["missing.jpg", "also.mp4", "album/notes.txt"]),
-        (["C:\\pictures\\a.jpg", "C://pictures/a.jpg"], False, ["C:\\pictures\\a.jpg", "C:/pictures/a.jpg"]),
+        (["C:\\images\\a.jpg", "C://images/a.jpg"], False, ["C:\\images\\a.jpg", "C:/images/a.jpg"]),
     ],
 )
 def test_files(album: Path, what: list[Any], recursive: bool, expected: list[str]) -> None:
@@ -113,18 +113,18 @@ def test_what_is_no_file(what: Any, kind: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ([], "no pictures were named"),
-        ([[], ()], "no pictures were named"),
-        (["album", "empty"], r"empty: no pictures or videos in this folder"),
+        ([], "no images were named"),
+        ([[], ()], "no images were named"),
+        (["album", "empty"], r"empty: no images or videos in this folder"),
         (["album/*.tiff"], r"\*\.tiff: nothing matches"),
-        (["empty/*"], r"no picture or video matches"),
+        (["empty/*"], r"no image or video matches"),
         (["ftp://a.org/b.jpg"], "ftp://a.org/b.jpg: URLs are http:// or https://"),
         (["rtsp://me:secret@camera/1"], "rtsp://camera/1: URLs"),
         (["webcam:x"], "webcam:0, webcam:1"),
         ([-1], "webcam -1"),
         ([""], "an empty name"),
         (["a\0b.jpg"], "an empty name"),
-        ([None], "NoneType: no kind of picture"),
+        ([None], "NoneType: no kind of image"),
         ([True], "bool: no kind"),
         ([1.5], "float: no kind"),
         ([b"a.jpg"], "bytes: no kind"),
@@ -137,7 +137,7 @@ def test_what_cannot_be_found(album: Path, what: list[Any], message: str) -> Non
 
 
 def test_a_name_that_is_too_long_is_found_out_when_it_is_read() -> None:
-    with pytest.raises(PictureError, match="cannot be read"):
+    with pytest.raises(ImageError, match="cannot be read"):
         next(find_sources("a" * 5000)[0].frames())
 
 
@@ -164,20 +164,20 @@ def test_an_iterator_raises_when_it_comes_to_it(album: Path) -> None:
     assert next(found).name == str(Path("album/f2.JPG"))
     with pytest.raises(InputError, match="NoneType"):
         next(found)
-    with pytest.raises(InputError, match="no pictures were named"):
+    with pytest.raises(InputError, match="no images were named"):
         list(find_sources(iter([])))
 
 
 def only(source: Source) -> np.ndarray:
-    """The one picture of a still source."""
+    """The one image of a still source."""
     (frame,) = source.frames()
     assert (frame.source, frame.index, frame.seconds) == (source.name, None, None)
     assert (source.frame_count, source.frames_per_second) == (1, None)
-    picture: np.ndarray = frame.picture
-    assert picture.dtype == np.uint8
-    assert picture.ndim == 3
-    assert picture.flags.c_contiguous
-    return picture
+    image: np.ndarray = frame.image
+    assert image.dtype == np.uint8
+    assert image.ndim == 3
+    assert image.flags.c_contiguous
+    return image
 
 
 @pytest.mark.parametrize(
@@ -204,9 +204,9 @@ def test_arrays(array: np.ndarray, expected: np.ndarray) -> None:
         np.array(["a.jpg"]),
     ],
 )
-def test_arrays_that_are_no_picture(array: np.ndarray) -> None:
+def test_arrays_that_are_no_image(array: np.ndarray) -> None:
     good, bad = find_sources(NOISE, [array])
-    with pytest.raises(PictureError, match=r"array 1 holds .* of shape"):
+    with pytest.raises(ImageError, match=r"array 1 holds .* of shape"):
         only(bad)
     assert only(good).size
 
@@ -230,30 +230,30 @@ def test_a_pil_image_is_as_its_file(tmp_path: Path, mode: str, orientation: int)
     exif = Image.Exif()
     exif[0x0112] = orientation
     pil_image(mode).save(tmp_path / "a.png", exif=exif)
-    with Image.open(tmp_path / "a.png") as image:
-        picture = only(find_sources(image)[0])
-    assert np.array_equal(picture, read_picture(tmp_path / "a.png"))
-    assert picture.shape == ((50, 70, 3) if orientation == 1 else (70, 50, 3))
+    with Image.open(tmp_path / "a.png") as opened:
+        image = only(find_sources(opened)[0])
+    assert np.array_equal(image, read_image(tmp_path / "a.png"))
+    assert image.shape == ((50, 70, 3) if orientation == 1 else (70, 50, 3))
 
 
 def test_pil_images_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match="array 0 is a PIL image of mode F"):
+    with pytest.raises(ImageError, match="array 0 is a PIL image of mode F"):
         only(find_sources(Image.new("F", (4, 4)))[0])
     Image.fromarray(NOISE).save(tmp_path / "a.png")
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:3000])
-    with Image.open(tmp_path / "a.png") as image, pytest.raises(PictureError, match="array 0, a PIL image, cannot"):
+    with Image.open(tmp_path / "a.png") as image, pytest.raises(ImageError, match="array 0, a PIL image, cannot"):
         only(find_sources(image)[0])
 
 
 @pytest.mark.parametrize("suffix", ["gif", "tiff", "png", "webp"])
-def test_of_several_pictures_in_a_file_the_first(tmp_path: Path, suffix: str) -> None:
+def test_of_several_images_in_a_file_the_first(tmp_path: Path, suffix: str) -> None:
     pages = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue", "lime")]
     pages[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=pages[1:])
     try:
-        picture = only(find_sources(tmp_path)[0])
-    except PictureError:
+        image = only(find_sources(tmp_path)[0])
+    except ImageError:
         pytest.skip(f"OpenCV {cv2.__version__} reads no animated {suffix}")
-    assert np.abs(picture.astype(int) - [255, 0, 0]).max() < 3
+    assert np.abs(image.astype(int) - [255, 0, 0]).max() < 3
 
 
 def test_a_video_and_a_webcam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +283,7 @@ def test_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         base = f"127.0.0.1:{server.server_address[1]}"
         there, missing = find_sources(f"http://{base}/a.png", f"http://me:secret@{base}/b.png")
         assert np.array_equal(only(there), NOISE)
-        with pytest.raises(PictureError, match=f"http://{base}/b.png cannot be loaded: the server answers 404"):
+        with pytest.raises(ImageError, match=f"http://{base}/b.png cannot be loaded: the server answers 404"):
             only(missing)
         server.shutdown()
 
@@ -304,7 +304,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object]]] = {
     "cut off jpeg": ("a.jpg", lambda path: path.write_bytes(jpeg()[:-200])),
     "cut off png": ("a.png", lambda path: path.write_bytes(cv2.imencode(".png", NOISE)[1].tobytes()[:2000])),
     "only the start of a jpeg": ("a.jpg", lambda path: path.write_bytes(jpeg()[:4])),
-    "text": ("a.jpg", lambda path: path.write_text("this is no picture")),
+    "text": ("a.jpg", lambda path: path.write_text("this is no image")),
     "zeros": ("a.jpg", lambda path: path.write_bytes(bytes(5000))),
     "a link in a circle": ("a.jpg", lambda path: path.symlink_to("a.jpg")),
     "a link to nowhere": ("a.jpg", lambda path: path.symlink_to("b.jpg")),
@@ -328,7 +328,7 @@ def test_broken_files_hold_up_no_others(tmp_path: Path, kind: str) -> None:
     cv2.imwrite(str(tmp_path / "whole.png"), NOISE)
     make(tmp_path / name)
     bad, good = find_sources(tmp_path / name, tmp_path / "whole.png")
-    with pytest.raises(PictureError) as caught:
+    with pytest.raises(ImageError) as caught:
         list(bad.frames())
     assert str(tmp_path / name) in str(caught.value)
     assert good.frame_count == 1
@@ -345,7 +345,7 @@ def test_an_unreadable_file_with_any_rights(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(Path, "read_bytes", refuse)
     monkeypatch.setattr(Path, "open", refuse)
     for name in ("a.jpg", "a.mp4"):
-        with pytest.raises(PictureError, match=rf"{name} cannot be read: Permission denied"):
+        with pytest.raises(ImageError, match=rf"{name} cannot be read: Permission denied"):
             next(find_sources(tmp_path / name)[0].frames())
 
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from calipose.errors import PictureError
+from calipose.errors import ImageError
 from calipose.io.video_reader import VideoHeader, read_header, read_video, read_webcam
 from drawn_video import SIZE, drawn_frame, number_of, write_video
 
@@ -24,8 +24,8 @@ ONE = 1 << 16  # in a display matrix
 def read_until_error(path: Path) -> tuple[list[int], str]:
     """Numbers of the frames that come before the error, and the error."""
     numbers: list[int] = []
-    with pytest.raises(PictureError) as caught:
-        numbers.extend(number_of(picture) for picture, _ in read_video(path))
+    with pytest.raises(ImageError) as caught:
+        numbers.extend(number_of(image) for image, _ in read_video(path))
     return numbers, str(caught.value)
 
 
@@ -48,13 +48,13 @@ def read_until_error(path: Path) -> tuple[list[int], str]:
 def test_every_frame_once_in_order(tmp_path: Path, name: str, codec: str) -> None:
     path = write_video(tmp_path / name, frames=24, rate=25, codec=codec)
     frames = list(read_video(path))
-    assert [number_of(picture) for picture, _ in frames] == list(range(24))
+    assert [number_of(image) for image, _ in frames] == list(range(24))
     assert np.allclose([seconds for _, seconds in frames], np.arange(24) / 25, atol=0.002)
-    picture = frames[7][0]
-    assert picture.shape == (SIZE[1], SIZE[0], 3)
-    assert picture.dtype == np.uint8
-    assert picture.flags.c_contiguous
-    assert np.abs(picture.astype(int) - drawn_frame(7).astype(int)).mean() < 8
+    image = frames[7][0]
+    assert image.shape == (SIZE[1], SIZE[0], 3)
+    assert image.dtype == np.uint8
+    assert image.flags.c_contiguous
+    assert np.abs(image.astype(int) - drawn_frame(7).astype(int)).mean() < 8
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_header(tmp_path: Path, name: str, count: int) -> None:
     assert read_header(path) == VideoHeader()
 
 
-# (a, b, c, d) of the display matrix -> what it does to the stored picture
+# (a, b, c, d) of the display matrix -> what it does to the stored image
 TURNS = {
     (1, 0, 0, 1): lambda p: p,
     (0, 1, -1, 0): lambda p: np.rot90(p, -1),  # a phone held upright: a quarter clockwise
@@ -90,9 +90,9 @@ def test_frames_are_upright(tmp_path: Path, turn: tuple[int, int, int, int]) -> 
     a, b, c, d = (np.array(turn) * ONE).tolist()
     data[at : at + 36] = np.array([a, b, 0, c, d, 0, 0, 0, 1 << 30], ">i4").tobytes()
     path.write_bytes(data)
-    picture = next(read_video(path))[0]
-    assert picture.flags.c_contiguous
-    assert np.array_equal(picture, TURNS[turn](stored))
+    image = next(read_video(path))[0]
+    assert image.flags.c_contiguous
+    assert np.array_equal(image, TURNS[turn](stored))
 
 
 def test_colours_are_those_of_the_track(tmp_path: Path) -> None:
@@ -161,14 +161,14 @@ def test_a_hole_in_the_middle_does_not_end_a_video(tmp_path: Path, name: str, co
     assert 20 < len(numbers) < 45
 
 
-@pytest.mark.parametrize("kind", ["missing", "empty", "text", "picture", "folder", "sound"])
+@pytest.mark.parametrize("kind", ["missing", "empty", "text", "image", "folder", "sound"])
 def test_files_that_are_no_video(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "v.mp4"
     if kind == "empty":
         path.touch()
     elif kind == "text":
         path.write_text("no video, but long enough to be looked at " * 100)
-    elif kind == "picture":
+    elif kind == "image":
         path.write_bytes(cv2.imencode(".png", drawn_frame(0))[1].tobytes()[:60])
     elif kind == "folder":
         path.mkdir()
@@ -188,7 +188,7 @@ def test_files_that_are_no_video(tmp_path: Path, kind: str) -> None:
 
 def test_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(PictureError, match=r"v\.mp4.*pip install 'calipose\[video\]'"):
+    with pytest.raises(ImageError, match=r"v\.mp4.*pip install 'calipose\[video\]'"):
         next(read_video(tmp_path / "v.mp4"))
 
 
@@ -200,8 +200,8 @@ def test_a_long_video_needs_the_memory_of_a_few_frames(tmp_path: Path) -> None:
     gc.disable()  # or circles of the decoder's frames would be found in time, now and then
     tracemalloc.start()
     try:
-        for picture, _ in read_video(path):
-            seen.append(weakref.ref(picture))
+        for image, _ in read_video(path):
+            seen.append(weakref.ref(image))
             most = max(most, sum(one() is not None for one in seen))
             count += 1
             if count == 50:
@@ -268,7 +268,7 @@ def cameras(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Camera]]:
 
 def test_webcam_until_it_is_unplugged(cameras: list[Camera]) -> None:
     frames = list(read_webcam(3))
-    assert [picture[0, 0].tolist() for picture, _ in frames] == [[30, 20, 10]] * 3  # BGR -> RGB
+    assert [image[0, 0].tolist() for image, _ in frames] == [[30, 20, 10]] * 3  # BGR -> RGB
     seconds = [seconds for _, seconds in frames]
     assert seconds[0] < 0.1
     assert seconds == sorted(seconds)
@@ -282,13 +282,13 @@ def test_webcam_is_released_when_it_is_left(cameras: list[Camera]) -> None:
     assert cameras[0].released
 
 
-@pytest.mark.parametrize(("number", "message"), [(7, "webcam 7: there is none"), (0, "webcam 0 gives no picture")])
+@pytest.mark.parametrize(("number", "message"), [(7, "webcam 7: there is none"), (0, "webcam 0 gives no image")])
 def test_webcam_that_gives_nothing(cameras: list[Camera], number: int, message: str) -> None:
-    with pytest.raises(PictureError, match=message):
+    with pytest.raises(ImageError, match=message):
         next(read_webcam(number))
 
 
 def test_no_webcam_with_opencv_itself(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(PictureError, match="webcam 97"):
+    with pytest.raises(ImageError, match="webcam 97"):
         next(read_webcam(97))
     assert not capfd.readouterr().err  # OpenCV's own words help nobody

@@ -1,4 +1,4 @@
-"""Written videos, read back: pictures, times, sound."""
+"""Written videos, read back: images, times, sound."""
 
 import sys
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from video_with_tone import RATE, TONE, frames_of, tone_of, write_video
 av = pytest.importorskip("av")
 
 
-def picture(share: float, size: tuple[int, int]) -> np.ndarray:
+def image(share: float, size: tuple[int, int]) -> np.ndarray:
     """Red, green from the left up to a share of the width."""
     width, height = size
     drawn = np.full((height, width, 3), (200, 40, 60), np.uint8)
@@ -23,11 +23,11 @@ def picture(share: float, size: tuple[int, int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [(64, 48), (63, 47), (64, 47), (1, 1)])
-def test_pictures_come_back(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_images_come_back(tmp_path: Path, size: tuple[int, int]) -> None:
     path = tmp_path / "a.mp4"
     with VideoWriter(path, RATE, size) as video:
         for i in range(10):
-            video.write(picture(i / 10, size))
+            video.write(image(i / 10, size))
         assert not path.exists()
     assert [file.name for file in tmp_path.iterdir()] == ["a.mp4"]
     frames = frames_of(path)
@@ -40,14 +40,14 @@ def test_pictures_come_back(tmp_path: Path, size: tuple[int, int]) -> None:
         assert not file.streams.audio
     for i in (0, 7):
         seen = frames[i].to_ndarray(format="rgb24")[: size[1], : size[0]].astype(int)
-        assert np.median(np.abs(seen - picture(i / 10, size))) <= 4  # colours are not shifted
+        assert np.median(np.abs(seen - image(i / 10, size))) <= 4  # colours are not shifted
 
 
 def test_uneven_times_are_kept_and_a_broken_clock_is_mended(tmp_path: Path) -> None:
     seconds = [7.0, 7.1, 7.15, 7.5, 7.4, 7.6]
     with VideoWriter(tmp_path / "a.mp4", RATE, (64, 48)) as video:
         for i, second in enumerate(seconds):
-            video.write(picture(i / 6, (64, 48)), second)
+            video.write(image(i / 6, (64, 48)), second)
     times = [frame.time for frame in frames_of(tmp_path / "a.mp4")]
     assert times == pytest.approx([0, 0.1, 0.15, 0.5, 0.5, 0.6], abs=1e-3)
     assert times == sorted(set(times))
@@ -64,10 +64,10 @@ def test_uneven_times_are_kept_and_a_broken_clock_is_mended(tmp_path: Path) -> N
     ],
 )
 def test_sound_is_kept(tmp_path: Path, name: str, codec: str, start: int, sound: str, kept: str) -> None:
-    source = write_video(tmp_path / name, [picture(i / 25, (64, 48)) for i in range(25)], codec, start)
+    source = write_video(tmp_path / name, [image(i / 25, (64, 48)) for i in range(25)], codec, start)
     with VideoWriter(tmp_path / "out.mp4", RATE, (64, 48), source) as video:
         for i in range(25):
-            video.write(picture(i / 25, (64, 48)), i / RATE)
+            video.write(image(i / 25, (64, 48)), i / RATE)
     assert video.sound == sound
     codec, seconds, frequency = tone_of(tmp_path / "out.mp4")
     assert codec == kept
@@ -79,9 +79,9 @@ def test_sound_is_kept(tmp_path: Path, name: str, codec: str, start: int, sound:
 
 def test_a_colon_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    write_video(tmp_path / "in.mp4", [picture(0.5, (64, 48))]).rename("a:b %d.mp4")
+    write_video(tmp_path / "in.mp4", [image(0.5, (64, 48))]).rename("a:b %d.mp4")
     with VideoWriter("c:d %d.mp4", RATE, (64, 48), Path("a:b %d.mp4")) as video:
-        video.write(picture(0.5, (64, 48)))
+        video.write(image(0.5, (64, 48)))
     assert video.sound == "copied"
     assert len(frames_of(Path("file:c:d %d.mp4"))) == 1
 
@@ -93,9 +93,9 @@ def test_a_video_without_its_sound(tmp_path: Path, content: bytes | str | None, 
         source.write_bytes(content)
     elif content:
         with VideoWriter(source, RATE, (64, 48)) as video:
-            video.write(picture(0.5, (64, 48)))
+            video.write(image(0.5, (64, 48)))
     with VideoWriter(tmp_path / "out.mp4", RATE, (64, 48), source) as video:
-        video.write(picture(0.5, (64, 48)))
+        video.write(image(0.5, (64, 48)))
     assert video.sound == sound
     assert len(frames_of(tmp_path / "out.mp4")) == 1
 
@@ -105,15 +105,15 @@ def test_a_failed_video_leaves_the_old_one(tmp_path: Path) -> None:
     path.write_text("old")
 
     def fill(video: VideoWriter) -> Iterator[None]:
-        yield video.write(picture(0.5, (64, 48)))
+        yield video.write(image(0.5, (64, 48)))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), VideoWriter(path, RATE, (64, 48)) as video:
         list(fill(video))
-    with pytest.raises(InputError, match="no picture was written"), VideoWriter(path, RATE, (64, 48)):
+    with pytest.raises(InputError, match="no image was written"), VideoWriter(path, RATE, (64, 48)):
         pass
     with pytest.raises(InputError, match="64 x 48"), VideoWriter(path, RATE, (64, 48)) as video:
-        video.write(picture(0.5, (48, 64)))
+        video.write(image(0.5, (48, 64)))
     assert [file.name for file in tmp_path.iterdir()] == ["a.mp4"]
     assert path.read_text() == "old"
 

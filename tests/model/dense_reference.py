@@ -79,7 +79,7 @@ def dense_head(head: Head, branches: list[Tensor]) -> dict[str, Tensor]:
         return (concatenated @ conv.weight[0, :, 0, 0] + conv.bias).view(b, h, w)
 
     result = {"displacement": torch.stack(keypoints, 1) - center.unsqueeze(1), "score": read_out(head.score)}
-    if method.joint_scores:
+    if method.keypoint_scores:
         result["joints"] = torch.stack(joints, 1).squeeze(-1)
     if method.quality_branch:
         result["quality"] = read_out(head.quality)

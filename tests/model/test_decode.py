@@ -10,7 +10,7 @@ from calipose.config.method import Method
 from calipose.config.settings import AugmentSettings, LossSettings
 from calipose.data.augment import augment
 from calipose.data.store import Labels
-from calipose.data.synthetic.scene import EASY, HARD, draw_scene
+from calipose.data.synthetic.scene import EASY, HARD, synthesize_scene
 from calipose.geometry import pose_nms
 from calipose.model.decode import PEAK_WINDOW, final_score, find_candidates, find_peaks
 from calipose.model.head import Maps
@@ -21,7 +21,7 @@ from calipose.training.targets import make_targets, oks_of_cells, score_label
 from ideal_maps import StubNetwork, ideal_maps, plain_maps, spread_people, targets_of
 
 FLIP = COCO_17.flip_index.tolist()
-PICTURE = torch.zeros(1, 128, 128, 3, dtype=torch.uint8)
+IMAGE = torch.zeros(1, 128, 128, 3, dtype=torch.uint8)
 
 
 def peaks_by_loops(score: np.ndarray) -> list[tuple[float, int, int]]:
@@ -93,7 +93,7 @@ CENTERS = [(6.2, 7.4), (20.0, 5.0), (24.7, 25.1), (9.5, 22.5)]  # farther apart 
 def test_ideal_maps_give_the_people_back() -> None:
     keypoints = spread_people(CENTERS, seed=4).float()
     maps = ideal_maps(targets_of(keypoints))
-    found = find_candidates(StubNetwork(lambda _: maps), PICTURE, 30)
+    found = find_candidates(StubNetwork(lambda _: maps), IMAGE, 30)
     seen = found.scores[0] > 0
     # A person's score is the label of the cell nearest to the centre; the best comes first.
     apart = [(x - round(x)) ** 2 + (y - round(y)) ** 2 for x, y in CENTERS]
@@ -114,7 +114,7 @@ def test_cir_is_flat_over_a_person_that_is_right_and_each_cell_gives_their_pose(
     x, y = targets.cells[0].unbind(-1)
     at_cells = ideal_maps(targets).displacement[:, :, :, y, x].transpose(2, 3)
     score = score_label(targets, oks_of_cells(targets, at_cells, torch.tensor(COCO_17.sigmas)), "cir", 4.0)
-    found = find_candidates(StubNetwork(lambda _: ideal_maps(targets, score)), PICTURE, 100)
+    found = find_candidates(StubNetwork(lambda _: ideal_maps(targets, score)), IMAGE, 100)
     seen = found.scores[0] > 0
     assert seen.sum() == targets.inside.sum() > 40
     assert found.scores[0][seen].sub(1).abs().max() < 1e-6
@@ -129,7 +129,7 @@ def test_where_two_omegas_overlap_the_nearest_center_wins() -> None:
     for value, cell in enumerate([(5, 8), (9, 8), (11, 9), (15, 8)], start=1):
         score[0, cell[1], cell[0]] = value
     maps = plain_maps(score, displacement)
-    found = find_candidates(StubNetwork(lambda _: maps), PICTURE, 100)
+    found = find_candidates(StubNetwork(lambda _: maps), IMAGE, 100)
     owners = {}
     for value in (1, 2, 3, 4):
         at = (found.scores[0] == value).nonzero()
@@ -141,9 +141,9 @@ def test_where_two_omegas_overlap_the_nearest_center_wins() -> None:
 
 
 @pytest.mark.parametrize(("preset", "seed"), [(EASY, 0), (EASY, 1), (EASY, 2), (HARD, 3), (HARD, 4)])
-def test_from_augmented_picture_to_pose_and_back(preset: object, seed: int) -> None:
-    """Drawn people -> augmentation -> targets -> ideal maps -> decoding: the keypoints of the sample."""
-    scene = draw_scene(np.random.default_rng(seed), (320, 256), preset)
+def test_from_augmented_image_to_pose_and_back(preset: object, seed: int) -> None:
+    """Synthetic people -> augmentation -> targets -> ideal maps -> decoding: the keypoints of the sample."""
+    scene = synthesize_scene(np.random.default_rng(seed), (320, 256), preset)
     known = Labels(
         scene.keypoints_img.astype(np.float32), scene.visibility > 0, scene.area.astype(np.float32),
         [np.zeros((0, 2), np.float32)] * len(scene.area), [], True, 0,
@@ -173,13 +173,13 @@ def mirrored(maps: Maps) -> Maps:
     return plain_maps(maps.score.flip(-1), displacement, quality)
 
 
-def seer(picture: torch.Tensor, straight: Maps, in_mirror: Maps) -> Callable[[torch.Tensor], Maps]:
-    """What a network says of a picture and of its mirror image."""
+def seer(image: torch.Tensor, straight: Maps, in_mirror: Maps) -> Callable[[torch.Tensor], Maps]:
+    """What a network says of an image and of its mirror image."""
 
     def encode(images: torch.Tensor) -> Maps:
-        if torch.equal(images, picture):
+        if torch.equal(images, image):
             return straight
-        assert torch.equal(images, picture.flip(2))
+        assert torch.equal(images, image.flip(2))
         return in_mirror
 
     return encode
@@ -217,7 +217,7 @@ def test_the_mirror_averages() -> None:
 
 @pytest.mark.parametrize("flip", [None, FLIP], ids=["plain", "flip"])
 @pytest.mark.parametrize("method", [Method(keypoint_width=4), Method(keypoint_width=4, pose_query="keypoint")])
-def test_a_picture_does_not_depend_on_its_batch(method: Method, flip: list[int] | None) -> None:
+def test_an_image_does_not_depend_on_its_batch(method: Method, flip: list[int] | None) -> None:
     torch.manual_seed(0)
     network = Network("mobilenetv2-0.1", 17, method).eval()
     for parameter in network.head.parameters():
@@ -241,11 +241,11 @@ def test_a_picture_does_not_depend_on_its_batch(method: Method, flip: list[int] 
 def test_queries_are_those_of_the_poses(flip: list[int] | None) -> None:
     torch.manual_seed(0)
     network = Network("mobilenetv2-0.1", 17, Method(keypoint_width=4)).eval()
-    picture = torch.randint(0, 255, (1, 96, 96, 3), dtype=torch.uint8)
-    found = find_candidates(network, picture, 4, flip)
+    image = torch.randint(0, 255, (1, 96, 96, 3), dtype=torch.uint8)
+    found = find_candidates(network, image, 4, flip)
     assert found.queries_inp is not None
     with torch.no_grad():
-        maps = network.encode(picture)
+        maps = network.encode(image)
         cells = find_peaks(maps.score, 4)[0]
         expected = network.head.queries(maps, cells) * 4 + 1.5
     if flip is None:

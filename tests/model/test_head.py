@@ -11,16 +11,16 @@ from calipose.model.sampling import all_cells, read_cells, sample_bilinear, samp
 METHODS = [
     *valid_methods((0, 3)),
     Method(semantic_at="center", semantic_points=3),
-    Method(joint_scores=True, semantic_points=3),
-    Method(joint_scores=True, semantic_points=3, pose_query="keypoint"),
-    Method(joint_scores=True, kqe=False, pose_query="keypoint"),
+    Method(keypoint_scores=True, semantic_points=3),
+    Method(keypoint_scores=True, semantic_points=3, pose_query="keypoint"),
+    Method(keypoint_scores=True, kqe=False, pose_query="keypoint"),
 ]
 
 
 def name(method: Method) -> str:
     quality = "+quality" if method.quality_branch else ""
     kqe = f"kqe{method.semantic_points}" if method.kqe else "direct"
-    joints = "-joints" if method.joint_scores else ""
+    joints = "-joints" if method.keypoint_scores else ""
     return f"{method.label}{quality}-{kqe}-{method.pose_query}-{method.semantic_at}{joints}"
 
 

@@ -1,4 +1,4 @@
-"""Keypoint queries of candidates: those of the head, in input pixels, and mirrored with the picture."""
+"""Keypoint queries of candidates: those of the head, in input pixels, and mirrored with the image."""
 
 import torch
 

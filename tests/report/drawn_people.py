@@ -1,4 +1,4 @@
-"""A small data set of COCO-17 people on plain pictures, and results that are wrong in known ways."""
+"""A small data set of COCO-17 people on plain images, and results that are wrong in known ways."""
 
 import json
 from pathlib import Path
@@ -35,28 +35,28 @@ def annotation(number, image_id, points, labelled=None):
     }
 
 
-def result(image_id, points, score, joint_scores=1.0):
-    triples = np.column_stack([points, np.broadcast_to(joint_scores, 17)])
+def result(image_id, points, score, keypoint_scores=1.0):
+    triples = np.column_stack([points, np.broadcast_to(keypoint_scores, 17)])
     return {"image_id": image_id, "category_id": 1, "keypoints": triples.ravel().tolist(), "score": score}
 
 
-def truth_of(annotations, pictures):
-    names = [{"id": i, "file_name": f"{i}.jpg", "width": 240, "height": 140} for i in range(1, pictures + 1)]
+def truth_of(annotations, images):
+    names = [{"id": i, "file_name": f"{i}.jpg", "width": 240, "height": 140} for i in range(1, images + 1)]
     category = {"id": 1, "name": "person", "keypoints": list(COCO_17.keypoints)}
     return {"images": names, "annotations": annotations, "categories": [category]}
 
 
-def write_people(folder: Path, pictures: int = 14):
-    """Data of one person a picture at the left; results: a pose near each, and one of nobody at the right."""
+def write_people(folder: Path, images: int = 14):
+    """Data of one person an image at the left; results: a pose near each, and one of nobody at the right."""
     rng = np.random.default_rng(0)
     annotations, results = [], []
     (folder / "images").mkdir(parents=True)
-    for i in range(1, pictures + 1):
+    for i in range(1, images + 1):
         cv2.imwrite(str(folder / "images" / f"{i}.jpg"), np.full((140, 240, 3), 90 + 8 * i, np.uint8))
         annotations.append(annotation(i, i, STANDING, rng.uniform(size=17) < 0.9))
         noise = rng.normal(0, 0.3 + 0.5 * i, (17, 2))
         near = np.exp(-(noise**2).sum(1) / (2 * AREA * (2 * COCO_17.sigmas_array) ** 2))
         results.append(result(i, STANDING + noise, float(rng.uniform(0.3, 1)), near * rng.uniform(0.7, 1, 17)))
         results.append(result(i, moved(130), float(rng.uniform(0.05, 0.6)), rng.uniform(0, 0.5, 17)))
-    (folder / "annotations.json").write_text(json.dumps(truth_of(annotations, pictures)))
+    (folder / "annotations.json").write_text(json.dumps(truth_of(annotations, images)))
     return results

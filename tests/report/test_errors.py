@@ -7,7 +7,7 @@ from drawn_people import AREA, STANDING, annotation, moved, result, truth_of
 from calipose.evaluation.ap import evaluate_results
 from calipose.evaluation.coco_files import read_ground_truth, read_results
 from calipose.evaluation.matching import match_poses
-from calipose.report.errors import KINDS, joint_kinds, kind_counts, repairs
+from calipose.report.errors import KINDS, keypoint_error_kinds, kind_counts, repairs
 from calipose.skeleton import COCO_17
 
 LEFT_WRIST, RIGHT_WRIST, NOSE = 9, 10, 0
@@ -23,7 +23,7 @@ def kinds_of(truth, results):
     read = read_ground_truth(truth)
     matches = match_poses(truth, results)
     points = np.array([r["keypoints"] for r in results]).reshape(-1, 17, 3)[matches.entry, :, :2]
-    return read, matches, points, joint_kinds(read, matches, points)
+    return read, matches, points, keypoint_error_kinds(read, matches, points)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from drawn_people import STANDING, annotation, moved, result, truth_of, write_people
 
-from calipose.errors import InputError, PictureError
+from calipose.errors import ImageError, InputError
 from calipose.evaluation.ap import evaluate_results
 from calipose.evaluation.calibrate import cross_fit
 from calipose.evaluation.matching import match_poses
@@ -32,7 +32,7 @@ SECTIONS = ("precision", "scores", "reliability", "background", "curves", "joint
             "gallery")  # fmt: skip
 CHARTS = {
     "reliability_poses_given", "reliability_poses_calibrated", "score_against_oks", "score_histogram", "risk_coverage",
-    "precision_recall", "reliability_joints_given", "reliability_joints_calibrated", "pose_and_joint_scores",
+    "precision_recall", "reliability_joints_given", "reliability_joints_calibrated", "pose_and_keypoint_scores",
     "error_kinds", "error_costs", "training_loss", "training_validation",
 }  # fmt: skip
 HISTORY = [
@@ -111,8 +111,8 @@ def test_the_numbers_are_the_librarys(made):
     for key, name in (("ece", "ECE"), ("brier", "Brier"), ("spearman", "Spearman"), ("aurc", "Risk-coverage area")):
         shown = [f"{getattr(of, key):.3f} {interval(of.intervals[key])}" for of in (before, after)]
         assert f"{name} {' '.join(shown)}" in text
-    assert f"{before.poses} poses in {before.pictures} pictures" in text
-    assert "pictures 14 people 14 poses 28 flip no" in text
+    assert f"{before.poses} poses in {before.images} images" in text
+    assert "images 14 people 14 poses 28 flip no" in text
 
 
 def test_the_charts_data_are_the_librarys(made):
@@ -137,7 +137,7 @@ def test_the_charts_data_are_the_librarys(made):
         assert (float(row["score"]), float(row["oks"])) == (matches.score[at], matches.oks[at])
 
 
-def test_the_scatter_takes_five_a_picture(made):
+def test_the_scatter_takes_five_an_image(made):
     folder, _ = made
     many = [result(i, moved(20 * j), 0.9 - 0.1 * j) for i in (1, 2) for j in range(8)]
     drawn = score_against_oks(analyse(folder / "annotations.json", many, bootstrap=0))
@@ -158,7 +158,7 @@ def test_the_gallery_is_sorted_by_surprise(made):
 
 
 @pytest.mark.parametrize(
-    ("annotated", "pose", "joint_scores", "expected"),
+    ("annotated", "pose", "keypoint_scores", "expected"),
     [
         ([], STANDING, 0.5, "nobody annotated"),
         ([moved(5)], STANDING, 0.5, ""),
@@ -167,10 +167,10 @@ def test_the_gallery_is_sorted_by_surprise(made):
         ([STANDING + [150, 0] * (np.arange(17) == 9)[:, None]], STANDING, np.linspace(0.1, 0.2, 17), ""),
     ],
 )
-def test_suspected_annotations(tmp_path, annotated, pose, joint_scores, expected):
+def test_suspected_annotations(tmp_path, annotated, pose, keypoint_scores, expected):
     people = [annotation(n, 1, points) for n, points in enumerate(annotated, 1)]
     (tmp_path / "a.json").write_text(json.dumps(truth_of(people, 1)))
-    of = analyse(tmp_path / "a.json", [result(1, pose, 0.9, joint_scores)], bootstrap=0)
+    of = analyse(tmp_path / "a.json", [result(1, pose, 0.9, keypoint_scores)], bootstrap=0)
     assert of.fitted is None
     assert "10 are needed" in of.not_fitted
     suspected = choose_tiles(of)["suspected"]
@@ -216,26 +216,26 @@ def test_an_empty_data_set_of_people(tmp_path):
 
 def test_broken_input(made, tmp_path):
     folder, results = made
-    data, pictures = folder / "annotations.json", folder / "images"
+    data, images = folder / "annotations.json", folder / "images"
     (tmp_path / "broken.json").write_text("{")
     unnamed = json.loads(data.read_text())
     del unnamed["images"][3]["file_name"]
     (tmp_path / "unnamed.json").write_text(json.dumps(unnamed))
     (tmp_path / "file").touch()
     cases = [
-        ((data, pictures, tmp_path / "broken.json"), "broken.json"),
-        ((data, pictures, [results[0] | {"image_id": 99}]), "image_id 99"),
-        ((data, pictures, [results[0] | {"keypoints": [0.0] * 12}]), "12 numbers"),
-        ((data, pictures, [results[0] | {"score": float("nan")}]), "not finite"),
-        ((tmp_path / "unnamed.json", pictures, results), "picture 4 has no 'file_name'"),
+        ((data, images, tmp_path / "broken.json"), "broken.json"),
+        ((data, images, [results[0] | {"image_id": 99}]), "image_id 99"),
+        ((data, images, [results[0] | {"keypoints": [0.0] * 12}]), "12 numbers"),
+        ((data, images, [results[0] | {"score": float("nan")}]), "not finite"),
+        ((tmp_path / "unnamed.json", images, results), "image 4 has no 'file_name'"),
     ]
     for arguments, message in cases:
         with pytest.raises(InputError, match=re.escape(message)):
             write_report(tmp_path / "out", *arguments, bootstrap=0)
-    with pytest.raises(PictureError, match=r"\.jpg"):
+    with pytest.raises(ImageError, match=r"\.jpg"):
         write_report(tmp_path / "out", data, tmp_path, results, bootstrap=0)
     with pytest.raises(InputError, match="may you write there"):
-        write_report(tmp_path / "file" / "out", data, pictures, results, bootstrap=0)
+        write_report(tmp_path / "file" / "out", data, images, results, bootstrap=0)
     assert not (tmp_path / "out").exists()
 
 
@@ -260,8 +260,8 @@ def test_the_mean_of_the_joints_is_a_score(made):
     folder, results = made
     of = analyse(folder / "annotations.json", results, bootstrap=0)
     shown = of.matches[of.shown]
-    expected = score_figures(replace(shown, score=shown.joint_scores.mean(1)))
-    assert of.joint_means.before == expected
+    expected = score_figures(replace(shown, score=shown.keypoint_scores.mean(1)))
+    assert of.keypoint_means.before == expected
 
 
 def test_a_chart_is_the_same_twice(made):

@@ -36,7 +36,7 @@ def test_results_of_any_model(data, tmp_path):
     out = tmp_path / "out"
     code, said = call(tmp_path / "results.json", "--data", data, "--out", out, "--name", "mine", "--bootstrap", 3)
     assert code == 0
-    assert said.startswith("warning: calibrated by poses in 14 pictures only")
+    assert said.startswith("warning: calibrated by poses in 14 images only")
     assert said.endswith(f"report: {out / 'report.html'}")
     page = (out / "report.html").read_text()
     assert "Calipose report: mine" in page

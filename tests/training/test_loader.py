@@ -15,12 +15,12 @@ import torch
 from calipose.config.settings import AugmentSettings
 from calipose.data.augment import Sample, augment
 from calipose.data.store import KeypointData, Labels, Ragged
-from calipose.errors import InputError, PictureError
+from calipose.errors import ImageError, InputError
 from calipose.skeleton import COCO_17
 from calipose.training.loader import (
     EpochBatches,
-    PictureCache,
-    TrainingPictures,
+    ImageCache,
+    TrainingImages,
     collate,
     read_stored,
     training_batches,
@@ -32,8 +32,8 @@ PEOPLE = (2, 0, 1, 3, 1, 1)
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> KeypointData:
-    """Six small pictures with 2, 0, 1, 3, 1 and 1 people."""
-    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    """Six small images with 2, 0, 1, 3, 1 and 1 people."""
+    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     n, m = len(PEOPLE), sum(PEOPLE)
     names = []
     for i in range(n):
@@ -59,9 +59,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> KeypointData:
     )
 
 
-def pictures(data: KeypointData, **kwargs: object) -> TrainingPictures:
+def images(data: KeypointData, **kwargs: object) -> TrainingImages:
     settings = AugmentSettings(mosaic=0.3)
-    return TrainingPictures(data, 64, settings, PAD, seed=5, **kwargs)  # type: ignore[arg-type]
+    return TrainingImages(data, 64, settings, PAD, seed=5, **kwargs)  # type: ignore[arg-type]
 
 
 def equal(a: Sample, b: Sample) -> bool:
@@ -69,7 +69,7 @@ def equal(a: Sample, b: Sample) -> bool:
 
 
 def test_collate(data: KeypointData) -> None:
-    plain = TrainingPictures(data, 64, AugmentSettings.none(), PAD, seed=0)
+    plain = TrainingImages(data, 64, AugmentSettings.none(), PAD, seed=0)
     batch = collate([plain[0, i] for i in range(4)])
     assert len(batch) == 4
     shapes = {name: tuple(getattr(batch, name).shape) for name in batch.__dataclass_fields__}
@@ -90,20 +90,20 @@ def test_collate(data: KeypointData) -> None:
 
 
 def test_a_sample_depends_on_seed_epoch_and_draw_only(data: KeypointData) -> None:
-    one, two = pictures(data), pictures(data, read=PictureCache(data))
+    one, two = images(data), images(data, read=ImageCache(data))
     for key in ((0, 3), (1, 3), (0, 9), (7, 0)):
         first = one[key]
         one[0, 1]
         assert equal(first, one[key])
         assert equal(first, two[key])
     assert not equal(one[0, 3], one[1, 3])
-    assert not equal(one[0, 3], one[0, 9]), "another look at the same picture"
-    other = TrainingPictures(data, 64, AugmentSettings(), PAD, seed=6)
+    assert not equal(one[0, 3], one[0, 9]), "another look at the same image"
+    other = TrainingImages(data, 64, AugmentSettings(), PAD, seed=6)
     assert not equal(one[0, 3], other[0, 3])
 
 
 @pytest.mark.parametrize(("n", "batch_size", "world_size"), [(23, 4, 1), (23, 4, 2), (40, 5, 4), (8, 8, 1)])
-def test_every_process_gets_equally_many_and_other_pictures(n: int, batch_size: int, world_size: int) -> None:
+def test_every_process_gets_equally_many_and_other_images(n: int, batch_size: int, world_size: int) -> None:
     parts = [list(EpochBatches(n, batch_size, 1, 2, rank, world_size)) for rank in range(world_size)]
     steps = n // (batch_size * world_size)
     assert all(len(part) == steps for part in parts)
@@ -152,7 +152,7 @@ def test_epochs_that_cannot_be(repeats: object) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_give_what_the_threads_give(data: KeypointData, workers: int) -> None:
-    source = pictures(data)
+    source = images(data)
     threads = list(training_batches(source, EpochBatches([3] * 6, 4, 0, 1)))
     processes = list(training_batches(source, EpochBatches([3] * 6, 4, 0, 1), workers))
     assert len(threads) == len(processes) == 4
@@ -161,30 +161,30 @@ def test_workers_give_what_the_threads_give(data: KeypointData, workers: int) ->
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_broken_picture_is_named(data: KeypointData, workers: int, tmp_path: Path) -> None:
+def test_a_broken_image_is_named(data: KeypointData, workers: int, tmp_path: Path) -> None:
     broken = tmp_path / "3.png"
     for i in (0, 1, 2, 4, 5):
-        (tmp_path / f"{i}.png").write_bytes(data.picture_path(i).read_bytes())
-    broken.write_bytes(data.picture_path(3).read_bytes()[:100])
-    moved = TrainingPictures(replace(data, folders=(tmp_path,)), 64, AugmentSettings(), PAD, seed=0)
-    with pytest.raises(PictureError, match=r"3\.png"):
+        (tmp_path / f"{i}.png").write_bytes(data.image_path(i).read_bytes())
+    broken.write_bytes(data.image_path(3).read_bytes()[:100])
+    moved = TrainingImages(replace(data, folders=(tmp_path,)), 64, AugmentSettings(), PAD, seed=0)
+    with pytest.raises(ImageError, match=r"3\.png"):
         list(training_batches(moved, EpochBatches(6, 2, 0, 0), workers))
 
 
-def test_a_picture_of_another_size_is_named(data: KeypointData) -> None:
+def test_an_image_of_another_size_is_named(data: KeypointData) -> None:
     wrong = replace(data, sizes=np.full((6, 2), (48, 64), np.int32))
-    with pytest.raises(PictureError, match=r"0\.png has 64 x 48 pixels, its annotation file says 48 x 64"):
-        pictures(wrong)[0, 0]
-    with pytest.raises(PictureError, match="64 x 48"):
-        PictureCache(wrong)
+    with pytest.raises(ImageError, match=r"0\.png has 64 x 48 pixels, its annotation file says 48 x 64"):
+        images(wrong)[0, 0]
+    with pytest.raises(ImageError, match="64 x 48"):
+        ImageCache(wrong)
 
 
 def test_a_cache_belongs_to_its_data(data: KeypointData) -> None:
     with pytest.raises(InputError, match="another data set"):
-        pictures(data.subset([0, 1]), read=PictureCache(data))[0, 0]
+        images(data.subset([0, 1]), read=ImageCache(data))[0, 0]
 
 
-def test_partners_in_a_mosaic_are_drawn_as_often_as_pictures(data: KeypointData) -> None:
+def test_partners_in_a_mosaic_are_drawn_as_often_as_images(data: KeypointData) -> None:
     read: list[int] = []
 
     def noted(data: KeypointData, index: int) -> np.ndarray:
@@ -192,7 +192,7 @@ def test_partners_in_a_mosaic_are_drawn_as_often_as_pictures(data: KeypointData)
         return read_stored(data, index)
 
     def partners(repeats: list[float] | None) -> np.ndarray:
-        source = TrainingPictures(data, 32, AugmentSettings(mosaic=1), PAD, seed=0, read=noted, repeats=repeats)
+        source = TrainingImages(data, 32, AugmentSettings(mosaic=1), PAD, seed=0, read=noted, repeats=repeats)
         read.clear()
         for draw in range(200):
             source[0, draw]
@@ -201,29 +201,29 @@ def test_partners_in_a_mosaic_are_drawn_as_often_as_pictures(data: KeypointData)
 
     assert np.abs(partners(None) - 1 / 6).max() < 0.06
     assert np.abs(partners([0.5, 0, 0, 1.5, 0, 0]) - [0.25, 0, 0, 0.75, 0, 0]).max() < 0.06
-    with pytest.raises(InputError, match="5 repeats for 6 pictures"):
+    with pytest.raises(InputError, match="5 repeats for 6 images"):
         partners([1] * 5)
     with pytest.raises(InputError, match="none of them negative"):
         partners([-1] * 6)
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0, {(64, 40.0)}), (1, {(32, 20.0)})])
-def test_a_mosaic_s_pictures_are_shifted_by_half(
+def test_a_mosaic_s_images_are_shifted_by_half(
     data: KeypointData, monkeypatch: pytest.MonkeyPatch, share: float, expected: set[tuple[int, float]]
 ) -> None:
     seen = set()
 
-    def noted(picture: np.ndarray, labels: Labels, size: int, settings: AugmentSettings, *rest: Any) -> Sample:
+    def noted(image: np.ndarray, labels: Labels, size: int, settings: AugmentSettings, *rest: Any) -> Sample:
         seen.add((size, settings.shift_inp))
-        return augment(picture, labels, size, settings, *rest)
+        return augment(image, labels, size, settings, *rest)
 
     monkeypatch.setattr("calipose.training.loader.augment", noted)
-    TrainingPictures(data, 64, AugmentSettings(mosaic=share, shift_inp=40), PAD, seed=0)[0, 0]
+    TrainingImages(data, 64, AugmentSettings(mosaic=share, shift_inp=40), PAD, seed=0)[0, 0]
     assert seen == expected
 
 
 def test_workers_leave_signals_to_the_parent(data: KeypointData) -> None:
-    batches = training_batches(pictures(data), EpochBatches([8] * 6, 4, 0, 0), workers=1)
+    batches = training_batches(images(data), EpochBatches([8] * 6, 4, 0, 0), workers=1)
     number = 1
     next(batches)
     for worker in multiprocessing.active_children():
@@ -234,11 +234,11 @@ def test_workers_leave_signals_to_the_parent(data: KeypointData) -> None:
 
 
 def test_stopping_early_leaves_nothing_running(data: KeypointData) -> None:
-    batches = training_batches(pictures(data), EpochBatches([50] * 6, 4, 0, 0))
+    batches = training_batches(images(data), EpochBatches([50] * 6, 4, 0, 0))
     next(batches)
     batches.close()  # type: ignore[attr-defined]
 
 
 def test_size_must_fit_the_network(data: KeypointData) -> None:
     with pytest.raises(InputError, match="multiple of 32"):
-        TrainingPictures(data, 100, AugmentSettings(), PAD, seed=0)
+        TrainingImages(data, 100, AugmentSettings(), PAD, seed=0)

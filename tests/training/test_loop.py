@@ -18,8 +18,8 @@ from calipose.config.recipe import Recipe
 from calipose.config.settings import AugmentSettings, BackboneSettings, DataSettings, OptimSettings, PredictSettings
 from calipose.data.coco import read_coco
 from calipose.data.store import KeypointData
-from calipose.data.synthetic.scene import EASY, write_drawn_data
-from calipose.errors import InputError, NonFiniteLossError, PictureError
+from calipose.data.synthetic.scene import EASY, write_synthetic_data
+from calipose.errors import ImageError, InputError, NonFiniteLossError
 from calipose.inference.predictor import Predictor
 from calipose.model.checkpoint import load_checkpoint, load_tensors, save_checkpoint
 from calipose.skeleton import Skeleton
@@ -36,13 +36,13 @@ RECIPE = Recipe(
     data=DataSettings(in_memory=True, workers=0),
     predict=PredictSettings(short_side=64, score_threshold=-1),
 )  # fmt: skip
-STEPS = 6  # 8 pictures, 2 batches of 2 each: 2 steps an epoch
+STEPS = 6  # 8 images, 2 batches of 2 each: 2 steps an epoch
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> KeypointData:
-    """Eight drawn pictures."""
-    annotations = write_drawn_data(tmp_path_factory.mktemp("drawn") / "data", 8, EASY, (80, 64), seed=3)
+    """Eight synthetic images."""
+    annotations = write_synthetic_data(tmp_path_factory.mktemp("drawn") / "data", 8, EASY, (80, 64), seed=3)
     return read_coco(annotations, annotations.parent / "images")
 
 
@@ -63,8 +63,8 @@ def evaluate(data: KeypointData) -> Callable[[Predictor, int], dict[str, float]]
     """A stand-in for AP that feels every weight."""
 
     def score(predictor: Predictor, epoch: int) -> dict[str, float]:
-        picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
-        return {"ap": float(predictor.predict(picture).scores.sum())}
+        image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+        return {"ap": float(predictor.predict(image).scores.sum())}
 
     return score
 
@@ -204,7 +204,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(data: KeypointData, tmp
     with pytest.raises(NonFiniteLossError) as raised:
         trainer.run()
     message = str(raised.value)
-    assert str(data.picture_path(spoilt)) in message
+    assert str(data.image_path(spoilt)) in message
     assert message.count(".jpg") == RECIPE.batch_size  # no batch but its own
     assert f"step {trainer.step + 1}" in message
     learnt = {name for name, _ in trainer.network.named_parameters()}
@@ -275,20 +275,20 @@ def test_recipes_that_do_not_fit_the_data(data: KeypointData, tmp_path: Path, re
         Trainer(recipe, data, tmp_path / "run")
 
 
-def test_an_unreadable_picture_is_named(data: KeypointData, tmp_path: Path) -> None:
+def test_an_unreadable_image_is_named(data: KeypointData, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     for index in range(len(data)):
-        path = data.picture_path(index)
+        path = data.image_path(index)
         (tmp_path / "images" / path.name).write_bytes(path.read_bytes()[: 400 if index == 6 else None])
     spoilt = replace(data, folders=(tmp_path / "images",))
     for in_memory in (True, False):
         trainer = Trainer(changed(data={"in_memory": in_memory}), spoilt, tmp_path / f"run{in_memory}")
-        with pytest.raises(PictureError, match=r"000007\.jpg is cut off"):
+        with pytest.raises(ImageError, match=r"000007\.jpg is cut off"):
             trainer.run()
 
 
 def test_it_learns(data: KeypointData, tmp_path: Path) -> None:
-    """Four pictures by heart: the offsets' loss falls by more than half, and the mean OKS rises."""
+    """Four images by heart: the offsets' loss falls by more than half, and the mean OKS rises."""
     recipe = Recipe(
         name="by-heart", size=64, batch_size=4, epochs=60, backbone=BackboneSettings(name="mobilenetv2-0.25"),
         method=RECIPE.method, optim=OptimSettings(lr=5e-3), augment=AugmentSettings.none(), data=RECIPE.data,

@@ -17,7 +17,7 @@ SIGMAS = torch.tensor(COCO_17.sigmas, dtype=torch.float64)
 
 
 def scene(settings: LossSettings, quality: bool = False) -> tuple[Output, Targets]:
-    """Two pictures with two people and one, an ignored corner, and a network that errs."""
+    """Two images with two people and one, an ignored corner, and a network that errs."""
     torch.manual_seed(0)
     keypoints = torch.cat([spread_people([(6, 7), (10, 20)], 1), spread_people([(9, 24), (0, 0)], 2)])
     labelled = torch.rand(2, 2, 17) < 0.7
@@ -151,8 +151,8 @@ def test_joints_scores_learn_their_own_term_of_the_oks() -> None:
     output, targets = scene(LossSettings())
     predicted = torch.rand(2, 17, targets.cells.shape[1], dtype=torch.float64).requires_grad_()
     output = Output(output.maps, output.displacements, predicted)
-    method = Method(joint_scores=True)
-    loss = all_losses(output, targets, method, LossSettings(), SIGMAS).joint
+    method = Method(keypoint_scores=True)
+    loss = all_losses(output, targets, method, LossSettings(), SIGMAS).keypoint
     total, number = 0.0, 0
     for b in range(2):
         for i, cell in enumerate(targets.cells[b]):
@@ -169,7 +169,7 @@ def test_joints_scores_learn_their_own_term_of_the_oks() -> None:
     loss.backward()
     assert output.displacements.grad is None  # the label has no gradient
     none, some = (
-        float(all_losses(output, targets, method, LossSettings(joint_weight=w), SIGMAS).total) for w in (0.0, 3.0)
+        float(all_losses(output, targets, method, LossSettings(keypoint_weight=w), SIGMAS).total) for w in (0.0, 3.0)
     )
     assert some - none == pytest.approx(3 * total / number, rel=1e-6)
 
@@ -207,7 +207,7 @@ def batch(kind: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Te
         (Method(keypoint_width=4, semantic_points=2), LossSettings(score_divisor="people", offset_unit="sqrt_area")),
         (Method(keypoint_width=4, label="gaussian", quality_branch=True, kqe=False, pose_query="none"),
          LossSettings(score_divisor="cells", center="box")),
-        (Method(keypoint_width=4, semantic_points=2, joint_scores=True), LossSettings(oks_weight=2.0)),
+        (Method(keypoint_width=4, semantic_points=2, keypoint_scores=True), LossSettings(oks_weight=2.0)),
     ],
     ids=["cir", "cir-people-sqrt", "gaussian-quality-cells-box", "joints-oks"],
 )  # fmt: skip
@@ -221,6 +221,6 @@ def test_every_batch_has_a_finite_loss_and_gradient(kind: str, method: Method, s
     losses.total.backward()
     assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in network.parameters())
     if kind in {"nobody", "crowd"}:
-        assert losses.offset == losses.quality == losses.joint == losses.mean_oks == 0
+        assert losses.offset == losses.quality == losses.keypoint == losses.mean_oks == 0
     if kind == "crowd":
         assert losses.total == 0

@@ -190,7 +190,7 @@ def test_only_what_does_not_change_the_steps_may_differ_on_resuming(
 ) -> None:
     def training(**changes: object) -> dict[str, object]:
         recipe = Recipe.from_dict({"name": "r", **changes})
-        return {"recipe": recipe.to_dict(), "pictures": 5, "processes": 1}
+        return {"recipe": recipe.to_dict(), "images": 5, "processes": 1}
 
     if named is None:
         check_same_training(tmp_path, training(), training(**change))
@@ -200,6 +200,6 @@ def test_only_what_does_not_change_the_steps_may_differ_on_resuming(
 
 
 def test_other_data_cannot_be_resumed(tmp_path: Path) -> None:
-    stored = {"recipe": Recipe(name="r").to_dict(), "pictures": 5, "processes": 1}
-    with pytest.raises(InputError, match="pictures was 5, is 6"):
-        check_same_training(tmp_path, stored, {**stored, "pictures": 6})
+    stored = {"recipe": Recipe(name="r").to_dict(), "images": 5, "processes": 1}
+    with pytest.raises(InputError, match="images was 5, is 6"):
+        check_same_training(tmp_path, stored, {**stored, "images": 6})

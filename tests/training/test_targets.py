@@ -105,7 +105,7 @@ def test_centers_are_of_the_labelled_joints(kind: str, labelled: list[int], expe
 
 
 def crowd(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Three people in each of two pictures, with unlabelled joints; one picture has a person less."""
+    """Three people in each of two images, with unlabelled keypoints; one image has a person less."""
     generator = torch.Generator().manual_seed(seed)
     keypoints = torch.cat([spread_people([(6, 7), (11, 8), (24.3, 20.6)], seed + i) for i in range(2)])
     labelled = torch.rand(2, 3, 17, generator=generator) < 0.7

@@ -16,7 +16,7 @@ from calipose.cli import app
 from calipose.config.method import Method, valid_methods
 from calipose.config.recipe import load_recipe
 from calipose.data.coco import read_coco
-from calipose.data.synthetic.scene import EASY, write_drawn_data
+from calipose.data.synthetic.scene import EASY, write_synthetic_data
 from calipose.errors import InputError
 from calipose.inference.predictor import Predictor
 from calipose.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -36,8 +36,8 @@ def skeleton(*keypoints: str) -> Skeleton:
 def test_exactly_the_layers_that_grow_with_the_skeleton_belong_to_keypoints() -> None:
     methods = [
         *valid_methods((0, 2)),
-        Method(joint_scores=True),
-        Method(kqe=False, pose_query="none", joint_scores=True),
+        Method(keypoint_scores=True),
+        Method(kqe=False, pose_query="none", keypoint_scores=True),
     ]
     for full in methods:
         method = msgspec.structs.replace(full, keypoint_width=2, instance_width=3)
@@ -137,7 +137,7 @@ def test_one_line_says_what_was_taken(
             {"method": {"keypoint_width": 8}},
             "The recipe has method.keypoint_width 8 (there 4): add --set method.keypoint_width=4",
         ),
-        ({"method": {"joint_scores": True}}, "add --set method.joint_scores=false"),
+        ({"method": {"keypoint_scores": True}}, "add --set method.keypoint_scores=false"),
         (
             {"method": {"pose_query": "none", "instance_width": 4}},
             "add --set method.pose_query=query --set method.instance_width=8",
@@ -164,8 +164,8 @@ STICK = skeleton("right_wrist", "neck", "nose", "left_wrist")
 
 @pytest.fixture(scope="module")
 def stick_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight pictures of drawn people of whom four points are annotated; one of them has a name of its own."""
-    annotations = write_drawn_data(tmp_path_factory.mktemp("stick") / "data", 8, EASY, (80, 64), seed=3)
+    """Eight images of synthetic people of whom four points are annotated; one of them has a name of its own."""
+    annotations = write_synthetic_data(tmp_path_factory.mktemp("stick") / "data", 8, EASY, (80, 64), seed=3)
     content = json.loads(annotations.read_text())
     places = [NAMES.index({"neck": "left_shoulder"}.get(name, name)) for name in STICK.keypoints]
     content["categories"][0] |= {"keypoints": list(STICK.keypoints), "skeleton": []}
@@ -208,7 +208,7 @@ def test_the_recipe_finetune_fits_the_default_model(stick_data: Path, tmp_path: 
     if own:
         data = read_coco(stick_data / "annotations.json", stick_data / "images", STICK)
     else:
-        annotations = write_drawn_data(tmp_path / "people", 4, EASY, (64, 64), seed=1)
+        annotations = write_synthetic_data(tmp_path / "people", 4, EASY, (64, 64), seed=1)
         data = read_coco(annotations, annotations.parent / "images")
     trainer = Trainer(recipe, data, tmp_path / "run", initial="default")
     (note,) = trainer.notes

@@ -1,7 +1,7 @@
 """Fitting the map from raw score to expected OKS (numpy only).
 
 Isotonic regression asks nothing of the map but that it rises, and needs many people for it; a logistic curve has two
-numbers and needs few. Which of them is taken says the squared error on pictures left out of the fit.
+numbers and needs few. Which of them is taken says the squared error on images left out of the fit.
 """
 
 from __future__ import annotations
@@ -11,32 +11,32 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calipose.calibration.maps import ScoreMap, Setting, tie_slope
+from calipose.calibration.maps import CalibrationMap, Setting, tie_slope
 from calipose.errors import InputError
 from calipose.geometry import Floats
 
-MOST_KNOTS = 32
-LEAST_STEP = 1e-3  # between the knots, of the raw scores' range: a steeper map would turn rounding into other scores
-FOLDS = 5  # of the pictures, to choose the kind of map with
+MAX_KNOTS = 32
+MIN_STEP = 1e-3  # between the knots, of the raw scores' range: a steeper map would turn rounding into other scores
+FOLDS = 5  # of the images, to choose the kind of map with
 PRIOR_POSES = 4.0  # weight of "the raw score is the expected OKS" in the logistic fit
 LOGIT_CLIP = 0.01  # raw scores nearer to 0 and 1 count as this near
 
 Kind = Literal["auto", "isotonic", "logistic"]
 
 
-def fit_score_map(
+def fit_calibration_map(
     raw: ArrayLike,
     oks: ArrayLike,
-    picture: ArrayLike | None = None,
+    image: ArrayLike | None = None,
     kind: Kind = "auto",
     setting: Setting | None = None,
     data: str = "",
-) -> ScoreMap:
+) -> CalibrationMap:
     """The increasing map from raw score to expected OKS.
 
     Args: `raw` (n,) scores of the network; `oks` (n,) of the same poses, 0 for those of nobody (or what else in [0, 1]
-    is to be foretold); `picture` (n,) each pose's picture, by default each in its own; `kind` "auto" for the one with
-    the lesser squared error on pictures left out; `setting` and `data`, what the map says of its origin.
+    is to be foretold); `image` (n,) each pose's image, by default each in its own; `kind` "auto" for the one with
+    the lesser squared error on images left out; `setting` and `data`, what the map says of its origin.
 
     Raises:
         InputError: no poses, or numbers that are not finite, or an OKS outside of [0, 1].
@@ -46,34 +46,34 @@ def fit_score_map(
         raise InputError(f"a score map is fitted on raw scores and OKS of the same poses, not {raw.shape}, {oks.shape}")
     if not np.isfinite(raw).all() or not ((oks >= 0) & (oks <= 1)).all():
         raise InputError("a score map is fitted on finite raw scores, and on OKS in [0, 1]")
-    place = np.unique(np.arange(len(raw)) if picture is None else np.asarray(picture), return_inverse=True)[1]
-    pictures = int(place.max()) + 1
+    place = np.unique(np.arange(len(raw)) if image is None else np.asarray(image), return_inverse=True)[1]
+    images = int(place.max()) + 1
     if kind == "auto":
-        kind = _better_kind(raw, oks, place, pictures)
+        kind = _better_kind(raw, oks, place, images)
     x, y = _isotonic_knots(raw, oks) if kind == "isotonic" else _logistic_knots(raw, oks)
     x, y = _strictly_increasing(x, y)
-    return ScoreMap(
+    return CalibrationMap(
         x=tuple(x.tolist()),
         y=tuple(y.tolist()),
         kind=kind,
         setting=setting,
         data=data,
         poses=len(raw),
-        pictures=pictures,
+        images=images,
     )
 
 
-def folds_of(pictures: int, folds: int, seed: int = 0) -> NDArray[np.int64]:
-    """A fold for each of `pictures`, all folds equally full."""
-    return np.random.default_rng(seed).permutation(np.arange(pictures) % folds)
+def folds_of(images: int, folds: int, seed: int = 0) -> NDArray[np.int64]:
+    """A fold for each of `images`, all folds equally full."""
+    return np.random.default_rng(seed).permutation(np.arange(images) % folds)
 
 
-def _better_kind(raw: Floats, oks: Floats, place: NDArray[np.int64], pictures: int) -> Literal["isotonic", "logistic"]:
-    """By the squared error on the pictures of each fold, of maps fitted on the other folds."""
-    folds = min(FOLDS, pictures)
+def _better_kind(raw: Floats, oks: Floats, place: NDArray[np.int64], images: int) -> Literal["isotonic", "logistic"]:
+    """By the squared error on the images of each fold, of maps fitted on the other folds."""
+    folds = min(FOLDS, images)
     if folds < 2:
         return "logistic"
-    fold = folds_of(pictures, folds)[place]
+    fold = folds_of(images, folds)[place]
     error = {"isotonic": 0.0, "logistic": 0.0}
     for i in range(folds):
         here, others = fold == i, fold != i
@@ -127,7 +127,7 @@ def _logistic_knots(raw: Floats, oks: Floats) -> tuple[Floats, Floats]:
             break
     a_b[0] = max(a_b[0], 0.0)  # a score that falls with the OKS is worth nothing; the map then is its mean
     # Half of the knots where the poses are, half where the curve may be.
-    half = MOST_KNOTS // 2
+    half = MAX_KNOTS // 2
     quantiles, even = np.quantile(raw, np.linspace(0, 1, half)), np.linspace(raw.min(), raw.max(), half)
     x = np.unique(np.concatenate([quantiles, even]))
     return x, _sigmoid(a_b[0] * (feature(x) - mean) / spread + a_b[1])
@@ -159,12 +159,12 @@ def isotonic(values: Floats, weights: Floats) -> Floats:
 
 
 def _thin_out(x: Floats, y: Floats, poses: Floats) -> tuple[Floats, Floats]:
-    """At most MOST_KNOTS knots: the one that matters least goes, until few are left.
+    """At most MAX_KNOTS knots: the one that matters least goes, until few are left.
 
     A knot matters by how far the map moves there without it, times the poses between its neighbours. `poses` counts
     those up to each knot.
     """
-    while len(x) > MOST_KNOTS:
+    while len(x) > MAX_KNOTS:
         straight = y[:-2] + (y[2:] - y[:-2]) * (x[1:-1] - x[:-2]) / (x[2:] - x[:-2])
         least = 1 + int(np.argmin(np.abs(y[1:-1] - straight) * (poses[2:] - poses[:-2])))
         x, y, poses = (np.delete(values, least) for values in (x, y, poses))
@@ -172,9 +172,9 @@ def _thin_out(x: Floats, y: Floats, poses: Floats) -> tuple[Floats, Floats]:
 
 
 def _strictly_increasing(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Knots moved as little as needed: x rises by LEAST_STEP of its range or more, y by the least slope, y <= 1."""
+    """Knots moved as little as needed: x rises by MIN_STEP of its range or more, y by the least slope, y <= 1."""
     x, y = x.copy(), y.copy()
-    step = LEAST_STEP * (x[-1] - x[0])
+    step = MIN_STEP * (x[-1] - x[0])
     for i in range(1, len(x)):
         x[i] = max(x[i], x[i - 1] + step)
     slope = tie_slope(x)

@@ -44,8 +44,8 @@ class Setting(_Stored, frozen=True, kw_only=True):
     """How the poses were predicted that a score map was fitted on; it holds for that setting.
 
     Attributes:
-        short_side: input pixels of a picture's short side.
-        flip: averaged with the mirrored picture.
+        short_side: input pixels of an image's short side.
+        flip: averaged with the mirrored image.
         scales: multiples of the short side whose poses are put together.
         nms_threshold: of the pose NMS.
     """
@@ -62,7 +62,7 @@ class Setting(_Stored, frozen=True, kw_only=True):
         return f"short side {self.short_side}{more}"
 
 
-class ScoreMap(_Stored, frozen=True, kw_only=True):
+class CalibrationMap(_Stored, frozen=True, kw_only=True):
     """A strictly increasing, piecewise linear map from raw score to expected OKS.
 
     Beyond the first and the last knot it goes on with a slope of 1e-6 over the knots' range, so it may leave [0, 1] by
@@ -72,10 +72,10 @@ class ScoreMap(_Stored, frozen=True, kw_only=True):
     Attributes:
         x: raw scores of the knots, strictly increasing.
         y: expected OKS at the knots, strictly increasing, in [0, 1].
-        kind: how it was fitted: isotonic regression, or a logistic curve where there are few pictures.
+        kind: how it was fitted: isotonic regression, or a logistic curve where there are few images.
         setting: for which the map holds; None where it is not known.
         data: name of the data set that it was fitted on.
-        poses, pictures: how many it was fitted on.
+        poses, images: how many it was fitted on.
 
     Raises:
         InputError: x and y do not fit together, or do not increase, or y leaves [0, 1].
@@ -87,7 +87,7 @@ class ScoreMap(_Stored, frozen=True, kw_only=True):
     setting: Setting | None = None
     data: str = ""
     poses: Count = 0
-    pictures: Count = 0
+    images: Count = 0
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
@@ -99,7 +99,7 @@ class ScoreMap(_Stored, frozen=True, kw_only=True):
             raise InputError("score map: y is an expected OKS and must lie in [0, 1]")
 
     @classmethod
-    def identity(cls) -> ScoreMap:
+    def identity(cls) -> CalibrationMap:
         """The map that changes nothing."""
         return cls()
 
@@ -143,19 +143,20 @@ def tie_slope(x: Sequence[float] | Floats) -> float:
 
 
 class Calibration(_Stored, frozen=True, kw_only=True):
-    """All that is known of a model's scores from pictures apart from its training; by default nothing.
+    """All that is known of a model's scores from images apart from its training; by default nothing.
 
     Attributes:
         score: raw score -> expected OKS.
         oks50, oks75: raw score -> probability that the OKS is at least 0.5, 0.75.
-        joint: a joint's raw score -> its expected similarity exp(-d^2 / 2 s^2 k^2), given that the pose is of somebody.
+        keypoint: a keypoint's raw score -> its expected similarity exp(-d^2 / 2 s^2 k^2), given that the pose is
+            of a person.
         precision: the counts from which thresholds are chosen.
     """
 
-    score: ScoreMap = ScoreMap()
-    oks50: ScoreMap = ScoreMap()
-    oks75: ScoreMap = ScoreMap()
-    joint: ScoreMap = ScoreMap()
+    score: CalibrationMap = CalibrationMap()
+    oks50: CalibrationMap = CalibrationMap()
+    oks75: CalibrationMap = CalibrationMap()
+    keypoint: CalibrationMap = CalibrationMap()
     precision: PrecisionTable = PrecisionTable()
 
     @property

@@ -15,7 +15,7 @@ from calipose.errors import InputError
 
 CONFIDENCE = 0.95  # of the one-sided bound
 OKS_LEVELS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))  # those of COCO's AP
-MOST_THRESHOLDS = 200
+MAX_THRESHOLDS = 200
 STARTS = 3  # of the search for a threshold
 EACH = (1 - CONFIDENCE) / STARTS  # chance of an error in the search from one start
 WISH = re.compile(r"(0?\.\d+|0|1(?:\.0*)?)@(0?\.\d+)")
@@ -24,14 +24,14 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 @dataclass(frozen=True)
-class Wish:
+class PrecisionTarget:
     """That a share `precision` of the poses kept have an OKS of at least `oks`; written "0.95@0.75"."""
 
     precision: float
     oks: float
 
     @classmethod
-    def parse(cls, text: str) -> Wish:
+    def parse(cls, text: str) -> PrecisionTarget:
         """From text such as "0.95@0.75".
 
         Raises:
@@ -57,14 +57,14 @@ class Threshold:
 
     Attributes:
         raw: the threshold.
-        poses, pictures: kept of the calibration data, and pictures that have such poses.
+        poses, images: kept of the calibration data, and images that have such poses.
         precision: share of the poses kept with the wished OKS; `bound`, its lower bound with a confidence of 95 %.
         recall: share of the annotated people found with that OKS; `full_recall`, that of all poses.
     """
 
     raw: float
     poses: int
-    pictures: int
+    images: int
     precision: float
     bound: float
     recall: float
@@ -76,50 +76,50 @@ class PrecisionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     Attributes:
         raw: raw scores, falling.
-        poses, pictures: poses with at least that score, and the pictures they are in.
-        trials: as how many independent poses these count, since poses of one picture are alike: Kish's effective
-            number of pictures, (sum of poses)^2 / sum of squares over pictures.
-        right: of these poses, those with an OKS of at least each of `OKS_LEVELS`.
+        poses, images: poses with at least that score, and the images they are in.
+        trials: as how many independent poses these count, since poses of one image are alike: Kish's effective
+            number of images, (sum of poses)^2 / sum of squares over images.
+        num_correct: of these poses, those with an OKS of at least each of `OKS_LEVELS`.
         people: annotated.
     """
 
     raw: tuple[float, ...] = ()
     poses: tuple[Count, ...] = ()
-    pictures: tuple[Count, ...] = ()
+    images: tuple[Count, ...] = ()
     trials: tuple[Count, ...] = ()
-    right: tuple[tuple[Count, ...], ...] = ()
+    num_correct: tuple[tuple[Count, ...], ...] = ()
     people: Count = 0
 
     def __post_init__(self) -> None:
-        lengths = {len(column) for column in (self.raw, self.poses, self.pictures, self.trials, *self.right)}
-        if len(self.right) not in {0, len(OKS_LEVELS)} or (self.raw and lengths != {len(self.raw)}):
+        lengths = {len(column) for column in (self.raw, self.poses, self.images, self.trials, *self.num_correct)}
+        if len(self.num_correct) not in {0, len(OKS_LEVELS)} or (self.raw and lengths != {len(self.raw)}):
             raise InputError("precision table: its columns are not of equal length; calibrate again")
 
     @classmethod
-    def of(cls, raw: ArrayLike, oks: ArrayLike, picture: ArrayLike, people: int) -> PrecisionTable:
-        """Count. Args: `raw`, `oks`, `picture` (n,) of poses; `people` that were to be found."""
+    def of(cls, raw: ArrayLike, oks: ArrayLike, image: ArrayLike, people: int) -> PrecisionTable:
+        """Count. Args: `raw`, `oks`, `image` (n,) of poses; `people` that were to be found."""
         raw, oks = np.asarray(raw, np.float64), np.asarray(oks, np.float64)
         order = np.argsort(-raw, kind="stable")
-        falling, place = raw[order], np.unique(np.asarray(picture)[order], return_inverse=True)[1]
+        falling, place = raw[order], np.unique(np.asarray(image)[order], return_inverse=True)[1]
         ends = np.flatnonzero(np.append(np.diff(falling) < 0, True)) if len(raw) else np.zeros(0, np.int64)
-        if len(ends) > MOST_THRESHOLDS:
-            ends = ends[np.linspace(0, len(ends) - 1, MOST_THRESHOLDS).round().astype(int)]
-        each = [np.bincount(place[: end + 1]).astype(np.float64) for end in ends]  # poses of each picture
-        right = (oks[order][None] >= np.array(OKS_LEVELS)[:, None]).cumsum(1)
+        if len(ends) > MAX_THRESHOLDS:
+            ends = ends[np.linspace(0, len(ends) - 1, MAX_THRESHOLDS).round().astype(int)]
+        each = [np.bincount(place[: end + 1]).astype(np.float64) for end in ends]  # poses of each image
+        num_correct = (oks[order][None] >= np.array(OKS_LEVELS)[:, None]).cumsum(1)
         return cls(
             raw=tuple(falling[ends].tolist()),
             poses=tuple((ends + 1).tolist()),
-            pictures=tuple(int((poses > 0).sum()) for poses in each),
+            images=tuple(int((poses > 0).sum()) for poses in each),
             trials=tuple(int(poses.sum() ** 2 / (poses**2).sum()) for poses in each),
-            right=tuple(tuple(row[ends].tolist()) for row in right),
+            num_correct=tuple(tuple(row[ends].tolist()) for row in num_correct),
             people=people,
         )
 
-    def choose(self, wish: Wish) -> Threshold:
+    def choose(self, wish: PrecisionTarget) -> Threshold:
         """The smallest threshold from which on the data support the wish, with a confidence of 95 % in all.
 
         Thresholds are tested one after the other, the stricter first, until one fails: fixed-sequence testing, with
-        `STARTS` starts that depend on the number of pictures alone and share the error (Angelopoulos et al., Learn
+        `STARTS` starts that depend on the number of images alone and share the error (Angelopoulos et al., Learn
         then test, 2021). So the best of many thresholds is not taken by chance.
 
         Raises:
@@ -130,41 +130,41 @@ class PrecisionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
                 f"precision {wish}: the model was never calibrated with this; calipose calibrate MODEL --data DATA"
             )
         chosen = self._search(wish)
-        right = self.right[OKS_LEVELS.index(wish.oks)]
+        num_correct = self.num_correct[OKS_LEVELS.index(wish.oks)]
         if chosen >= 0:
-            return self._threshold(chosen, right)
-        most = max(range(len(self.raw)), key=lambda i: right[i] / self.poses[i] * math.sqrt(self.trials[i]))
-        best = self._threshold(most, right)
-        lesser = (Wish(share / 20, wish.oks) for share in range(19, 0, -1) if share / 20 < wish.precision)
+            return self._threshold(chosen, num_correct)
+        most = max(range(len(self.raw)), key=lambda i: num_correct[i] / self.poses[i] * math.sqrt(self.trials[i]))
+        best = self._threshold(most, num_correct)
+        lesser = (PrecisionTarget(share / 20, wish.oks) for share in range(19, 0, -1) if share / 20 < wish.precision)
         possible = next((f"the most that it supports is {other}" for other in lesser if self._search(other) >= 0), "")
         raise InputError(
             f"precision {wish}: the calibration data cannot support it. For example {_percent(best.precision)} of"
-            f" {best.poses} poses in {best.pictures} pictures have OKS {wish.oks:g}, from which at least"
+            f" {best.poses} poses in {best.images} images have OKS {wish.oks:g}, from which at least"
             f" {_percent(best.bound)} follows with {_percent(CONFIDENCE)} confidence;"
-            f" {possible or 'it supports no wish of this OKS'}. More pictures to calibrate with support more"
+            f" {possible or 'it supports no wish of this OKS'}. More images to calibrate with support more"
         )
 
-    def _search(self, wish: Wish) -> int:
+    def _search(self, wish: PrecisionTarget) -> int:
         """Position of the chosen threshold, -1 where the wish is not supported."""
-        right = self.right[OKS_LEVELS.index(wish.oks)]
+        num_correct = self.num_correct[OKS_LEVELS.index(wish.oks)]
         least = math.ceil(math.log(EACH) / math.log(wish.precision))
         chosen = -1
         for start in range(STARTS):
             i = next((i for i, trials in enumerate(self.trials) if trials >= least * 2**start), len(self.raw))
             while i < len(self.raw):
-                hits = math.floor(right[i] / self.poses[i] * self.trials[i] + 1e-9)
+                hits = math.floor(num_correct[i] / self.poses[i] * self.trials[i] + 1e-9)
                 if hits == 0 or binomial_tail(hits, self.trials[i], wish.precision) > EACH:
                     break
                 chosen = max(chosen, i)
                 i += 1
         return chosen
 
-    def _threshold(self, i: int, right: tuple[int, ...]) -> Threshold:
+    def _threshold(self, i: int, num_correct: tuple[int, ...]) -> Threshold:
         """What the i-th threshold gives."""
-        precision, people = right[i] / self.poses[i], max(self.people, 1)
+        precision, people = num_correct[i] / self.poses[i], max(self.people, 1)
         bound = clopper_pearson_lower(math.floor(precision * self.trials[i] + 1e-9), self.trials[i], 1 - EACH)
-        recall, full = right[i] / people, right[-1] / people
-        return Threshold(self.raw[i], self.poses[i], self.pictures[i], precision, bound, recall, full)
+        recall, full = num_correct[i] / people, num_correct[-1] / people
+        return Threshold(self.raw[i], self.poses[i], self.images[i], precision, bound, recall, full)
 
 
 def binomial_tail(hits: int, trials: int, p: float) -> float:

@@ -13,15 +13,15 @@ from calipose.cli.calibrate import calibrate
 from calipose.cli.common import Commands, examples, out
 from calipose.cli.compare import compare
 from calipose.cli.demo import demo
-from calipose.cli.demo_train import demo_train
-from calipose.cli.draw_data import draw_data
 from calipose.cli.evaluate import evaluate
 from calipose.cli.export import export
 from calipose.cli.info import info
 from calipose.cli.predict import predict
 from calipose.cli.report import report
 from calipose.cli.submit import submit
+from calipose.cli.synthesize import synthesize
 from calipose.cli.train import train
+from calipose.cli.train_demo import train_demo
 
 app = typer.Typer(
     cls=Commands,
@@ -50,15 +50,15 @@ def _calipose(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Find the poses of all people in pictures, each with a score that is trained towards its OKS."""
+    """Find the poses of all people in images, each with a score that is trained towards its OKS."""
 
 
 app.command(
     epilog=examples(
         "calipose train drawn --data people --out runs/first --validate unseen",
-        "calipose train photo --data coco.json=pictures --out runs/photo --set epochs=20 --set optim.lr=1e-3",
-        "calipose train photo --data coco.json=pictures --out runs/photo --resume",
-        "calipose train finetune --data mine.json=pictures --skeleton mine.toml --out runs/mine",
+        "calipose train photo --data coco.json=images --out runs/photo --set epochs=20 --set optim.lr=1e-3",
+        "calipose train photo --data coco.json=images --out runs/photo --resume",
+        "calipose train finetune --data mine.json=images --skeleton mine.toml --out runs/mine",
         "accelerate launch -m calipose train coco-w32-512 --data coco.json=train2017 --out runs/w32",
     )
 )(train)
@@ -81,7 +81,7 @@ app.command(
 app.command(
     epilog=examples(
         "calipose compare old.json new.json --ground-truth val.json",
-        "calipose compare old.json new.json --ground-truth val.json --pictures val2017 --out changes",
+        "calipose compare old.json new.json --ground-truth val.json --images val2017 --out changes",
     )
 )(compare)
 app.command(
@@ -111,13 +111,13 @@ app.command(
 )(predict)
 app.command(epilog=examples("calipose export runs/first poses.onnx"))(export)
 app.command(epilog=examples("calipose info", "calipose info coco-w32-512 my-recipe.toml"))(info)
-app.command("draw-data", epilog=examples("calipose draw-data people --images 1000 --preset easy --size 192x192"))(
-    draw_data
+app.command("synthesize", epilog=examples("calipose synthesize people --images 1000 --preset easy --size 192x192"))(
+    synthesize
 )
 app.command(epilog=examples("calipose demo", "calipose demo photo.jpg holiday/"))(demo)
 app.command(
-    "demo-train", epilog=examples("calipose demo-train", "calipose demo-train --out runs/longer --train-images 3000")
-)(demo_train)
+    "train-demo", epilog=examples("calipose train-demo", "calipose train-demo --out runs/longer --train-images 3000")
+)(train_demo)
 
 
 def main() -> None:

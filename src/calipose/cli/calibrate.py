@@ -1,4 +1,4 @@
-"""`calipose calibrate`: what scores mean, learnt from labelled pictures, for a checkpoint or any results file."""
+"""`calipose calibrate`: what scores mean, learnt from labelled images, for a checkpoint or any results file."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def calibrate(
     cross: Annotated[
         bool,
         typer.Option(
-            "--cross-fit", help="Of results: calibrate each picture by the others, to be judged on the same pictures."
+            "--cross-fit", help="Of results: calibrate each image by the others, to be judged on the same images."
         ),
     ] = False,
     flip: Flip = False,
@@ -81,9 +81,9 @@ def calibrate(
     device: Device = "",
     quiet: Quiet = False,
 ) -> None:
-    """Make scores the expected OKS, by labelled pictures that the model was not trained on.
+    """Make scores the expected OKS, by labelled images that the model was not trained on.
 
-    Shows what the scores are worth before and after; "calibrated" figures are cross-fitted: each picture is judged by
+    Shows what the scores are worth before and after; "calibrated" figures are cross-fitted: each image is judged by
     maps that were fitted on others.
     """
     if is_results(source):
@@ -98,10 +98,10 @@ def calibrate(
         annotations = find_truth(source, data, ground_truth)
         _calibrate_results(results, annotations, of, output, maps, cross, bootstrap, quiet)
         return
-    why = "a checkpoint, which predicts the pictures of --data"
+    why = "a checkpoint, which predicts the images of --data"
     refuse(source, why, ground_truth=ground_truth, skeleton=skeleton, use=use, cross_fit=cross, maps=maps)
     if not data:
-        raise InputError(f"{source}: a checkpoint predicts the pictures of --data; name them")
+        raise InputError(f"{source}: a checkpoint predicts the images of --data; name them")
     from calipose.model.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 
     path = find_checkpoint(source)
@@ -112,13 +112,13 @@ def calibrate(
             f"{output}: name the checkpoint {output.stem}.safetensors; calipose export makes ONNX files of it"
         )
     checkpoint = load_checkpoint(path)
-    annotations, pictures = find_data(data)
+    annotations, images = find_data(data)
     predictor = open_predictor(path, device, flip, short_side, scales=scales)
     predictor.backend.calibration = Calibration()  # type: ignore[attr-defined]  # the network's own scores
     category_id = read_ground_truth(annotations, predictor.skeleton).category_id
     target = output or path
     make_folders(target)
-    found = predict_data(predictor, annotations, pictures, progress_over("Predicting", quiet), category_id)
+    found = predict_data(predictor, annotations, images, progress_over("Predicting", quiet), category_id)
     calibration = _fit(annotations, found, predictor.skeleton, predictor.settings.setting, data)
     if not quiet:
         print_summary(summarise(annotations, found, predictor.skeleton, bootstrap, setting_of(predictor.settings)))
@@ -195,7 +195,7 @@ def _fit(
 def describe(calibration: Calibration) -> str:
     """Where a calibration comes from, in words."""
     of = calibration.score
-    return f"{of.poses} poses of {of.pictures} pictures of {of.data} ({of.kind})"
+    return f"{of.poses} poses of {of.images} images of {of.data} ({of.kind})"
 
 
 def read_maps(path: Path) -> tuple[Calibration, int]:

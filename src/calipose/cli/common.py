@@ -33,7 +33,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Device = Annotated[
     str, typer.Option(help="cpu, cuda, cuda:1, ...; by default a GPU where there is one (.onnx files: the CPU).")
 ]
-Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored picture (twice the time).")]
+Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image (twice the time).")]
 Scales = Annotated[
     str,
     typer.Option(
@@ -43,7 +43,7 @@ Scales = Annotated[
 ]
 ShortSide = Annotated[
     int | None,
-    typer.Option(min=32, help="Network input pixels of a picture's short side; by default the recipe's."),
+    typer.Option(min=32, help="Network input pixels of an image's short side; by default the recipe's."),
 ]
 
 
@@ -84,7 +84,7 @@ def examples(*lines: str) -> str:
 
 
 def progress_over(what: str, quiet: bool) -> Callable[[list[Any]], Iterable[Any]]:
-    """A bar for a list of pictures, or nothing where quiet is wished or nobody looks."""
+    """A bar for a list of images, or nothing where quiet is wished or nobody looks."""
 
     def over(items: list[Any]) -> Iterable[Any]:
         return track(items, what, console=err, disable=quiet or not err.is_terminal, transient=True)
@@ -96,7 +96,7 @@ class Progress:
     """How far a prediction is: a bar on a terminal, a line now and then elsewhere; on standard error, or nowhere.
 
     Args:
-        total: pictures and frames to come, as far as known; None where there is no end.
+        total: images and frames to come, as far as known; None where there is no end.
         quiet: show nothing.
         bar: a bar may be drawn if standard error is a terminal.
     """
@@ -130,7 +130,7 @@ class Progress:
             say(message)
 
     def advance(self, more: int = 1) -> None:
-        """So many more pictures or frames are done."""
+        """So many more images or frames are done."""
         self.completed += more
         if self._bar is not None:
             self._bar.update(self._task, completed=self.completed)
@@ -164,15 +164,15 @@ class Progress:
 
 
 class _RateColumn(ProgressColumn):
-    """Pictures a second, over the last half minute."""
+    """Images a second, over the last half minute."""
 
     def render(self, task: Task) -> Text:
         return Text("" if task.speed is None else _rate(task.speed), style="progress.data.speed")
 
 
 def _rate(speed: float) -> str:
-    """Pictures a second in words."""
-    return f"{speed:.1f} pictures/s" if speed < 100 else f"{speed:.0f} pictures/s"
+    """Images a second in words."""
+    return f"{speed:.1f} images/s" if speed < 100 else f"{speed:.0f} images/s"
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""`calipose compare`: which of two results files is better, by how much, and in which pictures."""
+"""`calipose compare`: which of two results files is better, by how much, and in which images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from calipose.cli.common import err, out, say
 from calipose.cli.judging import SkeletonFile, read_skeleton
-from calipose.evaluation.comparison import Comparison, PictureChange, compare_results, draw_changes
+from calipose.evaluation.comparison import Comparison, ImageChange, compare_results, draw_changes
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,40 +20,40 @@ FIGURES = {"AP": "ap", "AP50": "ap50", "AP75": "ap75", "APM": "ap_medium", "APL"
 
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A.json", help="COCO results of a pose model.")],
-    b: Annotated[Path, typer.Argument(metavar="B.json", help="Those of another, on the same pictures.")],
+    b: Annotated[Path, typer.Argument(metavar="B.json", help="Those of another, on the same images.")],
     ground_truth: Annotated[
-        Path, typer.Option("--ground-truth", metavar="ANN.json", help="COCO annotations of the pictures.")
+        Path, typer.Option("--ground-truth", metavar="ANN.json", help="COCO annotations of the images.")
     ],
-    pictures: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="The pictures, to draw those that changed most.")
+    images: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The images, to draw those that changed most.")
     ] = None,
     folder: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where the drawings go.")] = None,
     skeleton: SkeletonFile = None,
-    bootstrap: Annotated[int, typer.Option(min=100, help="Resamples of the pictures for the 95 % interval.")] = 1000,
+    bootstrap: Annotated[int, typer.Option(min=100, help="Resamples of the images for the 95 % interval.")] = 1000,
 ) -> None:
-    """Compare two results files: the difference of AP with its interval, and the pictures that changed most.
+    """Compare two results files: the difference of AP with its interval, and the images that changed most.
 
     A difference counts for something where its 95 % interval does not hold 0: each resample takes the same
-    pictures for both, so that what makes pictures hard or easy for both does not widen it.
+    images for both, so that what makes images hard or easy for both does not widen it.
     """
-    if (pictures is None) != (folder is None):
-        raise typer.BadParameter("--pictures and --out go together: whence the pictures, and where the drawings go")
+    if (images is None) != (folder is None):
+        raise typer.BadParameter("--images and --out go together: whence the images, and where the drawings go")
     of = read_skeleton(skeleton)
-    with err.status("resampling the pictures"):  # seconds; a minute for COCO's 5,000
+    with err.status("resampling the images"):  # seconds; a minute for COCO's 5,000
         comparison = compare_results(ground_truth, a, b, of, bootstrap)
     say(f"A  {a}")
     say(f"B  {b}")
     out.print(_figures(comparison))
     out.print(comparison.verdict(), markup=False)
-    better, worse = comparison.changed_most()
+    better, worse = comparison.largest_changes()
     for letter, changes in (("B", better), ("A", worse)):
         if changes:
-            out.print(f"\nPictures that speak most for {letter}", style="bold")
-            out.print(_pictures(changes))
+            out.print(f"\nImages that speak most for {letter}", style="bold")
+            out.print(_images(changes))
     if better or worse:
         out.print(f"\n{_explanation(comparison)}", markup=False)
-    if pictures is not None and folder is not None:
-        for file in draw_changes(comparison, ground_truth, pictures, folder):
+    if images is not None and folder is not None:
+        for file in draw_changes(comparison, ground_truth, images, folder):
             say(f"drawn: {file}")
 
 
@@ -70,16 +70,16 @@ def _figures(comparison: Comparison) -> Table:
             low, high = comparison.difference.interval
             table.add_row("AP, 95 %", "", "", f"{_figure(low, '+.3f')} to {_figure(high, '+.3f')}")
     table.add_section()
-    for name in ("pictures", "people", "poses"):
+    for name in ("images", "people", "poses"):
         table.add_row(name, str(getattr(comparison.a, name)), str(getattr(comparison.b, name)))
     return table
 
 
-def _pictures(changes: list[PictureChange]) -> Table:
+def _images(changes: list[ImageChange]) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for column in ("picture", "people", "found A", "found B", "false A", "false B", "points"):
+    for column in ("image", "people", "found A", "found B", "false A", "false B", "points"):
         table.add_column(column, justify="right")
     for change in changes:
         a, b = change.a, change.b
@@ -91,10 +91,10 @@ def _pictures(changes: list[PictureChange]) -> Table:
 def _explanation(comparison: Comparison) -> str:
     limits = [
         f"all {letter}'s poses" if least == -math.inf else f"{letter}'s poses of score {least:.3f} or more"
-        for letter, least in zip("AB", comparison.least_scores, strict=True)
+        for letter, least in zip("AB", comparison.min_scores, strict=True)
     ]
     return (
-        "points: what the picture adds to B minus A, in hundredths of AP. A false pose costs what it takes from the"
+        "points: what the image adds to B minus A, in hundredths of AP. A false pose costs what it takes from the"
         " right ones below it; a missed person adds nothing."
         f"\nfound, false: at OKS 0.5, of {limits[0]} and {limits[1]}: of each as many as there are people, since"
         " their scores need not mean the same."

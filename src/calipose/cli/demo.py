@@ -11,55 +11,55 @@ import typer
 
 from calipose.cli.common import err, open_predictor, say
 from calipose.cli.prediction_run import counted
-from calipose.data.synthetic.scene import EASY, draw_scene
-from calipose.draw import draw_poses, save_picture
-from calipose.io.images import Picture, read_picture
+from calipose.data.synthetic.scene import EASY, synthesize_scene
+from calipose.draw import draw_poses, save_image
+from calipose.io.images import Image, read_image
 from calipose.io.sources import find_sources
 from calipose.poses import Poses
 
-# Pictures with people in scikit-image: a portrait by NASA (public domain), and a photographer (CC0).
+# Images with people in scikit-image: a portrait by NASA (public domain), and a photographer (CC0).
 PACKAGED = ("astronaut.png", "camera.png")
-SHOWN_SCORE = SHOWN_JOINT = 0.3  # poses and joints below are not drawn
+SHOWN_SCORE = SHOWN_KEYPOINT = 0.3  # poses and joints below are not drawn
 DRAWN_SIZE = (640, 480)
 
 
 def demo(
-    pictures: Annotated[list[str] | None, typer.Argument(metavar="[SOURCE]...", help="Pictures of your own.")] = None,
-    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the drawn pictures.")] = Path(
+    images: Annotated[list[str] | None, typer.Argument(metavar="[SOURCE]...", help="Images of your own.")] = None,
+    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the synthetic images.")] = Path(
         "runs/demo"
     ),
 ) -> None:
-    """Find the poses in a few pictures with the model that comes with the package; no torch, no download.
+    """Find the poses in a few images with the model that comes with the package; no torch, no download.
 
-    Without SOURCE: photographs that the package scikit-image carries, where it is installed, and drawn people.
+    Without SOURCE: photographs that the package scikit-image carries, where it is installed, and synthetic people.
     """
     predictor = open_predictor("default")
-    found = own_pictures(pictures) if pictures else packaged_pictures()
+    found = own_images(images) if images else packaged_images()
     folder.mkdir(parents=True, exist_ok=True)
-    for name, picture in found.items():
-        poses = predictor.predict(picture).above(SHOWN_SCORE)
+    for name, image in found.items():
+        poses = predictor.predict(image).above(SHOWN_SCORE)
         path = folder / f"{Path(name).stem}.jpg"
-        save_picture(path, draw_poses(picture, poses, min_keypoint_score=SHOWN_JOINT))
+        save_image(path, draw_poses(image, poses, min_keypoint_score=SHOWN_KEYPOINT))
         say(f"{path}: {counted(len(poses), 'pose')}")
         for line in table(poses):
             say(line)
 
 
-def own_pictures(sources: list[str]) -> dict[str, Picture]:
+def own_images(sources: list[str]) -> dict[str, Image]:
     """The first frame of what the user names, by name."""
-    return {source.name: next(iter(source.frames())).picture for source in find_sources(*sources)}
+    return {source.name: next(iter(source.frames())).image for source in find_sources(*sources)}
 
 
-def packaged_pictures() -> dict[str, Picture]:
-    """Photographs of scikit-image, if it is installed, and a drawn scene, by name."""
-    found: dict[str, Picture] = {}
+def packaged_images() -> dict[str, Image]:
+    """Photographs of scikit-image, if it is installed, and a synthetic scene, by name."""
+    found: dict[str, Image] = {}
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
-        err.print("scikit-image is not installed (pip install 'calipose[demo]'): drawn people only", style="yellow")
+        err.print("scikit-image is not installed (pip install 'calipose[demo]'): synthetic people only", style="yellow")
     else:
         data = Path(spec.origin).parent / "data"
-        found = {name: read_picture(data / name) for name in PACKAGED if (data / name).is_file()}
-    found["drawn.png"] = draw_scene(np.random.default_rng(0), DRAWN_SIZE, EASY).image
+        found = {name: read_image(data / name) for name in PACKAGED if (data / name).is_file()}
+    found["drawn.png"] = synthesize_scene(np.random.default_rng(0), DRAWN_SIZE, EASY).image
     return found
 
 
@@ -71,7 +71,7 @@ def table(poses: Poses) -> list[str]:
         line = f"  score {pose.scores[0]:.2f}  x {left} to {right}, y {top} to {bottom}"
         if pose.keypoint_scores is not None:
             order = np.argsort(-pose.keypoint_scores[0])[:3]
-            joints = (f"{pose.skeleton.keypoints[j]} {pose.keypoint_scores[0, j]:.2f}" for j in order)
-            line += f"  surest: {', '.join(joints)}"
+            keypoints = (f"{pose.skeleton.keypoints[j]} {pose.keypoint_scores[0, j]:.2f}" for j in order)
+            line += f"  surest: {', '.join(keypoints)}"
         lines.append(line)
     return lines

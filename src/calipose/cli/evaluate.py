@@ -51,9 +51,9 @@ if TYPE_CHECKING:
     from calipose.evaluation.scores import ScoreFigures
     from calipose.inference.predictor import Predictor
 
-POPULATIONS = {"score": "score >= 0.05", "best": "best 20 a picture"}
-SHORT = {"labelled joints": "joints"}  # of slicings whose name is too long for a table
-LEAST_POSES = 10  # of a part of the poses whose figures are shown
+POPULATIONS = {"score": "score >= 0.05", "best": "best 20 an image"}
+SHORT = {"labelled keypoints": "joints"}  # of slicings whose name is too long for a table
+MIN_POSES = 10  # of a part of the poses whose figures are shown
 GRID_SCALES = "0.75,1,1.5"  # what --grid compares a single scale with
 FIGURES = {  # of scores, as tables name them
     "ece": "ECE",
@@ -104,19 +104,19 @@ def evaluate(
         make_folders(figures)
         summary = summarise(annotations, source, read_skeleton(skeleton), bootstrap)
     else:
-        refuse(source, "a model, which predicts the pictures of --data", ground_truth=ground_truth, skeleton=skeleton)
+        refuse(source, "a model, which predicts the images of --data", ground_truth=ground_truth, skeleton=skeleton)
         if not data:
-            raise InputError(f"{source}: a model predicts the pictures of --data; name them")
-        annotations, pictures = find_data(data)
+            raise InputError(f"{source}: a model predicts the images of --data; name them")
+        annotations, images = find_data(data)
         predictor = open_predictor(source, device, flip, short_side, scales="" if grid else scales, need_torch=grid)
         category_id = read_ground_truth(annotations, predictor.skeleton).category_id  # read before hours of prediction
         if grid:
             refuse(source, "--grid prints a table only", out=results, figures=figures)
             chosen = read_scales(scales or GRID_SCALES)
-            out.print(grid_table(predictor, annotations, pictures, chosen, bootstrap, quiet))
+            out.print(grid_table(predictor, annotations, images, chosen, bootstrap, quiet))
             return
         make_folders(results, figures)
-        poses = predict_data(predictor, annotations, pictures, progress_over("Predicting", quiet), category_id)
+        poses = predict_data(predictor, annotations, images, progress_over("Predicting", quiet), category_id)
         if results is not None:
             save_results(results, poses)
         setting = setting_of(predictor.settings)
@@ -131,9 +131,9 @@ def evaluate(
 
 
 def grid_table(
-    predictor: Predictor, annotations: Path, pictures: Path, scales: tuple[float, ...], bootstrap: int, quiet: bool
+    predictor: Predictor, annotations: Path, images: Path, scales: tuple[float, ...], bootstrap: int, quiet: bool
 ) -> Table:
-    """AP of one scale and several, without and with flip (the paper's dagger rows); seconds a picture at the end."""
+    """AP of one scale and several, without and with flip (the paper's dagger rows); seconds an image at the end."""
     from rich.table import Table
 
     table = Table("scales", "flip", "AP (95 %)", "APM", "APL", "Spearman", "s")
@@ -143,7 +143,7 @@ def grid_table(
             started = time.monotonic()
             try:
                 figures, quality, _ = evaluate_predictor(
-                    predictor, annotations, pictures, bootstrap, progress_over("Predicting", quiet)
+                    predictor, annotations, images, bootstrap, progress_over("Predicting", quiet)
                 )
             except InputError as error:
                 if not flip:
@@ -151,7 +151,7 @@ def grid_table(
                 if chosen == (1.0,):
                     warn(f"without flip only: {error}")
                 continue
-            seconds = (time.monotonic() - started) / max(figures.pictures, 1)
+            seconds = (time.monotonic() - started) / max(figures.images, 1)
             interval = "" if figures.interval is None else " ({:.3f}-{:.3f})".format(*figures.interval)
             values = (figures.ap_medium, figures.ap_large, quality["score"].spearman)
             table.add_row(
@@ -194,7 +194,7 @@ def summary_table(summary: Summary) -> Table:
             )
     if summary.joints is not None:
         table.add_section()
-        _add_joints(table, summary)
+        _add_keypoints(table, summary)
     return table
 
 
@@ -204,7 +204,7 @@ def _add_scores(
     """Rows of the figures named, of poses before and after calibration."""
     columns = [before] if after is None else [before, after]
     table.add_row(title, style="bold")
-    if before.poses < LEAST_POSES:
+    if before.poses < MIN_POSES:
         return
     means = [f"{_figure(of.mean_score)}, {_figure(of.mean_oks)}" for of in columns]
     table.add_row("  mean score, mean OKS", *means)
@@ -212,9 +212,9 @@ def _add_scores(
         table.add_row(f"  {FIGURES[name]}", *(_with_interval(of, name) for of in columns))
 
 
-def _add_joints(table: Table, summary: Summary) -> None:
+def _add_keypoints(table: Table, summary: Summary) -> None:
     """Rows on the scores of joints."""
-    columns = [of for of in (summary.joints, summary.calibrated_joints) if of is not None]
+    columns = [of for of in (summary.joints, summary.calibrated_keypoints) if of is not None]
     table.add_row(f"joints of people: {columns[0].joints}", style="bold")
     means = [f"{_figure(of.mean_score)}, {_figure(of.mean_similarity)}" for of in columns]
     table.add_row("  mean score, similarity", *means)

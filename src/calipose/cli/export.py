@@ -21,10 +21,10 @@ def export(
     ] = False,
     data: Annotated[
         str | None,
-        typer.Option(metavar="DATA", help="Labelled pictures for --int8: folder, or ANNOTATIONS.json=PICTURES."),
+        typer.Option(metavar="DATA", help="Labelled images for --int8: folder, or ANNOTATIONS.json=IMAGES."),
     ] = None,
 ) -> None:
-    """Write a network as one ONNX file: pictures in, poses out, calibration and pose NMS inside.
+    """Write a network as one ONNX file: images in, poses out, calibration and pose NMS inside.
 
     The file predicts without torch; it is kept only if it gives torch's poses. docs/onnx.md says what is in it.
     """
@@ -44,4 +44,4 @@ def export(
     with err.status("Exporting, quantizing, and measuring on both"):
         before, after = export_int8(load_checkpoint(checkpoint), file, str(data))
     size = file.stat().st_size / 1e6
-    say(f"{file}: {size:.1f} MB; AP {after.ap:.3f} in 8 bits, {before.ap:.3f} in fp32, on {before.pictures} pictures")
+    say(f"{file}: {size:.1f} MB; AP {after.ap:.3f} in 8 bits, {before.ap:.3f} in fp32, on {before.images} images")

@@ -21,7 +21,7 @@ def info(
     """Show what recipes cost: parameters and multiply-adds.
 
     Counted as in the paper's Table 1: multiply-adds of convolutions and linear
-    layers (the paper calls them FLOPs), for one picture of the recipe's size.
+    layers (the paper calls them FLOPs), for one image of the recipe's size.
     """
     from calipose.model.count import count_network
 

@@ -18,7 +18,7 @@ Source = Annotated[
     ),
 ]
 HOLDS_RESULTS = "holds results, which no network predicts"
-DATA_HELP = "Folder with annotations.json and images/, or ANNOTATIONS.json=PICTURES"
+DATA_HELP = "Folder with annotations.json and images/, or ANNOTATIONS.json=IMAGES"
 Data = Annotated[str, typer.Option(metavar="DATA", help=f"{DATA_HELP}; to predict.")]
 Truth = Annotated[
     str, typer.Option("--ground-truth", metavar="FILE", help="COCO annotations to judge a results file by.")
@@ -27,7 +27,7 @@ SkeletonFile = Annotated[
     Path | None,
     typer.Option("--skeleton", metavar="FILE", help="Of results, if not COCO's 17 keypoints (.json, .toml)."),
 ]
-Bootstrap = Annotated[int, typer.Option(min=0, help="Resamples of the pictures for the 95 % intervals; 0: none.")]
+Bootstrap = Annotated[int, typer.Option(min=0, help="Resamples of the images for the 95 % intervals; 0: none.")]
 
 
 def is_results(source: str) -> bool:

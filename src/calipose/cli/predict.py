@@ -1,4 +1,4 @@
-"""`calipose predict`: poses in pictures and videos, drawn and written."""
+"""`calipose predict`: poses in images and videos, drawn and written."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
-from calipose.calibration.precision import Wish
+from calipose.calibration.precision import PrecisionTarget
 from calipose.cli.common import err, open_predictor, say, say_error, stop_requests, warn_of_setting
 from calipose.cli.prediction_run import PredictionRun, counted
 from calipose.inference.output_folder import FILES, OutputFolder
 from calipose.inference.predictor import Predictor
-from calipose.inference.stream import FindOptions
+from calipose.inference.stream import PredictOptions
 from calipose.io.sources import Source, find_sources
 
 INPUT, OUTPUT, POSES = "What goes in", "What comes out", "Poses"
@@ -45,7 +45,7 @@ def predict(
         list[str],
         typer.Argument(
             metavar="SOURCE",
-            help="Pictures, videos, folders of them, patterns ('holiday/*.jpg'), http(s) URLs of pictures, webcam:0.",
+            help="Images, videos, folders of them, patterns ('holiday/*.jpg'), http(s) URLs of images, webcam:0.",
         ),
     ],
     recursive: Annotated[
@@ -64,7 +64,7 @@ def predict(
     draw: Annotated[
         bool,
         typer.Option(
-            "--draw/--no-draw", help="Draw the poses into copies of pictures and videos.", rich_help_panel=OUTPUT
+            "--draw/--no-draw", help="Draw the poses into copies of images and videos.", rich_help_panel=OUTPUT
         ),
     ] = True,
     formats: Annotated[
@@ -107,7 +107,7 @@ def predict(
             rich_help_panel=POSES,
         ),
     ] = "",
-    min_joint_score: Annotated[
+    min_keypoint_score: Annotated[
         float,
         typer.Option(
             min=0,
@@ -129,7 +129,7 @@ def predict(
         bool,
         typer.Option(
             "--flip",
-            help="Average with the mirrored picture: twice the time; not of a .onnx file.",
+            help="Average with the mirrored image: twice the time; not of a .onnx file.",
             rich_help_panel=POSES,
         ),
     ] = False,
@@ -138,7 +138,7 @@ def predict(
         typer.Option(
             min=32,
             metavar="PIXELS",
-            help="Pixels of a picture's short side in the network; more finds smaller people. By default the model's.",
+            help="Pixels of an image's short side in the network; more finds smaller people. By default the model's.",
             rich_help_panel=POSES,
         ),
     ] = None,
@@ -208,19 +208,19 @@ def predict(
         typer.Option(
             min=1,
             metavar="N",
-            help="Pictures of equal size that go through the network together; faster on a GPU.",
+            help="Images of equal size that go through the network together; faster on a GPU.",
             rich_help_panel=MODEL,
         ),
     ] = 1,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="A line for each picture, however many.", rich_help_panel=MESSAGES)
+        bool, typer.Option("--verbose", "-v", help="A line for each image, however many.", rich_help_panel=MESSAGES)
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors.", rich_help_panel=MESSAGES)] = False,
 ) -> None:
-    """Find the poses in pictures and videos, draw them, and write them to poses.jsonl.
+    """Find the poses in images and videos, draw them, and write them to poses.jsonl.
 
     What cannot be read is passed over and listed at the end, with exit code 1.
-    Ctrl-C stops after the running picture; --resume goes on there.
+    Ctrl-C stops after the running image; --resume goes on there.
     Nothing in DIR is replaced but what was made of the same SOURCE before.
     """
     to_stdout = out == "-"
@@ -235,7 +235,7 @@ def predict(
 
     if precision and min_score is not None:
         raise typer.BadParameter("--precision chooses the least score: leave out --min-score")
-    wish = Wish.parse(precision) if precision else None
+    wish = PrecisionTarget.parse(precision) if precision else None
 
     sources = find_sources(*what, recursive=recursive)
     if recursive and not to_stdout:
@@ -249,7 +249,7 @@ def predict(
             err.print(message, style="yellow", markup=False, soft_wrap=True)
     if wish is not None:
         least = threshold_of(wish, predictor, quiet or to_stdout)
-    options = FindOptions(
+    options = PredictOptions(
         min_score=least,
         batch_size=batch_size,
         queries=queries,
@@ -267,7 +267,7 @@ def predict(
         if folder is None:
             run.to_stdout(stream_format.value)
         else:
-            run.to_folder(folder, min_joint_score)
+            run.to_folder(folder, min_keypoint_score)
     if run.stopped_early:
         again = "" if to_stdout else "; the same command with --resume goes on"
         err.print(f"stopped: {run.done} of {len(sources)} done{again}", style="yellow", markup=False, soft_wrap=True)
@@ -279,7 +279,7 @@ def predict(
         raise typer.Exit(130 if run.stopped_early else 1)
 
 
-def threshold_of(wish: Wish, predictor: Predictor, quiet: bool) -> float:
+def threshold_of(wish: PrecisionTarget, predictor: Predictor, quiet: bool) -> float:
     """The least score that fulfils the wish; says what it costs, unless it is to be quiet.
 
     Raises:
@@ -290,7 +290,7 @@ def threshold_of(wish: Wish, predictor: Predictor, quiet: bool) -> float:
     if not quiet:
         say(
             f"precision {wish}: score {least:.2f} or more. On the calibration data {100 * found.precision:.0f} % of"
-            f" {counted(found.poses, 'pose')} in {counted(found.pictures, 'picture')} were that good (at least"
+            f" {counted(found.poses, 'pose')} in {counted(found.images, 'image')} were that good (at least"
             f" {100 * found.bound:.0f} % with 95 % confidence): {100 * found.recall:.0f} % of the people, instead of"
             f" {100 * found.full_recall:.0f} % without a threshold"
         )

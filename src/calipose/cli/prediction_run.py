@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, TextIO
 
 from calipose.cli.common import Progress, say
 from calipose.draw import draw_poses
-from calipose.errors import InputError, PictureError
+from calipose.errors import ImageError, InputError
 from calipose.formats.writers import Entry, write_coco, write_csv, write_jsonl
 from calipose.inference.output_folder import POSES, OutputFolder
-from calipose.inference.stream import FindOptions, Found, find_in_pictures, find_in_video, frame_rate, is_video
-from calipose.io.images import Picture
+from calipose.inference.stream import Found, PredictOptions, frame_rate, is_video, predict_images, predict_video
+from calipose.io.images import Image
 from calipose.io.sources import Source
 from calipose.poses import Poses
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from calipose.inference.predictor import Predictor
 
 LISTED = 20  # sources up to which each gets a line also without --verbose
-SHOWN_SCORES = 10  # of a picture, in its line
+SHOWN_SCORES = 10  # of an image, in its line
 
 
 class _Stopped(Exception):  # noqa: N818 (no error: leaves a video, keeping nothing of it)
@@ -44,7 +44,7 @@ class PredictionRun:
         self,
         predictor: Predictor,
         sources: list[Source],
-        options: FindOptions,
+        options: PredictOptions,
         stopped: Callable[[], bool],
         *,
         quiet: bool = False,
@@ -56,10 +56,10 @@ class PredictionRun:
         self.stopped_early = self._cut = False
         self._stopped, self._quiet = stopped, quiet
         self._listed = verbose or (len(sources) <= LISTED and not quiet)
-        self._pictures = self._frames = self._poses = 0
+        self._images = self._frames = self._poses = 0
         self._progress = Progress(None, quiet=True)
 
-    def to_folder(self, folder: OutputFolder, min_joint_score: float) -> None:
+    def to_folder(self, folder: OutputFolder, min_keypoint_score: float) -> None:
         """Predict what is to do into the folder.
 
         Raises:
@@ -69,18 +69,18 @@ class PredictionRun:
         if self.done and not self._quiet:
             say(f"{self.done} of {len(self.sources)} are complete in {folder.folder} already")
 
-        def drawn(found: Found) -> Picture | None:
+        def drawn(found: Found) -> Image | None:
             if not folder.draw:
                 return None
             return draw_poses(
-                found.frame.picture, found.poses, min_keypoint_score=min_joint_score, queries_img=found.queries_img
+                found.frame.image, found.poses, min_keypoint_score=min_keypoint_score, queries_img=found.queries_img
             )
 
         try:
             with self._showing(folder.todo, bar=True):
                 for moving, group in groupby(folder.todo, is_video):
                     if not moving:
-                        for found in self._in_pictures(group):
+                        for found in self._in_images(group):
                             path = folder.add(found.source, found.poses, drawn(found))
                             self._tell(str(path or found.source.name), found.poses)
                         continue
@@ -91,7 +91,7 @@ class PredictionRun:
         files = folder.save(self.predictor.skeleton)
         self.stopped_early = self.done + len(self.broken) < len(self.sources)
         if not self._quiet:
-            self._sum_up(folder.folder / POSES if self._pictures else folder.folder)
+            self._sum_up(folder.folder / POSES if self._images else folder.folder)
             for file in files:
                 say(str(file))
 
@@ -113,7 +113,7 @@ class PredictionRun:
     def _entries(self) -> Iterator[Entry]:
         for moving, group in groupby(self.sources, is_video):
             if not moving:
-                for found in self._in_pictures(group):
+                for found in self._in_images(group):
                     yield {"file": found.source.name, **found.poses.to_dict()}
                 continue
             for source in takewhile(lambda _: not self._stopped(), group):
@@ -121,7 +121,7 @@ class PredictionRun:
                     place = {"file": source.name, "index": found.frame.index, "seconds": found.frame.seconds}
                     yield {**place, **found.poses.to_dict()}
 
-    def _video_to_folder(self, folder: OutputFolder, source: Source, drawn: Callable[[Found], Picture | None]) -> None:
+    def _video_to_folder(self, folder: OutputFolder, source: Source, drawn: Callable[[Found], Image | None]) -> None:
         """Predict a video or webcam into the folder; where it is stopped, nothing of it is kept."""
         people: set[int] = set()
         try:
@@ -140,8 +140,8 @@ class PredictionRun:
                 f"{output.drawing if folder.draw else source.name}  {output.frames} frames{followed}{lost}"
             )
 
-    def _in_pictures(self, sources: Iterable[Source]) -> Iterator[Found]:
-        """The poses of still pictures, counted and shown."""
+    def _in_images(self, sources: Iterable[Source]) -> Iterator[Found]:
+        """The poses of still images, counted and shown."""
 
         def broken(source: Source, error: InputError) -> None:
             self.broken.append(error)
@@ -152,10 +152,10 @@ class PredictionRun:
                 self._progress.name(source.name)
                 yield source
 
-        for found in find_in_pictures(self.predictor, named(), self.options, broken):
+        for found in predict_images(self.predictor, named(), self.options, broken):
             yield found
             self.done += 1
-            self._pictures += 1
+            self._images += 1
             self._poses += len(found.poses)
             self._progress.advance()
 
@@ -164,12 +164,12 @@ class PredictionRun:
         self._progress.name(source.name)
         frames, self._cut = 0, False
         try:
-            for found in find_in_video(self.predictor, source, self.options, self._stopped):
+            for found in predict_video(self.predictor, source, self.options, self._stopped):
                 yield found
                 frames += 1
                 self._poses += len(found.poses)
                 self._progress.advance()
-        except PictureError as error:
+        except ImageError as error:
             self.broken.append(error)
         else:
             self._cut = source.kind == "video" and self._stopped()  # a webcam ends so, a video does not
@@ -178,17 +178,17 @@ class PredictionRun:
         self._progress.expect(frames - self._expected(source))
 
     def _tell(self, name: str, poses: Poses) -> None:
-        """A line about a picture."""
+        """A line about an image."""
         if self._listed:
             scores = " ".join(f"{score:.2f}" for score in poses.scores[:SHOWN_SCORES])
             more = " ..." if len(poses) > SHOWN_SCORES else ""
             self._progress.say(f"{name}  {counted(len(poses), 'pose')}  {scores}{more}".rstrip())
 
     def _sum_up(self, where: Path) -> None:
-        counts = [(self._pictures, "picture"), (self._frames, "frame")]
+        counts = [(self._images, "image"), (self._frames, "frame")]
         what = " and ".join(counted(n, word) for n, word in counts if n)
         if what:
-            speed = (self._pictures + self._frames) / self._progress.seconds
+            speed = (self._images + self._frames) / self._progress.seconds
             # Weaker ones of people who are followed count in videos.
             score = "" if self._frames else f" of score >= {self.options.min_score:.3g}"
             say(f"{counted(self._poses, 'pose')}{score} in {what}, {speed:.1f} a second: {where}")

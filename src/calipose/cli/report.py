@@ -46,7 +46,7 @@ def report(
 ) -> None:
     """Write a page with AP, reliability diagrams, error kinds and a gallery of failures; it needs no network."""
     require_matplotlib()
-    annotations, pictures = find_data(data)
+    annotations, images = find_data(data)
     results: ResultsSource
     setting: dict[str, Any]
     if is_results(source):
@@ -58,14 +58,14 @@ def report(
         predictor = open_predictor(source, device, flip, short_side, scales=scales)
         of, setting = predictor.skeleton, setting_of(predictor.settings)
         category = read_ground_truth(annotations, of).category_id
-        results = predict_data(predictor, annotations, pictures, progress_over("Predicting", quiet), category)
+        results = predict_data(predictor, annotations, images, progress_over("Predicting", quiet), category)
     place = Path(source) if Path(source).is_dir() else Path(source).parent
     is_run = source != "default" and Path(source).suffix in {"", ".safetensors"}
     history = place / HISTORY if is_run and (place / HISTORY).is_file() else None
     page = write_report(
         folder,
         annotations,
-        pictures,
+        images,
         results,
         skeleton=of,
         name=name or source,

@@ -23,13 +23,13 @@ def submit(
         str,
         typer.Option(
             metavar="DATA",
-            help="IMAGE_INFO.json=PICTURES; for results IMAGE_INFO.json is enough.",
+            help="IMAGE_INFO.json=IMAGES; for results IMAGE_INFO.json is enough.",
         ),
     ],
     name: Annotated[str, typer.Option(metavar="NAME", help="Of your algorithm; it becomes part of the file's name.")],
     folder: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the .zip goes.")] = Path(),
     test_dev: Annotated[
-        bool, typer.Option("--test-dev/--val", help="The pictures are test-dev2017's or val2017's.")
+        bool, typer.Option("--test-dev/--val", help="The images are test-dev2017's or val2017's.")
     ] = True,
     flip: Flip = False,
     short_side: ShortSide = None,
@@ -39,7 +39,7 @@ def submit(
 ) -> None:
     """Write the .zip that the COCO evaluation server takes for keypoints, and check it.
 
-    COCO lists the pictures of test-dev2017 in image_info_test-dev2017.json. A model predicts all of them first.
+    COCO lists the images of test-dev2017 in image_info_test-dev2017.json. A model predicts all of them first.
     """
     subset = Subset.TEST_DEV if test_dev else Subset.VAL
     submission_name(subset, name)  # said before hours of prediction
@@ -49,16 +49,16 @@ def submit(
         refuse(source, HOLDS_RESULTS, flip=flip, scales=scales, short_side=short_side, device=device)
         results = Path(source)
     else:
-        image_info, pictures = find_data(data)
+        image_info, images = find_data(data)
         read_image_info(image_info)
         predictor = open_predictor(source, device, flip, short_side, scales=scales)
         if predictor.skeleton.keypoints != COCO_17.keypoints:
             raise InputError(f"{source}: finds keypoints of '{predictor.skeleton.name}'; the server wants COCO's 17")
-        results = predict_data(predictor, image_info, pictures, progress_over("Predicting", quiet))
+        results = predict_data(predictor, image_info, images, progress_over("Predicting", quiet))
     made = write_submission(folder, results, image_info, name, subset)
     say(f"written and read again: {made.path}")
     say(
-        f"{made.poses} poses in {made.pictures_with_poses} of {made.pictures} pictures;"
+        f"{made.poses} poses in {made.images_with_poses} of {made.images} images;"
         f" {_size(made.zip_bytes)}, unpacked {_size(made.json_bytes)}"
     )
     for remark in made.remarks():

@@ -15,11 +15,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from calipose.cli.common import LINE_SECONDS, Quiet, err, out, say
 from calipose.config.recipe import Recipe, load_recipe
 from calipose.data.locate import find_data, read_data
-from calipose.draw import contact_sheet, draw_poses, save_picture
+from calipose.draw import contact_sheet, draw_poses, save_image
 from calipose.errors import InputError
 from calipose.evaluation.coco_files import read_ground_truth
 from calipose.evaluation.run import evaluate_predictor
-from calipose.io.images import Picture, read_picture
+from calipose.io.images import Image, read_image
 from calipose.skeleton import Skeleton
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from calipose.inference.predictor import Predictor
     from calipose.training.loop import Trainer, TrainingResult
 
-SAMPLES = 8  # validation pictures on a contact sheet
+SAMPLES = 8  # validation images on a contact sheet
 SAMPLE_PX = 320
 SHOWN_SCORE = 0.3  # poses below are left out of the sheet, as `calipose predict` does
 
@@ -40,7 +40,7 @@ def train(
         list[str],
         typer.Option(
             metavar="DATA",
-            help="Folder with annotations.json and images/, or ANNOTATIONS.json=PICTURES; may be repeated.",
+            help="Folder with annotations.json and images/, or ANNOTATIONS.json=IMAGES; may be repeated.",
         ),
     ],
     run: Annotated[
@@ -86,8 +86,8 @@ def train(
     result = run_training(chosen, learnt, run, validate=validate, resume=resume, initial=initial, quiet=quiet)
     if result is not None:
         say(f"trained in {result.minutes:.1f} min: {result.best or result.last}; everything is in {run}")
-        say(f"try it: calipose predict PICTURE... --model {run}", "dim")
-        say(f"scores mean something after: calipose calibrate {run} --data PICTURES-KEPT-APART", "dim")
+        say(f"try it: calipose predict IMAGE... --model {run}", "dim")
+        say(f"scores mean something after: calipose calibrate {run} --data IMAGES-KEPT-APART", "dim")
 
 
 def run_training(
@@ -135,9 +135,9 @@ def introduce(trainer: Trainer) -> None:
         "network": f"{recipe.backbone.name}, {total / 1e6:.2f} M parameters ({backbone / 1e6:.2f} M the backbone's), "
         f"{learning / 1e6:.2f} M learn",
         "weights": "\n".join(trainer.notes) or "fresh",
-        "data": f"{len(data)} pictures, {len(data.keypoints_img)} people, skeleton {data.skeleton.name}",
+        "data": f"{len(data)} images, {len(data.keypoints_img)} people, skeleton {data.skeleton.name}",
         "training": f"{recipe.epochs} epochs of {trainer.steps_per_epoch} steps, {recipe.batch_size} "
-        f"pictures of {recipe.size} px a batch, {recipe.precision}, on {processes} x {trainer.accelerator.device}",
+        f"images of {recipe.size} px a batch, {recipe.precision}, on {processes} x {trainer.accelerator.device}",
     }
     if trainer.step:
         rows["resumed"] = f"after step {trainer.step} of {trainer.total_steps}"
@@ -153,13 +153,13 @@ def show_progress(trainer: Trainer, quiet: bool) -> Iterator[None]:
         yield
         return
     optim = trainer.recipe.optim
-    pictures = trainer.recipe.batch_size * optim.accumulate
+    images = trainer.recipe.batch_size * optim.accumulate
     begun, first = time.monotonic(), trainer.step
 
     def text(step: int, losses: dict[str, float]) -> str:
-        speed = (step - first) * pictures / max(time.monotonic() - begun, 1e-9)
+        speed = (step - first) * images / max(time.monotonic() - begun, 1e-9)
         shown = "  ".join(f"{name} {losses[name]:.3f}" for name in ("score", "offset"))
-        return f"{shown}  OKS {losses['mean_oks']:.2f}  {speed:.1f} pictures/s"
+        return f"{shown}  OKS {losses['mean_oks']:.2f}  {speed:.1f} images/s"
 
     if not err.is_terminal:
         trainer.progress = _lines(text)
@@ -194,22 +194,22 @@ def _lines(text: Callable[[int, dict[str, float]], str]) -> Callable[[int, int, 
 def validation(
     source: str, skeleton: Skeleton, samples: Path, quiet: bool
 ) -> Callable[[Predictor, int], dict[str, float]]:
-    """What the trainer calls after an epoch: figures on a data set, and a sheet of its first pictures.
+    """What the trainer calls after an epoch: figures on a data set, and a sheet of its first images.
 
     Raises:
         InputError: the data set is missing or broken, or nobody in it has a labelled keypoint.
     """
-    annotations, pictures = find_data(source)
+    annotations, images = find_data(source)
     data = read_data([source], skeleton)  # a broken data set is said now, not after the first epoch,
     read_ground_truth(annotations, skeleton)  # and so is one that can be learnt from, but not evaluated on
     if not len(data.keypoints_img):
         raise InputError(f"{annotations}: nobody has a labelled keypoint, so there is nothing to validate with")
-    files = [data.picture_path(i) for i in range(min(SAMPLES, len(data)))]
+    files = [data.image_path(i) for i in range(min(SAMPLES, len(data)))]
 
     def evaluate(predictor: Predictor, epoch: int) -> dict[str, float]:
-        figures, quality, _ = evaluate_predictor(predictor, annotations, pictures)
+        figures, quality, _ = evaluate_predictor(predictor, annotations, images)
         samples.mkdir(parents=True, exist_ok=True)
-        save_picture(samples / f"epoch_{epoch:03d}.jpg", sample_sheet(predictor, files))
+        save_image(samples / f"epoch_{epoch:03d}.jpg", sample_sheet(predictor, files))
         spearman = quality["best"].spearman
         if not quiet:
             err.print(
@@ -223,8 +223,8 @@ def validation(
     return evaluate
 
 
-def sample_sheet(predictor: Predictor, files: list[Path], columns: int = 4) -> Picture:
-    """Contact sheet of the poses found in pictures, which are read as stored, as their annotations count."""
-    stored = [read_picture(file, ignore_orientation=True) for file in files]
-    drawn = [draw_poses(picture, predictor.predict(picture), min_score=SHOWN_SCORE) for picture in stored]
+def sample_sheet(predictor: Predictor, files: list[Path], columns: int = 4) -> Image:
+    """Contact sheet of the poses found in images, which are read as stored, as their annotations count."""
+    stored = [read_image(file, ignore_orientation=True) for file in files]
+    drawn = [draw_poses(image, predictor.predict(image), min_score=SHOWN_SCORE) for image in stored]
     return contact_sheet(drawn, columns, (SAMPLE_PX, SAMPLE_PX), [file.name for file in files])

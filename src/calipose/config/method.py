@@ -25,7 +25,7 @@ class Method(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         semantic_points: N, points read around each query; 0 reads the query alone (Table 4).
         pose_query: where the instance features are read for the score (Table 6): at the centre only, at K freely
             learned points, at the K x N semantic points, at the predicted keypoints, or at the keypoint queries.
-        joint_scores: a third output beside each keypoint's last displacement learns that joint's own term of the OKS
+        keypoint_scores: a third output beside each keypoint's last displacement learns that joint's own term of the OKS
             (not in the paper).
         keypoint_width: channels of each keypoint's separate features (C_k).
         instance_width: channels of the instance features (C_I).
@@ -38,7 +38,7 @@ class Method(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     kqe: bool = True
     semantic_points: Annotated[int, msgspec.Meta(ge=0)] = 9
     pose_query: PoseQuery = "query"
-    joint_scores: bool = False
+    keypoint_scores: bool = False
     keypoint_width: Positive = 32
     instance_width: Positive = 64
     semantic_at: Literal["query", "center"] = "query"

@@ -31,7 +31,7 @@ class Recipe(Settings, frozen=True):
 
     Attributes:
         size: side of the square training crop in input pixels, a multiple of 32.
-        batch_size: pictures per batch, those of all processes together.
+        batch_size: images per batch, those of all processes together.
         epochs: passes over the data (scheduled by epochs).
         evaluate_every: epochs between evaluations.
         precision: `fp32`, or `bf16` for automatic mixed precision.

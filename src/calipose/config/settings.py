@@ -44,12 +44,12 @@ class LossSettings(Settings, frozen=True):
 
     Attributes:
         radius: gamma of Eq. 2, in cells; Omega is the open disc of that radius.
-        center: the person's centre is the mean of the labelled joints or the middle of their box.
+        center: the person's centre is the mean of the labelled keypoints or the middle of their box.
         background_weight: weight of background cells in Eq. 3; Omega's cells weigh 1.
         score_divisor: Eq. 3's sum is divided by the number of people, the sum of weights, or the number of cells.
         offset_unit: Eq. 6's errors in cells, or in units of the person's sqrt(area).
         offset_beta: where smooth L1 turns from squares to absolute values, in that unit.
-        score_weight, offset_weight, joint_weight: factors of the losses of score, offsets and joints' scores.
+        score_weight, offset_weight, keypoint_weight: factors of the losses of score, offsets and joints' scores.
         oks_weight: factor of 1 - OKS of Omega's cells as a further loss of the offsets (not in the paper): what the
             evaluation asks for, but without a gradient far from the truth.
     """
@@ -62,7 +62,7 @@ class LossSettings(Settings, frozen=True):
     offset_beta: PositiveFloat = 1.0
     score_weight: NotNegative = 1.0
     offset_weight: NotNegative = 1.0
-    joint_weight: NotNegative = 1.0
+    keypoint_weight: NotNegative = 1.0
     oks_weight: NotNegative = 0.0
 
 
@@ -91,13 +91,13 @@ class OptimSettings(Settings, frozen=True):
 
 
 class AugmentSettings(Settings, frozen=True):
-    """How much pictures are altered; flip, rotation, scale and shift are the paper's ("Augmentation").
+    """How much images are altered; flip, rotation, scale and shift are the paper's ("Augmentation").
 
-    `fit` says which side of the picture has the crop's size at scale 1: "short" as in HigherHRNet and DEKR
+    `fit` says which side of the image has the crop's size at scale 1: "short" as in HigherHRNet and DEKR
     (the rest is cut off), "long" keeps all. `shift_inp` is in input pixels. Jitter: brightness, contrast
     and saturation are multiplied by a factor of 1 +- strength; hue turns by +- strength turns; the paper says
-    "color jitter" only. `mosaic` is the probability of putting four half-size pictures side by side, shifted by
-    half as much, which makes crowds out of pictures of single people (not in the paper).
+    "color jitter" only. `mosaic` is the probability of putting four half-size images side by side, shifted by
+    half as much, which makes crowds out of images of single people (not in the paper).
     """
 
     flip: Share = 0.5
@@ -117,7 +117,7 @@ class AugmentSettings(Settings, frozen=True):
 
     @classmethod
     def none(cls, fit: Literal["short", "long"] = "short") -> AugmentSettings:
-        """Nothing is altered; the picture's middle is fitted to the crop."""
+        """Nothing is altered; the image's middle is fitted to the crop."""
         return cls(
             flip=0, rotation_degrees=0, scale=(1, 1), shift_inp=0, fit=fit, brightness=0, contrast=0,
             saturation=0, hue=0,
@@ -125,12 +125,12 @@ class AugmentSettings(Settings, frozen=True):
 
 
 class DataSettings(Settings, frozen=True):
-    """How pictures come.
+    """How images come.
 
     Attributes:
-        in_memory: decode all pictures once and keep them (small data sets).
+        in_memory: decode all images once and keep them (small data sets).
         workers: loading processes; 0 loads in threads of the training process.
-        repeat: how often an epoch draws the pictures of each data set, in the order they are named; empty for once.
+        repeat: how often an epoch draws the images of each data set, in the order they are named; empty for once.
     """
 
     in_memory: bool = False
@@ -142,12 +142,12 @@ class PredictSettings(Settings, frozen=True):
     """Decoding (design section 6).
 
     Attributes:
-        short_side: input pixels of the picture's short side.
-        max_aspect: a longer picture is reduced further.
+        short_side: input pixels of the image's short side.
+        max_aspect: a longer image is reduced further.
         score_threshold: cells of a raw score below are no candidates.
-        max_poses: candidates per picture.
+        max_poses: candidates per image.
         nms_threshold: OKS above which the lesser of two poses is dropped.
-        flip: average with the mirrored picture.
+        flip: average with the mirrored image.
         scales: multiples of the short side; of the poses of several the best of each person is kept.
     """
 

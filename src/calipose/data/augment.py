@@ -1,4 +1,4 @@
-"""Augmentation: one affine carries picture, people and ignore regions (numpy and OpenCV, no torch)."""
+"""Augmentation: one affine carries image, people and ignore regions (numpy and OpenCV, no torch)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from calipose.geometry import (
     cell_from_inp,
     compose_affines,
 )
-from calipose.io.images import Picture, warp
+from calipose.io.images import Image, warp
 from calipose.skeleton import Skeleton
 
 GREY = np.array([0.299, 0.587, 0.114])  # luma of RGB, ITU-R BT.601
@@ -27,7 +27,7 @@ GREY = np.array([0.299, 0.587, 0.114])  # luma of RGB, ITU-R BT.601
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A square picture of s input pixels a side, ready for the network, and what is known about its people.
+    """A square image of s input pixels a side, ready for the network, and what is known about its people.
 
     Attributes:
         image: (s, s, 3) uint8 RGB.
@@ -35,10 +35,10 @@ class Sample:
         labelled: (p, k) bool; each person has at least one labelled keypoint, and it lies in the image.
         area_inp: (p,) float32, square input pixels.
         ignore_cell: (s / 4, s / 4) bool: cells to which the score's loss gives no weight.
-        index: the picture's place in its data set.
+        index: the image's place in its data set.
     """
 
-    image: Picture
+    image: Image
     keypoints_inp: NDArray[np.float32]
     labelled: NDArray[np.bool_]
     area_inp: NDArray[np.float32]
@@ -47,7 +47,7 @@ class Sample:
 
 
 def augment(
-    picture: Picture,
+    image: Image,
     labels: Labels,
     size: int,
     settings: AugmentSettings,
@@ -59,21 +59,21 @@ def augment(
 
     A keypoint outside of the crop counts as not labelled; a person without any left is no longer trained on,
     and what is visible of it is ignored. Ignored are also crowds, people without labelled keypoints and cells
-    outside of the picture, and in a picture whose people are not complete all outside of its people's boxes.
+    outside of the image, and in an image whose people are not complete all outside of its people's boxes.
 
     Args:
-        picture: `(h, w, 3)` uint8 RGB, in the frame of `labels`.
-        labels: what is known about the picture.
+        image: `(h, w, 3)` uint8 RGB, in the frame of `labels`.
+        labels: what is known about the image.
         size: side of the crop in input pixels, a multiple of 4.
-        settings: how much is altered (`mosaic` apart, which needs more pictures).
+        settings: how much is altered (`mosaic` apart, which needs more images).
         rng: source of all chance.
-        pad_colour: `(3,)` RGB, 0 to 255, outside of the picture.
+        pad_colour: `(3,)` RGB, 0 to 255, outside of the image.
         skeleton: says which keypoints change places in a mirror.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     flip = bool(rng.random() < settings.flip)
     affine = random_affine((width, height), size, settings, flip, rng)
-    image = jitter(warp(picture, affine, (size, size), pad_colour), settings, rng)
+    crop = jitter(warp(image, affine, (size, size), pad_colour), settings, rng)
 
     keypoints = apply_affine(affine, labels.keypoints_img)
     labelled = labels.labelled & ((keypoints >= -0.5) & (keypoints < size - 0.5)).all(-1)
@@ -89,7 +89,7 @@ def augment(
     if not labels.people_complete:
         ignore |= ~_covered([_box(outline) for outline in people], affine, cells)
     return Sample(
-        image=image,
+        image=crop,
         keypoints_inp=keypoints[kept].astype(np.float32),
         labelled=labelled[kept],
         area_inp=(labels.area_img[kept] * area_scale(affine)).astype(np.float32),
@@ -99,29 +99,29 @@ def augment(
 
 
 def random_affine(
-    picture_size: tuple[int, int], size: int, settings: AugmentSettings, flip: bool, rng: np.random.Generator
+    image_size: tuple[int, int], size: int, settings: AugmentSettings, flip: bool, rng: np.random.Generator
 ) -> Floats:
-    """`(2, 3)` affine `inp_from_img`: fit, scale and rotate about the picture's middle, shift, mirror.
+    """`(2, 3)` affine `inp_from_img`: fit, scale and rotate about the image's middle, shift, mirror.
 
     Args:
-        picture_size: width and height in pixels.
+        image_size: width and height in pixels.
         size: side of the square crop in input pixels.
         settings: ranges of scale, rotation and shift.
         flip: mirror last, x -> size - 1 - x.
         rng: source of all chance.
     """
-    side = min(picture_size) if settings.fit == "short" else max(picture_size)
+    side = min(image_size) if settings.fit == "short" else max(image_size)
     inp_per_img = size / side * rng.uniform(*settings.scale)
     angle = np.deg2rad(rng.uniform(-1, 1) * settings.rotation_degrees)
     cos, sin = inp_per_img * np.cos(angle), inp_per_img * np.sin(angle)
     linear = np.array([[cos, -sin], [sin, cos]])
-    middle_img = (np.array(picture_size) - 1) / 2
+    middle_img = (np.array(image_size) - 1) / 2
     middle_inp = (size - 1) / 2 + rng.uniform(-1, 1, 2) * settings.shift_inp
     affine = np.concatenate([linear, (middle_inp - linear @ middle_img)[:, None]], axis=1)
     return compose_affines([[-1, 0, size - 1], [0, 1, 0]], affine) if flip else affine
 
 
-def jitter(image: Picture, settings: AugmentSettings, rng: np.random.Generator) -> Picture:
+def jitter(image: Image, settings: AugmentSettings, rng: np.random.Generator) -> Image:
     """Change brightness, contrast, saturation and hue, all in one affine of the colours.
 
     Contrast is about middle grey, saturation mixes with the luma, hue turns about the grey axis.
@@ -135,7 +135,7 @@ def jitter(image: Picture, settings: AugmentSettings, rng: np.random.Generator) 
     saturate = saturation * np.eye(3) + (1 - saturation) * GREY
     linear = brightness * contrast * saturate @ about_grey
     offset = np.full((3, 1), 127.5 * (1 - contrast))
-    jittered: Picture = cv2.transform(image, np.concatenate([linear, offset], axis=1).astype(np.float32))
+    jittered: Image = cv2.transform(image, np.concatenate([linear, offset], axis=1).astype(np.float32))
     return jittered
 
 

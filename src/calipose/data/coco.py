@@ -28,28 +28,28 @@ OUTLINE_TOLERANCE_IMG = 1.0  # pixels by which a run-length mask's outline may b
 
 def read_coco(
     annotations: str | Path,
-    pictures: str | Path,
+    image_folder: str | Path,
     skeleton: Skeleton | None = None,
-    check_pictures: bool = True,
+    check_files: bool = True,
 ) -> KeypointData:
     """Read a COCO keypoint file.
 
     Crowds, people without labelled keypoints and people with `num_keypoints` 0 become ignore regions.
-    Boxes and polygons, which COCO counts from the picture's corner, are moved by half a pixel to pixel
-    centres. Annotations of categories without keypoints are skipped. A picture's own field
+    Boxes and polygons, which COCO counts from the image's corner, are moved by half a pixel to pixel
+    centres. Annotations of categories without keypoints are skipped. An image's own field
     `people_complete` (default true) is kept.
 
     Args:
         annotations: the JSON file.
-        pictures: the folder that `file_name` starts from.
+        image_folder: the folder that `file_name` starts from.
         skeleton: needed unless the file has COCO's own 17 keypoints.
-        check_pictures: look (once a folder) whether all picture files are there.
+        check_files: look (once a folder) whether all image files are there.
 
     Raises:
         InputError: the file is missing or no such JSON; the keypoints' names are not the skeleton's; or
             entries are broken: all of them are counted and the first 20 listed, with image and annotation.
     """
-    annotations, pictures = Path(annotations), Path(pictures)
+    annotations, image_folder = Path(annotations), Path(image_folder)
     content = _read_json(annotations)
     category_id, other_ids, names = _categories(content["categories"], annotations)
     skeleton = _matching(skeleton, names, annotations)
@@ -84,14 +84,14 @@ def read_coco(
             problems.append(f"{where}: {_words(error)}")
         else:
             image.regions.append(outline) if person is None else image.people.append(person)
-    if check_pictures:
-        problems += _missing_pictures(pictures, images.values())
+    if check_files:
+        problems += _missing_images(image_folder, images.values())
     if problems:
         lines = problems[:LISTED_PROBLEMS]
         if len(problems) > LISTED_PROBLEMS:
             lines.append(f"and {len(problems) - LISTED_PROBLEMS} more")
         raise InputError("\n  ".join([f"{annotations}: {len(problems)} broken entries", *lines]))
-    data = _store(skeleton, pictures, list(images.values()))
+    data = _store(skeleton, image_folder, list(images.values()))
     del content, images
     _trim_heap()
     return data
@@ -264,8 +264,8 @@ def _mask_rings(mask: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
     return [ring.astype(np.float64) for ring in rings if len(ring) > 2]
 
 
-def _missing_pictures(folder: Path, images: Iterable[_Image]) -> list[str]:
-    """Problems of picture files that are not there; each folder is listed once."""
+def _missing_images(folder: Path, images: Iterable[_Image]) -> list[str]:
+    """Problems of image files that are not there; each folder is listed once."""
     wanted: dict[Path, list[_Image]] = defaultdict(list)
     for image in images:
         wanted[(folder / image.name).parent].append(image)
@@ -273,7 +273,7 @@ def _missing_pictures(folder: Path, images: Iterable[_Image]) -> list[str]:
     for parent, inside in wanted.items():
         present = set(os.listdir(parent)) if parent.is_dir() else set()
         absent = [image for image in inside if Path(image.name).name not in present]
-        problems += [f"image {image.id}: no picture {folder / image.name}" for image in absent]
+        problems += [f"image {image.id}: no image {folder / image.name}" for image in absent]
     return problems
 
 

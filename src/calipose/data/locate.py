@@ -1,4 +1,4 @@
-"""Where a data set lies: what the user names -> annotation file and picture folder."""
+"""Where a data set lies: what the user names -> annotation file and image folder."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from calipose.skeleton import Skeleton
 
 
 def find_data(source: str | Path) -> tuple[Path, Path]:
-    """Annotation file and picture folder of a data set.
+    """Annotation file and image folder of a data set.
 
-    Args: `source` is a folder with `annotations.json` and `images/`, or `ANNOTATIONS.json`, with its pictures in
-    `images/` beside it, or `ANNOTATIONS.json=PICTURES`.
+    Args: `source` is a folder with `annotations.json` and `images/`, or `ANNOTATIONS.json`, with its images in
+    `images/` beside it, or `ANNOTATIONS.json=IMAGES`.
 
     Raises:
         InputError: something of it does not exist.
@@ -23,12 +23,12 @@ def find_data(source: str | Path) -> tuple[Path, Path]:
     annotations = Path(first)
     if annotations.is_dir():
         annotations = annotations / "annotations.json"
-    pictures = Path(second) if second else annotations.parent / "images"
+    images = Path(second) if second else annotations.parent / "images"
     if not annotations.is_file():
         raise InputError(f"{annotations}: no such annotation file")
-    if not pictures.is_dir():
-        raise InputError(f"{pictures}: no such picture folder; name it with ANNOTATIONS.json=PICTURES")
-    return annotations, pictures
+    if not images.is_dir():
+        raise InputError(f"{images}: no such image folder; name it with ANNOTATIONS.json=IMAGES")
+    return annotations, images
 
 
 def read_data(sources: list[str] | list[Path] | list[str | Path], skeleton: Skeleton | None = None) -> KeypointData:

@@ -1,6 +1,6 @@
-"""The compact store of labelled pictures (numpy only, no torch).
+"""The compact store of labelled images (numpy only, no torch).
 
-A store holds a few large arrays and no Python object per picture, so that forked data workers share one copy
+A store holds a few large arrays and no Python object per image, so that forked data workers share one copy
 of it: reading an object writes its reference count and thereby copies its page, reading an array does not.
 `benchmarks/store_memory.py` measures this at COCO's size.
 """
@@ -51,7 +51,7 @@ class Ragged:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """What is known about one picture, in its stored pixels (integer = pixel centre).
+    """What is known about one image, in its stored pixels (integer = pixel centre).
 
     Attributes:
         keypoints_img: `(p, k, 2)` float32; a joint that is not labelled may hold anything finite.
@@ -59,8 +59,8 @@ class Labels:
         area_img: `(p,)` float32, square pixels.
         outlines_img: one `(q, 2)` float32 a person, see `KeypointData.outlines_img`.
         regions_img: outlines of crowds and of people without labelled keypoints.
-        people_complete: False if people may be in the picture that neither list holds.
-        index: the picture's place in its data set.
+        people_complete: False if people may be in the image that neither list holds.
+        index: the image's place in its data set.
     """
 
     keypoints_img: NDArray[np.float32]
@@ -74,16 +74,16 @@ class Labels:
 
 @dataclass(frozen=True, eq=False)
 class KeypointData:
-    """A data set of n pictures with m labelled people (at least one labelled keypoint) and r ignore regions.
+    """A data set of n images with m labelled people (at least one labelled keypoint) and r ignore regions.
 
     Attributes:
         skeleton: names and order of the k keypoints.
-        folders: picture folders; `folder` (n,) uint16 says which one a picture lies in.
+        folders: image folders; `folder` (n,) uint16 says which one an image lies in.
         names: n file names, UTF-8 bytes.
         image_ids: (n,) int64.
         sizes: (n, 2) int32, width and height as stored (EXIF orientation ignored, as COCO counts).
-        people_complete: (n,) bool; False: unlabelled people may be anywhere in the picture.
-        person_start: (n + 1,) int64; picture i has the people `person_start[i] : person_start[i + 1]`.
+        people_complete: (n,) bool; False: unlabelled people may be anywhere in the image.
+        person_start: (n + 1,) int64; image i has the people `person_start[i] : person_start[i + 1]`.
         keypoints_img: (m, k, 2) float32; visibility: (m, k) uint8, 0 not labelled, 1 hidden, 2 visible.
         area_img: (m,) float32, square pixels; annotation_ids: (m,) int64.
         outlines_img: m outlines, (q, 2) float32: closed rings (last point = first), a row of NaN between two
@@ -111,12 +111,12 @@ class KeypointData:
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    def picture_path(self, index: int) -> Path:
-        """Where picture `index` lies."""
+    def image_path(self, index: int) -> Path:
+        """Where image `index` lies."""
         return self.folders[int(self.folder[index])] / bytes(self.names[index]).decode()
 
     def labels(self, index: int) -> Labels:
-        """What is known about picture `index`."""
+        """What is known about image `index`."""
         people = range(self.person_start[index], self.person_start[index + 1])
         regions = range(self.region_start[index], self.region_start[index + 1])
         chosen = slice(people.start, people.stop)
@@ -131,13 +131,13 @@ class KeypointData:
         )
 
     def subset(self, indices: ArrayLike) -> KeypointData:
-        """The chosen pictures (indices or a mask of length n), in the order asked for."""
+        """The chosen images (indices or a mask of length n), in the order asked for."""
         chosen = np.arange(len(self))[np.asarray(indices)]
         people, person_start = _places(self.person_start, chosen)
         regions, region_start = _places(self.region_start, chosen)
         return replace(
             self,
-            **{name: getattr(self, name)[chosen] for name in _PER_PICTURE},
+            **{name: getattr(self, name)[chosen] for name in _PER_IMAGE},
             **{name: getattr(self, name)[people] for name in _PER_PERSON},
             names=self.names.take(chosen),
             person_start=person_start,
@@ -147,12 +147,12 @@ class KeypointData:
         )
 
 
-_PER_PICTURE = ("folder", "image_ids", "sizes", "people_complete")
+_PER_IMAGE = ("folder", "image_ids", "sizes", "people_complete")
 _PER_PERSON = ("keypoints_img", "visibility", "area_img", "annotation_ids")
 
 
 def concatenate(parts: Sequence[KeypointData]) -> KeypointData:
-    """Several data sets as one, pictures in the order given; image ids may repeat between the parts.
+    """Several data sets as one, images in the order given; image ids may repeat between the parts.
 
     Raises:
         InputError: there is no part, or the skeletons differ.
@@ -165,7 +165,7 @@ def concatenate(parts: Sequence[KeypointData]) -> KeypointData:
             raise InputError(f"data sets with the skeletons {names} cannot be one; {part.folders[0]} differs")
     first_folder = np.cumsum([0] + [len(part.folders) for part in parts])
     folder = [part.folder + first for part, first in zip(parts, first_folder, strict=False)]
-    arrays = {n: np.concatenate([getattr(p, n) for p in parts]) for n in (*_PER_PICTURE, *_PER_PERSON)}
+    arrays = {n: np.concatenate([getattr(p, n) for p in parts]) for n in (*_PER_IMAGE, *_PER_PERSON)}
     arrays["folder"] = np.concatenate(folder).astype(np.uint16)
     return KeypointData(
         skeleton=parts[0].skeleton,

@@ -1,7 +1,7 @@
-"""Average precision of COCO keypoint results, with intervals over pictures.
+"""Average precision of COCO keypoint results, with intervals over images.
 
 The figures are pycocotools', computed in numpy alone; the tests hold them to it. A bootstrap needs AP hundreds of
-times, so each picture's poses are matched once and only the accumulation is repeated.
+times, so each image's poses are matched once and only the accumulation is repeated.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from calipose.evaluation.coco_files import (
     read_ground_truth,
     read_results,
 )
-from calipose.evaluation.matching import POSES_PER_PICTURE, greedy_match, oks_matrix
+from calipose.evaluation.matching import POSES_PER_IMAGE, greedy_match, oks_matrix
 from calipose.geometry import Floats, pose_area
 from calipose.skeleton import COCO_17, Skeleton
 
@@ -45,10 +45,10 @@ class AveragePrecision:
 
     Attributes:
         ap, ap50, ap75, ap_medium, ap_large, ar: means over OKS 0.50 : 0.05 : 0.95 unless named.
-        pictures: all pictures of the ground truth, with people or without.
+        images: all images of the ground truth, with people or without.
         people: those with labelled keypoints that are no crowd.
         poses: entries of the results.
-        interval: 95 % bootstrap interval of `ap` over pictures, None where not asked for.
+        interval: 95 % bootstrap interval of `ap` over images, None where not asked for.
         setting: what the figures hold for (flip, scales, short side), as the caller names it.
     """
 
@@ -58,7 +58,7 @@ class AveragePrecision:
     ap_medium: float
     ap_large: float
     ar: float
-    pictures: int
+    images: int
     people: int
     poses: int
     interval: tuple[float, float] | None = None
@@ -78,7 +78,7 @@ class AveragePrecision:
         rows = [(name, "-" if math.isnan(value) else f"{value:.3f}") for name, value in figures.items()]
         if self.interval:
             rows.insert(1, ("AP, 95 %", f"{self.interval[0]:.3f} to {self.interval[1]:.3f}"))
-        rows += [(name, str(getattr(self, name))) for name in ("pictures", "people", "poses")]
+        rows += [(name, str(getattr(self, name))) for name in ("images", "people", "poses")]
         return rows + [(str(name), str(value)) for name, value in self.setting.items()]
 
     def __str__(self) -> str:
@@ -96,13 +96,13 @@ class AveragePrecision:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """AP of results a minus AP of results b, with its 95 % bootstrap interval over the same pictures."""
+    """AP of results a minus AP of results b, with its 95 % bootstrap interval over the same images."""
 
     difference: float
     interval: tuple[float, float]
     ap_a: float
     ap_b: float
-    pictures: int
+    images: int
 
 
 def evaluate_results(
@@ -113,10 +113,10 @@ def evaluate_results(
     seed: int = 0,
     setting: Mapping[str, Any] | None = None,
 ) -> AveragePrecision:
-    """COCO's keypoint figures over all pictures of the ground truth.
+    """COCO's keypoint figures over all images of the ground truth.
 
     `ground_truth` and `results` are COCO files or their content; no results at all give AP 0. `bootstrap` is
-    the number of resamples of the pictures for the interval of AP, 0 for none. `setting` is shown beside the
+    the number of resamples of the images for the interval of AP, 0 for none. `setting` is shown beside the
     figures.
 
     Raises:
@@ -150,9 +150,9 @@ def evaluate_found(
         ap_medium=MatchTable.of(truth, found, oks, MEDIUM).average_precision(once),
         ap_large=MatchTable.of(truth, found, oks, LARGE).average_precision(once),
         ar=float(table.recall(once).mean()),
-        pictures=len(found),
+        images=len(found),
         people=int(truth.wanted.sum()),
-        poses=sum(len(picture.scores) for picture in found),
+        poses=sum(len(image.scores) for image in found),
         interval=interval,
         setting=dict(setting or {}),
     )
@@ -166,7 +166,7 @@ def paired_difference(
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> PairedDifference:
-    """Difference of AP between two results files; each resample takes the same pictures for both.
+    """Difference of AP between two results files; each resample takes the same images for both.
 
     Raises:
         InputError: as `evaluate_results`.
@@ -178,31 +178,31 @@ def paired_difference(
 
 def difference_of(a: MatchTable, b: MatchTable, bootstrap: int = 1000, seed: int = 0) -> PairedDifference:
     """`paired_difference` of results that are matched already, with the same ground truth."""
-    pictures = len(a.wanted)
-    once = np.ones(pictures, np.int64)
+    images = len(a.wanted)
+    once = np.ones(images, np.int64)
     ap_a, ap_b = a.average_precision(once), b.average_precision(once)
-    samples = _resamples(pictures, bootstrap, seed)
+    samples = _resamples(images, bootstrap, seed)
     interval = _interval([a.average_precision(copies) - b.average_precision(copies) for copies in samples])
-    return PairedDifference(ap_a - ap_b, interval, ap_a, ap_b, pictures)
+    return PairedDifference(ap_a - ap_b, interval, ap_a, ap_b, images)
 
 
 def oks_matrices(truth: GroundTruth, found: list[Found]) -> list[Floats]:
-    """`oks_matrix` of each picture's best 20 poses, which are all that COCO looks at."""
+    """`oks_matrix` of each image's best 20 poses, which are all that COCO looks at."""
     return [
-        oks_matrix(poses.keypoints_img[:POSES_PER_PICTURE], people, truth.skeleton)
+        oks_matrix(poses.keypoints_img[:POSES_PER_IMAGE], people, truth.skeleton)
         for people, poses in zip(truth.people, found, strict=True)
     ]
 
 
 @dataclass(frozen=True)
 class MatchTable:
-    """The evaluated poses of all pictures, best first.
+    """The evaluated poses of all images, best first.
 
-    Attributes: `picture` (n,) position of the pose's picture; `hit`, `false` (10, n) at each OKS threshold
-    (neither where the pose is ignored); `wanted` (pictures,) people to find.
+    Attributes: `image` (n,) position of the pose's image; `hit`, `false` (10, n) at each OKS threshold
+    (neither where the pose is ignored); `wanted` (images,) people to find.
     """
 
-    picture: Integers
+    image: Integers
     hit: Flags
     false: Flags
     wanted: Integers
@@ -215,14 +215,14 @@ class MatchTable:
         oks: list[Floats] | None = None,
         areas: tuple[float, float] = EVERYONE,
     ) -> MatchTable:
-        """Match the best 20 poses of each picture.
+        """Match the best 20 poses of each image.
 
         `oks`: what `oks_matrices` gives, where it is there already. People whose area lies outside of `areas` are
         ignored, and so are poses of nobody whose box does (`COCOeval.evaluateImg`).
         """
         oks = oks_matrices(truth, found) if oks is None else oks
         least, largest = areas
-        # Every person's position is among the people of all pictures; one more stands for nobody, whom -1 finds.
+        # Every person's position is among the people of all images; one more stands for nobody, whom -1 finds.
         ignored, persons, before = [], [], 0
         for people, similarity in zip(truth.people, oks, strict=True):
             ignored.append(people.ignored | (people.area < least) | (people.area > largest))
@@ -230,25 +230,25 @@ class MatchTable:
             persons.append(np.where(match < 0, -1, match + before))
             before += len(people.area)
         person = np.concatenate(persons, axis=1)
-        best = [poses.keypoints_img[:POSES_PER_PICTURE] for poses in found]
+        best = [poses.keypoints_img[:POSES_PER_IMAGE] for poses in found]
         area = _areas(np.concatenate(best))
         hit = (person >= 0) & ~np.concatenate([*ignored, [False]])[person]
         false = (person < 0) & (area >= least) & (area <= largest)
-        picture = np.repeat(np.arange(len(found)), [len(poses) for poses in best])
-        order = np.argsort(-np.concatenate([poses.scores[:POSES_PER_PICTURE] for poses in found]), kind="stable")
+        image = np.repeat(np.arange(len(found)), [len(poses) for poses in best])
+        order = np.argsort(-np.concatenate([poses.scores[:POSES_PER_IMAGE] for poses in found]), kind="stable")
         wanted = np.array([(~flags).sum() for flags in ignored], np.int64)
-        return cls(picture[order], hit[:, order], false[:, order], wanted)
+        return cls(image[order], hit[:, order], false[:, order], wanted)
 
     def precision(self, copies: Integers) -> Floats:
         """`(10, 101)`: the best precision at each recall or beyond (`COCOeval.accumulate`).
 
-        Picture i stands `copies[i]` times. nan if nobody is wanted.
+        Image i stands `copies[i]` times. nan if nobody is wanted.
         """
         people = int(copies @ self.wanted)
         if people == 0:
             return np.full((len(OKS_THRESHOLDS), len(RECALLS)), np.nan)
         # A hit that stands twice is one step of two people: between them, no precision is higher than after them.
-        times = copies[self.picture]
+        times = copies[self.image]
         hits, falses = (self.hit * times).cumsum(1), (self.false * times).cumsum(1)
         precision = hits / (hits + falses + np.spacing(1))
         precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
@@ -263,7 +263,7 @@ class MatchTable:
     def recall(self, copies: Integers) -> Floats:
         """`(10,)`: the part of the wanted people who are found; nan if nobody is wanted."""
         people = int(copies @ self.wanted)
-        return self.hit @ copies[self.picture] / people if people else np.full(len(OKS_THRESHOLDS), np.nan)
+        return self.hit @ copies[self.image] / people if people else np.full(len(OKS_THRESHOLDS), np.nan)
 
 
 def _areas(keypoints: Any) -> Any:
@@ -271,9 +271,9 @@ def _areas(keypoints: Any) -> Any:
         return pose_area(keypoints)
 
 
-def _resamples(pictures: int, number: int, seed: int) -> Integers:
-    """`(number, pictures)`: how often each picture stands in each sample drawn with replacement."""
-    return np.random.default_rng(seed).multinomial(pictures, np.full(pictures, 1 / pictures), size=number)
+def _resamples(images: int, number: int, seed: int) -> Integers:
+    """`(number, images)`: how often each image stands in each sample drawn with replacement."""
+    return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=number)
 
 
 def _interval(values: list[float]) -> tuple[float, float]:

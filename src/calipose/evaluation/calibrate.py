@@ -7,41 +7,41 @@ from typing import Any
 
 import numpy as np
 
-from calipose.calibration.fit import fit_score_map, folds_of
-from calipose.calibration.maps import Calibration, ScoreMap, Setting
+from calipose.calibration.fit import fit_calibration_map, folds_of
+from calipose.calibration.maps import Calibration, CalibrationMap, Setting
 from calipose.calibration.precision import PrecisionTable
 from calipose.errors import InputError
 from calipose.evaluation.coco_files import ResultsSource, load_results
 from calipose.evaluation.matching import Matches
 from calipose.geometry import Floats
 
-FOLDS = 10  # of the pictures, in cross-fitting
-LEAST_PICTURES = 10  # with poses: fewer are no calibration
-GOOD_PICTURES = 200  # from which isotonic maps usually win; fewer are said
+FOLDS = 10  # of the images, in cross-fitting
+MIN_IMAGES = 10  # with poses: fewer are no calibration
+GOOD_IMAGES = 200  # from which isotonic maps usually win; fewer are said
 FLAGS = 3  # values that a third number has if it is no score
 
 
 def fit_calibration(matches: Matches, people: int, setting: Setting | None = None, data: str = "") -> Calibration:
-    """Calibration from poses whose `score` and `joint_scores` are the network's own.
+    """Calibration from poses whose `score` and `keypoint_scores` are the network's own.
 
-    Args: `people` that were to be found in all pictures; `setting`, `data`, what the maps say of their origin.
+    Args: `people` that were to be found in all images; `setting`, `data`, what the maps say of their origin.
 
     Joints count where they are labelled, in poses that are of somebody.
 
     Raises:
-        InputError: too few pictures, or all poses have the same score.
+        InputError: too few images, or all poses have the same score.
     """
     require_enough(matches)
 
-    def fit(target: Floats) -> ScoreMap:
-        return fit_score_map(matches.score, target, matches.picture, setting=setting, data=data)
+    def fit(target: Floats) -> CalibrationMap:
+        return fit_calibration_map(matches.score, target, matches.image, setting=setting, data=data)
 
     return Calibration(
         score=fit(matches.oks),
         oks50=fit((matches.oks >= 0.5).astype(float)),
         oks75=fit((matches.oks >= 0.75).astype(float)),
-        joint=_fit_joint(matches, setting, data),
-        precision=PrecisionTable.of(matches.score, matches.oks, matches.picture, people),
+        keypoint=_fit_keypoint(matches, setting, data),
+        precision=PrecisionTable.of(matches.score, matches.oks, matches.image, people),
     )
 
 
@@ -49,29 +49,29 @@ def require_enough(matches: Matches) -> None:
     """Check that poses can be calibrated with.
 
     Raises:
-        InputError: too few pictures, or all poses have the same score.
+        InputError: too few images, or all poses have the same score.
     """
-    pictures = len(np.unique(matches.picture))
-    if pictures < LEAST_PICTURES:
+    images = len(np.unique(matches.image))
+    if images < MIN_IMAGES:
         raise InputError(
-            f"calibration: poses in {pictures} pictures; at least {LEAST_PICTURES} are needed, some hundred are good"
+            f"calibration: poses in {images} images; at least {MIN_IMAGES} are needed, some hundred are good"
         )
     if np.ptp(matches.score) == 0:
         raise InputError(f"calibration: all {len(matches)} poses have the score {matches.score[0]:g}; it tells nothing")
 
 
-def has_joint_scores(matches: Matches) -> bool:
+def has_keypoint_scores(matches: Matches) -> bool:
     """Whether the third numbers of the results are scores of joints, and no constant or COCO's flags 0, 1, 2."""
-    return len(np.unique(matches.joint_scores)) > FLAGS
+    return len(np.unique(matches.keypoint_scores)) > FLAGS
 
 
-def _fit_joint(matches: Matches, setting: Setting | None = None, data: str = "") -> ScoreMap:
+def _fit_keypoint(matches: Matches, setting: Setting | None = None, data: str = "") -> CalibrationMap:
     labelled = np.isfinite(matches.similarity)
-    if not labelled.any() or not has_joint_scores(matches):
-        return ScoreMap()
-    picture = np.broadcast_to(matches.picture[:, None], labelled.shape)[labelled]
-    raw, similarity = matches.joint_scores[labelled], matches.similarity[labelled]
-    return fit_score_map(raw, similarity, picture, setting=setting, data=data)
+    if not labelled.any() or not has_keypoint_scores(matches):
+        return CalibrationMap()
+    image = np.broadcast_to(matches.image[:, None], labelled.shape)[labelled]
+    raw, similarity = matches.keypoint_scores[labelled], matches.similarity[labelled]
+    return fit_calibration_map(raw, similarity, image, setting=setting, data=data)
 
 
 def calibrated(matches: Matches, calibration: Calibration) -> Matches:
@@ -79,7 +79,7 @@ def calibrated(matches: Matches, calibration: Calibration) -> Matches:
     return replace(
         matches,
         score=calibration.score(matches.score),
-        joint_scores=calibration.joint(matches.joint_scores),
+        keypoint_scores=calibration.keypoint(matches.keypoint_scores),
     )
 
 
@@ -96,28 +96,28 @@ def calibrate_entries(
         triples = np.array(entry["keypoints"], np.float64).reshape(-1, 3)
         if matches is not None and number in row:
             entry["score"] = float(matches.score[row[number]])
-            triples[:, 2] = matches.joint_scores[row[number]]
+            triples[:, 2] = matches.keypoint_scores[row[number]]
         else:
             entry["score"] = float(calibration.score(entry["score"]))
-            triples[:, 2] = calibration.joint(triples[:, 2])
+            triples[:, 2] = calibration.keypoint(triples[:, 2])
         entry["keypoints"] = triples.ravel().tolist()
     return entries
 
 
 def cross_fit(matches: Matches, folds: int = FOLDS, seed: int = 0) -> Matches:
-    """The same poses, each calibrated with maps that were fitted on the other folds' pictures.
+    """The same poses, each calibrated with maps that were fitted on the other folds' images.
 
-    So the figures of calibrated scores are those of pictures that the maps never saw.
+    So the figures of calibrated scores are those of images that the maps never saw.
 
     Raises:
         InputError: as `fit_calibration`.
     """
     require_enough(matches)
-    pictures, place = np.unique(matches.picture, return_inverse=True)
-    fold = folds_of(len(pictures), min(folds, len(pictures)), seed)[place]
-    score, joints = matches.score.copy(), matches.joint_scores.copy()
+    images, place = np.unique(matches.image, return_inverse=True)
+    fold = folds_of(len(images), min(folds, len(images)), seed)[place]
+    score, keypoints = matches.score.copy(), matches.keypoint_scores.copy()
     for i in np.unique(fold):
         here, others = fold == i, matches[fold != i]
-        score[here] = fit_score_map(others.score, others.oks, others.picture)(score[here])
-        joints[here] = _fit_joint(others)(joints[here])
-    return replace(matches, score=score, joint_scores=joints)
+        score[here] = fit_calibration_map(others.score, others.oks, others.image)(score[here])
+        keypoints[here] = _fit_keypoint(others)(keypoints[here])
+    return replace(matches, score=score, keypoint_scores=keypoints)

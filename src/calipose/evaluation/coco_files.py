@@ -61,7 +61,7 @@ class _Result(msgspec.Struct):
 
 @dataclass(frozen=True)
 class People:
-    """The annotated people of one picture.
+    """The annotated people of one image.
 
     Attributes: `keypoints_img` (g, k, 2); `labelled` (g, k); `area` (g,) pixels; `box` (g, 4) left, top,
     width, height; `crowd` (g,); `ignored` (g,): crowds and people without labelled keypoints, whom COCO
@@ -78,21 +78,21 @@ class People:
 
 @dataclass(frozen=True)
 class Found:
-    """One picture's poses, best first.
+    """One image's poses, best first.
 
-    Attributes: `keypoints_img` (p, k, 2); `joint_scores` (p, k), the third numbers; `scores` (p,); `entries` (p,),
+    Attributes: `keypoints_img` (p, k, 2); `keypoint_scores` (p, k), the third numbers; `scores` (p,); `entries` (p,),
     their positions in the results.
     """
 
     keypoints_img: Floats
-    joint_scores: Floats
+    keypoint_scores: Floats
     scores: Floats
     entries: Integers
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """All pictures of a COCO keypoint file in the order of their ids, and their people."""
+    """All images of a COCO keypoint file in the order of their ids, and their people."""
 
     image_ids: tuple[int, ...]
     category_id: int
@@ -101,12 +101,12 @@ class GroundTruth:
 
     @cached_property
     def position(self) -> dict[int, int]:
-        """Picture id -> position in `image_ids`."""
+        """Image id -> position in `image_ids`."""
         return {image_id: i for i, image_id in enumerate(self.image_ids)}
 
     @cached_property
     def wanted(self) -> Integers:
-        """`(pictures,)`: the number of people that are not ignored."""
+        """`(images,)`: the number of people that are not ignored."""
         return np.array([(~people.ignored).sum() for people in self.people], np.int64)
 
 
@@ -125,10 +125,10 @@ def _load(source: Any, what: str, kind: Any) -> tuple[str, Any]:
         raise InputError(f"{name}: {error}") from None
 
 
-def _by_picture(positions: list[int], pictures: int) -> list[Integers]:
-    """Indices of each picture's entries, in the order of the file."""
+def _by_image(positions: list[int], images: int) -> list[Integers]:
+    """Indices of each image's entries, in the order of the file."""
     order = np.argsort(positions, kind="stable")
-    return np.split(order, np.searchsorted(np.array(positions, np.int64)[order], np.arange(1, pictures)))
+    return np.split(order, np.searchsorted(np.array(positions, np.int64)[order], np.arange(1, images)))
 
 
 def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -> GroundTruth:
@@ -139,8 +139,8 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
     box where it has none of its own.
 
     Raises:
-        InputError: unreadable; no pictures, or one twice; not exactly one category of people; keypoints whose names
-            are not the skeleton's; an annotation of an unknown picture, with a wrong number of keypoints, with
+        InputError: unreadable; no images, or one twice; not exactly one category of people; keypoints whose names
+            are not the skeleton's; an annotation of an unknown image, with a wrong number of keypoints, with
             numbers that are missing or not finite, or with neither labelled keypoints nor box.
     """
     name, content = _load(source, "ground truth", _GroundTruthFile)
@@ -153,7 +153,7 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
         require_keypoints(category.keypoints, skeleton, name)
     image_ids = sorted(image.id for image in content.images)
     if not image_ids or len(set(image_ids)) != len(image_ids):
-        raise InputError(f"{name}: 'images' is empty or has an id twice; list each picture once")
+        raise InputError(f"{name}: 'images' is empty or has an id twice; list each image once")
     position = {image_id: i for i, image_id in enumerate(image_ids)}
 
     triples, numbers, positions = [], [], []
@@ -183,18 +183,18 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
         numbers.append([area, *box, crowd, crowd or count == 0])
         positions.append(position[entry.image_id])
 
-    joints = np.array(triples, np.float64).reshape(-1, k, 3)
+    keypoints = np.array(triples, np.float64).reshape(-1, k, 3)
     table = np.array(numbers, np.float64).reshape(-1, 7)
     flags = table[:, 5:] > 0
     people = tuple(
-        People(joints[i, :, :2], joints[i, :, 2] > 0, table[i, 0], table[i, 1:5], flags[i, 0], flags[i, 1])
-        for i in _by_picture(positions, len(image_ids))
+        People(keypoints[i, :, :2], keypoints[i, :, 2] > 0, table[i, 0], table[i, 1:5], flags[i, 0], flags[i, 1])
+        for i in _by_image(positions, len(image_ids))
     )
     return GroundTruth(tuple(image_ids), category.id, people, skeleton)
 
 
 def _extent(triple: Floats) -> list[float]:
-    """Left, top, width and height of a person's labelled joints, of (3 k,) numbers."""
+    """Left, top, width and height of a person's labelled keypoints, of (3 k,) numbers."""
     points = triple.reshape(-1, 3)
     points = points[points[:, 2] > 0, :2]
     low, high = points.min(0), points.max(0)
@@ -202,10 +202,10 @@ def _extent(triple: Floats) -> list[float]:
 
 
 def load_images(path: Path) -> list[tuple[int, str]]:
-    """Ids and file names of the pictures of an annotation file, in its order.
+    """Ids and file names of the images of an annotation file, in its order.
 
     Raises:
-        InputError: unreadable, or it lists no pictures.
+        InputError: unreadable, or it lists no images.
     """
     try:
         images = json.loads(path.read_text(encoding="utf-8"))["images"]
@@ -231,10 +231,10 @@ def load_results(source: ResultsSource) -> list[dict[str, Any]]:
 
 
 def read_results(source: ResultsSource, truth: GroundTruth) -> list[Found]:
-    """A COCO keypoint results file, or its entries: one `Found` a picture of the ground truth.
+    """A COCO keypoint results file, or its entries: one `Found` an image of the ground truth.
 
     Raises:
-        InputError: unreadable, or an entry of an unknown picture or category, with a wrong number of
+        InputError: unreadable, or an entry of an unknown image or category, with a wrong number of
             keypoints, or with numbers that are not finite.
     """
     name, results = _load(source, "results", list[_Result])
@@ -245,11 +245,11 @@ def read_results(source: ResultsSource, truth: GroundTruth) -> list[Found]:
         if entry.image_id not in truth.position:
             if foreign > 1:
                 raise InputError(
-                    f"{where}: image_id {entry.image_id} is not among the pictures of the ground truth, as in {foreign}"
+                    f"{where}: image_id {entry.image_id} is not among the images of the ground truth, as in {foreign}"
                     f" of {len(results)} entries; is that the annotation file of these results?"
                 )
             raise InputError(
-                f"{where}: image_id {entry.image_id} is not among the pictures of the ground truth; remove it"
+                f"{where}: image_id {entry.image_id} is not among the images of the ground truth; remove it"
             )
         if entry.category_id != truth.category_id:
             raise InputError(f"{where}: category_id is {entry.category_id}; the truth's is {truth.category_id}")
@@ -263,7 +263,7 @@ def read_results(source: ResultsSource, truth: GroundTruth) -> list[Found]:
     triples = np.array([r.keypoints for r in results], np.float64).reshape(-1, k, 3)
     scores = np.array([r.score for r in results], np.float64)
     found = []
-    for entries in _by_picture([truth.position[r.image_id] for r in results], len(truth.image_ids)):
+    for entries in _by_image([truth.position[r.image_id] for r in results], len(truth.image_ids)):
         best_first = entries[np.argsort(-scores[entries], kind="stable")]
         points = triples[best_first]
         found.append(Found(points[..., :2], points[..., 2], scores[best_first], best_first))

@@ -19,9 +19,9 @@ from calipose.evaluation.coco_files import (
 from calipose.geometry import Floats, keypoint_similarity
 from calipose.skeleton import COCO_17, Skeleton
 
-POSES_PER_PICTURE = 20  # pycocotools' maxDets for keypoints
-LEAST_OKS = 0.1  # below it a pose is of nobody
-LEAST_OVERLAP = 0.1  # IoU of two people's boxes from which they crowd each other
+POSES_PER_IMAGE = 20  # pycocotools' maxDets for keypoints
+MIN_OKS = 0.1  # below it a pose is of nobody
+MIN_OVERLAP = 0.1  # IoU of two people's boxes from which they crowd each other
 
 
 def oks_matrix(keypoints_img: Floats, people: People, skeleton: Skeleton) -> Floats:
@@ -34,8 +34,8 @@ def oks_matrix(keypoints_img: Floats, people: People, skeleton: Skeleton) -> Flo
     with np.errstate(over="ignore"):  # a joint absurdly far off has similarity 0
         # Eq. 1 with x and y apart, which spares numpy a slow sum over two numbers.
         x, y = (keypoints_img[:, None, :, axis] - people.keypoints_img[..., axis] for axis in (0, 1))
-        joints = keypoint_similarity(x * x + y * y, people.area, sigmas) * people.labelled
-        similarity: Floats = joints.sum(-1) / np.maximum(people.labelled.sum(1), 1)
+        keypoints = keypoint_similarity(x * x + y * y, people.area, sigmas) * people.labelled
+        similarity: Floats = keypoints.sum(-1) / np.maximum(people.labelled.sum(1), 1)
         for g in np.flatnonzero(~people.labelled.any(1)):
             corner, size = people.box[g, :2], people.box[g, 2:]
             before, after = corner - size - keypoints_img, keypoints_img - corner - 2 * size
@@ -45,7 +45,7 @@ def oks_matrix(keypoints_img: Floats, people: People, skeleton: Skeleton) -> Flo
 
 
 def greedy_match(similarity: Floats, ignored: Flags, crowd: Flags, thresholds: ArrayLike) -> Integers:
-    """COCO's matching in one picture: each pose in turn takes the free person of highest OKS.
+    """COCO's matching in one image: each pose in turn takes the free person of highest OKS.
 
     A person is taken once, a crowd any number of times; an ignored person only if no other will do; of equals
     the last (pycocotools' `evaluateImg`).
@@ -55,7 +55,7 @@ def greedy_match(similarity: Floats, ignored: Flags, crowd: Flags, thresholds: A
     Returns: `(t, p)`, the person's index or -1.
     """
     least = np.minimum(np.asarray(thresholds, np.float64), 1 - 1e-10).tolist()
-    # Lists: a picture holds a few people, and for so few numpy is slower than Python.
+    # Lists: an image holds a few people, and for so few numpy is slower than Python.
     passed_over, shared, lowest = ignored.tolist(), crowd.tolist(), min(least)
     wishes = []  # of each pose that is near anybody: whom it would take, best first
     for p, row in enumerate(similarity.tolist()):
@@ -82,23 +82,23 @@ class Matches:
 
     Attributes, all `(n,)` but for the last two:
         entry: position in the results.
-        picture: position in the ground truth's order of ids.
-        rank: of the pose in its picture, 0 the best.
+        image: position in the ground truth's order of ids.
+        rank: of the pose in its image, 0 the best.
         score: as the results say.
         oks: 0 where the pose is of nobody.
-        person: position of the person among all the annotations, picture by picture; -1 nobody.
+        person: position of the person among all the annotations, image by image; -1 nobody.
         area: of the person in pixels, nan where nobody.
-        labelled: the person's labelled joints.
+        labelled: the person's labelled keypoints.
         pose_area: width x height of the pose in pixels.
         overlapped: the box of another annotated person overlaps the person's (where nobody, the pose's) by an IoU
             of 0.1 or more.
-        joint_scores: `(n, k)`, the third numbers of the results.
+        keypoint_scores: `(n, k)`, the third numbers of the results.
         similarity: `(n, k)`, exp(-d^2 / 2 s^2 k^2) of each labelled joint, whose mean is the OKS; nan where it is not
             labelled, or the pose of nobody.
     """
 
     entry: Integers
-    picture: Integers
+    image: Integers
     rank: Integers
     score: Floats
     oks: Floats
@@ -107,7 +107,7 @@ class Matches:
     labelled: Integers
     pose_area: Floats
     overlapped: Flags
-    joint_scores: Floats
+    keypoint_scores: Floats
     similarity: Floats
 
     def __len__(self) -> int:
@@ -137,7 +137,7 @@ def match_poses(ground_truth: GroundTruthSource, results: ResultsSource, skeleto
         rest = np.flatnonzero(match < 0)
         free = np.setdiff1d(np.flatnonzero(~people.ignored), match)
         nobody = np.zeros(len(free), bool)
-        second = greedy_match(similarity[np.ix_(rest, free)], nobody, nobody, [LEAST_OKS])[0]
+        second = greedy_match(similarity[np.ix_(rest, free)], nobody, nobody, [MIN_OKS])[0]
         match[rest[second >= 0]] = free[second[second >= 0]]
 
         # One row more stands for nobody, whom the index -1 finds.
@@ -148,7 +148,7 @@ def match_poses(ground_truth: GroundTruthSource, results: ResultsSource, skeleto
         parts.append(
             Matches(
                 entry=found.entries[kept],
-                picture=np.full(len(kept), i, np.int64),
+                image=np.full(len(kept), i, np.int64),
                 rank=kept,
                 score=found.scores[kept],
                 oks=np.pad(similarity, ((0, 0), (0, 1)))[kept, match],
@@ -157,16 +157,16 @@ def match_poses(ground_truth: GroundTruthSource, results: ResultsSource, skeleto
                 labelled=np.append(people.labelled.sum(1), 0)[match],
                 pose_area=(high - low).prod(-1),
                 overlapped=_overlapped(np.concatenate([low, high], 1), people, match),
-                joint_scores=found.joint_scores[kept],
-                similarity=_joint_similarity(keypoints_img, people, match, skeleton),
+                keypoint_scores=found.keypoint_scores[kept],
+                similarity=_keypoint_similarity(keypoints_img, people, match, skeleton),
             )
         )
         before += len(people.area)
     return Matches(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Matches)))
 
 
-def _joint_similarity(keypoints_img: Floats, people: People, match: Integers, skeleton: Skeleton) -> Floats:
-    """`Matches.similarity` of one picture's poses (p, k, 2)."""
+def _keypoint_similarity(keypoints_img: Floats, people: People, match: Integers, skeleton: Skeleton) -> Floats:
+    """`Matches.similarity` of one image's poses (p, k, 2)."""
     similarity = np.full(keypoints_img.shape[:2], np.nan)
     of, person = np.flatnonzero(match >= 0), match[match >= 0]
     with np.errstate(over="ignore"):
@@ -177,7 +177,7 @@ def _joint_similarity(keypoints_img: Floats, people: People, match: Integers, sk
 
 
 def _overlapped(pose_corners: Floats, people: People, match: Integers) -> Flags:
-    """`Matches.overlapped` of one picture's poses, corners (p, 4)."""
+    """`Matches.overlapped` of one image's poses, corners (p, 4)."""
     if len(people.area) == 0:
         return np.zeros(len(match), bool)
     corners = np.concatenate([people.box[:, :2], people.box[:, :2] + people.box[:, 2:]], 1)
@@ -187,4 +187,4 @@ def _overlapped(pose_corners: Floats, people: People, match: Integers) -> Flags:
     union = (own[..., 2:] - own[..., :2]).prod(-1) + (corners[:, 2:] - corners[:, :2]).prod(-1) - inside
     overlap = inside / np.maximum(union, np.finfo(np.float64).tiny)
     overlap[np.arange(len(match))[match >= 0], match[match >= 0]] = 0  # nobody overlaps himself
-    return np.asarray((overlap >= LEAST_OVERLAP).any(1))
+    return np.asarray((overlap >= MIN_OVERLAP).any(1))

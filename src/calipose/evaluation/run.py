@@ -14,7 +14,7 @@ from calipose.evaluation.matching import match_poses
 from calipose.evaluation.scores import ScoreFigures, score_quality
 from calipose.inference.predictor import Predictor
 from calipose.io.atomic import replacing
-from calipose.io.images import read_picture
+from calipose.io.images import read_image
 
 Results = list[dict[str, Any]]
 
@@ -22,23 +22,23 @@ Results = list[dict[str, Any]]
 def predict_data(
     predictor: Predictor,
     annotations: Path,
-    pictures: Path,
+    images: Path,
     track: Callable[[list[Any]], Iterable[Any]] = iter,
     category_id: int = 1,
 ) -> Results:
-    """COCO results (numbers not rounded) for every picture of an annotation file.
+    """COCO results (numbers not rounded) for every image of an annotation file.
 
-    Pictures are read as stored, since annotations count in stored pixels. `track` wraps the list of pictures, for a
+    Images are read as stored, since annotations count in stored pixels. `track` wraps the list of images, for a
     progress bar. `category_id` is the people's in the annotation file.
 
     Raises:
-        InputError: the annotation file lists no pictures.
-        PictureError: a picture cannot be read.
+        InputError: the annotation file lists no images.
+        ImageError: an image cannot be read.
     """
     results: Results = []
     for image_id, name in track(load_images(annotations)):
-        picture = read_picture(pictures / name, ignore_orientation=True)
-        results += predictor.predict(picture).to_coco(image_id, category_id)
+        image = read_image(images / name, ignore_orientation=True)
+        results += predictor.predict(image).to_coco(image_id, category_id)
     return results
 
 
@@ -51,7 +51,7 @@ def setting_of(settings: PredictSettings) -> dict[str, Any]:
 def evaluate_predictor(
     predictor: Predictor,
     annotations: Path,
-    pictures: Path,
+    images: Path,
     bootstrap: int = 0,
     track: Callable[[list[Any]], Iterable[Any]] = iter,
 ) -> tuple[AveragePrecision, dict[str, ScoreFigures], Results]:
@@ -59,10 +59,10 @@ def evaluate_predictor(
 
     Raises:
         InputError: the annotation file is broken, or of another skeleton; said before anything is predicted.
-        PictureError: a picture cannot be read.
+        ImageError: an image cannot be read.
     """
     truth = read_ground_truth(annotations, predictor.skeleton)
-    results = predict_data(predictor, annotations, pictures, track, truth.category_id)
+    results = predict_data(predictor, annotations, images, track, truth.category_id)
     figures = evaluate_results(
         annotations, results, predictor.skeleton, bootstrap, setting=setting_of(predictor.settings)
     )

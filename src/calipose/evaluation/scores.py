@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from calipose.evaluation.coco_files import Flags, Integers
-from calipose.evaluation.matching import POSES_PER_PICTURE, Matches
+from calipose.evaluation.matching import POSES_PER_IMAGE, Matches
 from calipose.geometry import Floats
 
 BINS = 15  # of equal mass
-LEAST_SCORE = 0.05  # of the population "all returned poses" (docs/design: the contract of the score)
+MIN_SCORE = 0.05  # of the population "all returned poses" (docs/design: the contract of the score)
 MEDIUM_AREA, LARGE_AREA = 32.0**2, 96.0**2  # pixels; COCO's bounds of people's sizes
 AREA_PER_BOX = 0.53  # a person's area over that of the box of their joints, mean of COCO
 
@@ -117,12 +117,12 @@ FIGURES: dict[str, Callable[[Floats, Floats], float]] = {
 class ScoreFigures:
     """What the scores of one population are worth; nan where there are too few poses.
 
-    Attributes: `poses` and the `pictures` they are in; the figures as the functions of this module; `intervals`, by
-    name the middle 95 % of a bootstrap over pictures, where asked for.
+    Attributes: `poses` and the `images` they are in; the figures as the functions of this module; `intervals`, by
+    name the middle 95 % of a bootstrap over images, where asked for.
     """
 
     poses: int
-    pictures: int
+    images: int
     mean_score: float
     mean_oks: float
     ece: float
@@ -135,10 +135,10 @@ class ScoreFigures:
 
 
 def score_figures(matches: Matches, bootstrap: int = 0, seed: int = 0) -> ScoreFigures:
-    """Of these poses; `bootstrap` resamples of their pictures give the intervals, 0 none."""
+    """Of these poses; `bootstrap` resamples of their images give the intervals, 0 none."""
     score, oks = matches.score, matches.oks
     means = (float(score.mean()), float(oks.mean())) if len(score) else (math.nan, math.nan)
-    pictures, place = np.unique(matches.picture, return_inverse=True)
+    images, place = np.unique(matches.image, return_inverse=True)
     intervals: dict[str, tuple[float, float]] = {}
     if bootstrap and len(score):
         rows = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
@@ -152,31 +152,31 @@ def score_figures(matches: Matches, bootstrap: int = 0, seed: int = 0) -> ScoreF
             low, high = np.percentile(finite, [2.5, 97.5]) if len(finite) else (math.nan, math.nan)
             intervals[name] = (float(low), float(high))
     figures = {name: figure(score, oks) for name, figure in FIGURES.items()}
-    return ScoreFigures(len(score), len(pictures), *means, **figures, intervals=intervals)
+    return ScoreFigures(len(score), len(images), *means, **figures, intervals=intervals)
 
 
 def populations(matches: Matches) -> dict[str, Flags]:
-    """Both populations of the contract: all poses with score >= 0.05 ("score"); each picture's best 20 ("best")."""
-    return {"score": matches.score >= LEAST_SCORE, "best": matches.rank < POSES_PER_PICTURE}
+    """Both populations of the contract: all poses with score >= 0.05 ("score"); each image's best 20 ("best")."""
+    return {"score": matches.score >= MIN_SCORE, "best": matches.rank < POSES_PER_IMAGE}
 
 
 def slices(matches: Matches) -> dict[str, dict[str, Flags]]:
-    """Parts of the poses: by size, by labelled joints (poses of people only), by crowding.
+    """Parts of the poses: by size, by labelled keypoints (poses of people only), by crowding.
 
     A pose that is of nobody has the size of its own box, times 0.53 as a person's area usually is.
     """
     area = np.where(matches.person < 0, matches.pose_area * AREA_PER_BOX, matches.area)
-    joints = matches.labelled
+    keypoints = matches.labelled
     return {
         "size": {
             "small": area < MEDIUM_AREA,
             "medium": (area >= MEDIUM_AREA) & (area < LARGE_AREA),
             "large": area >= LARGE_AREA,
         },
-        "labelled joints": {
-            "1-5": (joints >= 1) & (joints <= 5),
-            "6-10": (joints >= 6) & (joints <= 10),
-            "11 or more": joints >= 11,
+        "labelled keypoints": {
+            "1-5": (keypoints >= 1) & (keypoints <= 5),
+            "6-10": (keypoints >= 6) & (keypoints <= 10),
+            "11 or more": keypoints >= 11,
         },
         "crowding": {"alone": ~matches.overlapped, "overlapped": matches.overlapped},
     }
@@ -187,7 +187,7 @@ def score_quality(matches: Matches, bootstrap: int = 0) -> dict[str, ScoreFigure
     return {name: score_figures(matches[mask], bootstrap) for name, mask in populations(matches).items()}
 
 
-def joint_auc(score: ArrayLike, right: ArrayLike) -> float:
+def keypoint_auc(score: ArrayLike, right: ArrayLike) -> float:
     """Chance that a right joint scores higher than a wrong one: area under the ROC curve; nan without both kinds.
 
     Args: `score` (n,), `right` (n,) bool.

@@ -3,7 +3,7 @@
 The server's format is that of cocodataset.org, "Results Format" and "Upload Results": a zip archive that holds one
 file, `person_keypoints_[subset][year]_[name]_results.json`, a list of `{"image_id": int, "category_id": 1,
 "keypoints": [x1, y1, v1, ..., x17, y17, v17], "score": float}`. Coordinates count from 0 at the top left; the page
-advises to round them to tenths of a pixel, and says that the third numbers only steer its drawings. Of each picture
+advises to round them to tenths of a pixel, and says that the third numbers only steer its drawings. Of each image
 the server looks at the 20 poses of highest score (`maxDets` of pycocotools).
 """
 
@@ -24,13 +24,13 @@ import numpy as np
 
 from calipose.errors import InputError
 from calipose.evaluation.coco_files import Found, GroundTruth, ResultsSource, read_results
-from calipose.evaluation.matching import POSES_PER_PICTURE
+from calipose.evaluation.matching import POSES_PER_IMAGE
 from calipose.io.atomic import replacing
 from calipose.skeleton import COCO_17
 
 PERSON = 1  # category of people in COCO
 DECIMALS = 2  # of coordinates: a hundredth of a pixel changes no OKS in its third decimal
-JOINT_DECIMALS = 3
+KEYPOINT_DECIMALS = 3
 
 
 class Subset(StrEnum):
@@ -40,7 +40,7 @@ class Subset(StrEnum):
     VAL = "val2017"
 
 
-PICTURES = {Subset.TEST_DEV: 20_288, Subset.VAL: 5_000}
+IMAGES = {Subset.TEST_DEV: 20_288, Subset.VAL: 5_000}
 
 
 class _Image(msgspec.Struct):
@@ -66,41 +66,41 @@ class Submission:
         path: the zip.
         subset, name: as its name says.
         poses: entries in it.
-        pictures_with_poses: pictures that have an entry.
-        duplicates: poses that stand in the same picture with the same keypoints before.
+        images_with_poses: images that have an entry.
+        duplicates: poses that stand in the same image with the same keypoints before.
         json_bytes, zip_bytes: sizes of the file inside and of the zip.
-        pictures: those of the image-info file; None where there is none.
-        passed_over: poses left out when it was written, beyond the best 20 of their picture; 0 where it was only read.
+        images: those of the image-info file; None where there is none.
+        passed_over: poses left out when it was written, beyond the best 20 of their image; 0 where it was only read.
     """
 
     path: Path
     subset: Subset
     name: str
     poses: int
-    pictures_with_poses: int
+    images_with_poses: int
     duplicates: int
     json_bytes: int
     zip_bytes: int
-    pictures: int | None = None
+    images: int | None = None
     passed_over: int = 0
 
     def remarks(self) -> list[str]:
         """What the server would not say, but who submits should know."""
         remarks = []
-        if self.pictures is not None and self.pictures != PICTURES[self.subset]:
+        if self.images is not None and self.images != IMAGES[self.subset]:
             remarks.append(
-                f"pictures in the image file: {self.pictures}, in {self.subset}: {PICTURES[self.subset]};"
+                f"images in the image file: {self.images}, in {self.subset}: {IMAGES[self.subset]};"
                 " whom the others show counts as missed"
             )
-        if self.pictures is not None and self.pictures_with_poses < self.pictures:
-            remarks.append(f"pictures without a pose: {self.pictures - self.pictures_with_poses}")
+        if self.images is not None and self.images_with_poses < self.images:
+            remarks.append(f"images without a pose: {self.images - self.images_with_poses}")
         if self.passed_over:
             remarks.append(
-                f"poses left out: {self.passed_over}; the server looks at the best {POSES_PER_PICTURE} of a picture"
+                f"poses left out: {self.passed_over}; the server looks at the best {POSES_PER_IMAGE} of an image"
             )
         if self.duplicates:
             remarks.append(
-                f"poses that stand twice in a picture, same keypoints: {self.duplicates}; they count as false"
+                f"poses that stand twice in an image, same keypoints: {self.duplicates}; they count as false"
             )
         return remarks
 
@@ -117,10 +117,10 @@ def submission_name(subset: Subset, name: str) -> str:
 
 
 def read_image_info(path: str | Path) -> tuple[int, ...]:
-    """The picture ids of a COCO image-info or annotation file, sorted.
+    """The image ids of a COCO image-info or annotation file, sorted.
 
     Raises:
-        InputError: unreadable, no pictures, or one twice.
+        InputError: unreadable, no images, or one twice.
     """
     try:
         info = msgspec.json.decode(Path(path).read_bytes(), type=_ImageInfo)
@@ -128,7 +128,7 @@ def read_image_info(path: str | Path) -> tuple[int, ...]:
         raise InputError(f"{path}: no list 'images' with an 'id' each can be read ({error})") from None
     ids = sorted(image.id for image in info.images)
     if not ids or len(set(ids)) != len(ids):
-        raise InputError(f"{path}: 'images' is empty or has an id twice; list each picture once")
+        raise InputError(f"{path}: 'images' is empty or has an id twice; list each image once")
     return tuple(ids)
 
 
@@ -141,17 +141,17 @@ def write_submission(
 ) -> Submission:
     """Write the zip for the server, read it again, and say what is in it.
 
-    `results` are COCO results of people with COCO's 17 keypoints, category 1. Of each picture the best 20 poses are
+    `results` are COCO results of people with COCO's 17 keypoints, category 1. Of each image the best 20 poses are
     written, best first, so that the order among equal scores stays; coordinates are rounded to hundredths of a pixel,
     scores never, since a rounded score puts poses level that were not.
 
     Raises:
-        InputError: the image-info file is broken; an entry is of a picture that is not in it, of another category,
+        InputError: the image-info file is broken; an entry is of an image that is not in it, of another category,
             has a wrong number of keypoints or numbers that are not finite; `name` is not fit for a file; the folder
             cannot be written to.
     """
     ids = read_image_info(image_info)
-    # Nobody is annotated in an image-info file, but the pictures are enough to read results strictly.
+    # Nobody is annotated in an image-info file, but the images are enough to read results strictly.
     found = read_results(results, GroundTruth(ids, PERSON, (), COCO_17))
     stem = submission_name(subset, name)
     path = Path(folder) / f"{stem}.zip"
@@ -169,15 +169,15 @@ def write_submission(
             file.write(b"]" if separator != "[" else b"[]")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; name a folder that you may write to") from None
-    passed_over = sum(max(0, len(poses.scores) - POSES_PER_PICTURE) for poses in found)
+    passed_over = sum(max(0, len(poses.scores) - POSES_PER_IMAGE) for poses in found)
     return replace(validate_submission(path, ids), passed_over=passed_over)
 
 
 def _entries(ids: tuple[int, ...], found: list[Found]) -> Iterator[dict[str, Any]]:
     for image_id, poses in zip(ids, found, strict=True):
-        best = slice(0, POSES_PER_PICTURE)
+        best = slice(0, POSES_PER_IMAGE)
         points = poses.keypoints_img[best].round(DECIMALS)
-        triples = np.concatenate([points, poses.joint_scores[best, :, None].round(JOINT_DECIMALS)], axis=-1)
+        triples = np.concatenate([points, poses.keypoint_scores[best, :, None].round(KEYPOINT_DECIMALS)], axis=-1)
         for triple, score in zip(triples, poses.scores[best].tolist(), strict=True):
             keypoints = triple.ravel().tolist()
             yield {"image_id": image_id, "category_id": PERSON, "keypoints": keypoints, "score": score}
@@ -223,9 +223,9 @@ def validate_submission(path: str | Path, image_ids: tuple[int, ...] | None = No
         subset=Subset(named[1]),
         name=named[2],
         poses=len(entries),
-        pictures_with_poses=len({entry.image_id for entry in entries}),
+        images_with_poses=len({entry.image_id for entry in entries}),
         duplicates=len(entries) - len(seen),
         json_bytes=len(data),
         zip_bytes=path.stat().st_size,
-        pictures=None if image_ids is None else len(image_ids),
+        images=None if image_ids is None else len(image_ids),
     )

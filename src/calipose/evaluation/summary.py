@@ -10,13 +10,13 @@ import numpy as np
 
 from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision, evaluate_results
-from calipose.evaluation.calibrate import GOOD_PICTURES, LEAST_PICTURES, cross_fit, has_joint_scores
+from calipose.evaluation.calibrate import GOOD_IMAGES, MIN_IMAGES, cross_fit, has_keypoint_scores
 from calipose.evaluation.coco_files import GroundTruthSource, ResultsSource, load_results
 from calipose.evaluation.matching import Matches, match_poses
 from calipose.evaluation.scores import (
     ScoreFigures,
     ece,
-    joint_auc,
+    keypoint_auc,
     populations,
     rank_correlation,
     score_figures,
@@ -26,13 +26,13 @@ from calipose.evaluation.scores import (
 from calipose.skeleton import COCO_17, Skeleton
 
 TIES_SAID = 0.2  # share of poses that share their score from which it is said
-RIGHT_JOINT = 0.5  # similarity from which a joint is right, in the AUC
+RIGHT_KEYPOINT = 0.5  # similarity from which a joint is right, in the AUC
 SHARE_MARGIN = 0.25  # by which a score may leave [0, 1] without being said
 
 
 @dataclass(frozen=True)
-class JointFigures:
-    """What joints' scores are worth, over the labelled joints of poses of score 0.05 or more that are of somebody.
+class KeypointFigures:
+    """What joints' scores are worth, over the labelled keypoints of poses of score 0.05 or more that are of somebody.
 
     Attributes: `auc`, the chance that a right joint (similarity of 0.5 or more) scores higher than a wrong one;
     `pose_spearman`, `pose_ece`: of the mean of a pose's joints' scores as a score of the pose, poses of people only.
@@ -57,7 +57,7 @@ class Summary:
         scores: of both populations, as the file has them.
         calibrated: the same after cross-fitted calibration; empty where that is not possible.
         sliced: of the population "score": slicing -> part -> figures before, and after calibration or None.
-        joints, calibrated_joints: None where joints have no scores of their own.
+        joints, calibrated_keypoints: None where joints have no scores of their own.
         warnings: what a reader must know of the file.
     """
 
@@ -65,8 +65,8 @@ class Summary:
     scores: dict[str, ScoreFigures]
     calibrated: dict[str, ScoreFigures]
     sliced: dict[str, dict[str, tuple[ScoreFigures, ScoreFigures | None]]]
-    joints: JointFigures | None
-    calibrated_joints: JointFigures | None
+    joints: KeypointFigures | None
+    calibrated_keypoints: KeypointFigures | None
     warnings: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def summarise(
     bootstrap: int = 0,
     setting: Mapping[str, Any] | None = None,
 ) -> Summary:
-    """All figures of a results file; `bootstrap` resamples of the pictures give intervals, 0 none.
+    """All figures of a results file; `bootstrap` resamples of the images give intervals, 0 none.
 
     Raises:
         InputError: as `read_ground_truth` and `read_results`.
@@ -110,27 +110,27 @@ def summarise(
         scores=score_quality(matches, bootstrap),
         calibrated={name: score_figures(after[mask], bootstrap) for name, mask in masks.items()} if after else {},
         sliced=sliced,
-        joints=joint_figures(matches[masks["score"]]),
-        calibrated_joints=joint_figures(after[masks["score"]]) if after else None,
+        joints=keypoint_figures(matches[masks["score"]]),
+        calibrated_keypoints=keypoint_figures(after[masks["score"]]) if after else None,
         warnings=warnings,
     )
 
 
-def joint_figures(matches: Matches) -> JointFigures | None:
+def keypoint_figures(matches: Matches) -> KeypointFigures | None:
     """What the joints' scores are worth; None where there are none."""
     labelled = np.isfinite(matches.similarity)
-    score, similarity = matches.joint_scores[labelled], matches.similarity[labelled]
-    if not len(score) or not has_joint_scores(matches):
+    score, similarity = matches.keypoint_scores[labelled], matches.similarity[labelled]
+    if not len(score) or not has_keypoint_scores(matches):
         return None
     people = matches[matches.labelled > 0]
-    mean = people.joint_scores.mean(1)
-    return JointFigures(
+    mean = people.keypoint_scores.mean(1)
+    return KeypointFigures(
         joints=len(score),
         mean_score=float(score.mean()),
         mean_similarity=float(similarity.mean()),
         ece=ece(score, similarity),
         spearman=rank_correlation(score, similarity),
-        auc=joint_auc(score, similarity >= RIGHT_JOINT),
+        auc=keypoint_auc(score, similarity >= RIGHT_KEYPOINT),
         pose_spearman=rank_correlation(mean, people.oks),
         pose_ece=ece(mean, people.oks),
     )
@@ -139,13 +139,13 @@ def joint_figures(matches: Matches) -> JointFigures | None:
 def cautions(
     ground_truth: GroundTruthSource, results: ResultsSource, matches: Matches, skeleton: Skeleton = COCO_17
 ) -> list[str]:
-    """What a reader must know of the figures of a file, in words: few pictures, odd scores, ties."""
+    """What a reader must know of the figures of a file, in words: few images, odd scores, ties."""
     warnings = []
-    pictures, score = len(np.unique(matches.picture)), matches.score
-    if LEAST_PICTURES <= pictures < GOOD_PICTURES:
+    images, score = len(np.unique(matches.image)), matches.score
+    if MIN_IMAGES <= images < GOOD_IMAGES:
         warnings.append(
-            f"calibrated by poses in {pictures} pictures only: with less than {GOOD_PICTURES} chance plays a part, and"
-            " the maps of the folds differ, which changes the order between pictures"
+            f"calibrated by poses in {images} images only: with less than {GOOD_IMAGES} chance plays a part, and"
+            " the maps of the folds differ, which changes the order between images"
         )
     if len(score) and not (score.min() > -SHARE_MARGIN and score.max() < 1 + SHARE_MARGIN):
         warnings.append(

@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from calipose.calibration.maps import Calibration, ScoreMap
+from calipose.calibration.maps import Calibration, CalibrationMap
 from calipose.model.decode import find_candidates, pose_nms_mask
 from calipose.model.network import Network
 
 
 class MapLayer(nn.Module):
-    """A `ScoreMap` as a sum of clipped slopes."""
+    """A `CalibrationMap` as a sum of clipped slopes."""
 
-    def __init__(self, score_map: ScoreMap) -> None:
+    def __init__(self, score_map: CalibrationMap) -> None:
         super().__init__()
         self.changes, self.tie_slope = not score_map.is_identity, score_map.tie_slope if score_map.x else 0.0
         x, y = (torch.tensor(values, dtype=torch.float64) for values in (score_map.x, score_map.y))
@@ -55,18 +55,18 @@ class DecodedNetwork(nn.Module):
         self.sigmas: Tensor
         self.calibration = calibration or Calibration()
         self.score_map = MapLayer(self.calibration.score)
-        self.joint_map = MapLayer(self.calibration.joint)
+        self.keypoint_map = MapLayer(self.calibration.keypoint)
 
     @property
     def outputs(self) -> list[str]:
         """Names of what `forward` returns, in its order."""
-        joints = ["keypoint_scores"] if self.network.head.method.joint_scores else []
-        return ["keypoints", "scores", "raw_scores", "valid", *joints]
+        keypoints = ["keypoint_scores"] if self.network.head.method.keypoint_scores else []
+        return ["keypoints", "scores", "raw_scores", "valid", *keypoints]
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
         found = find_candidates(self.network, images, self.most)
         valid = pose_nms_mask(found.keypoints_inp, found.scores, self.sigmas, self.nms_threshold)
         scores = torch.where(valid, self.score_map(found.scores), 0.0)
-        joints = () if found.keypoint_scores is None else (self.joint_map(found.keypoint_scores),)
-        return found.keypoints_inp, scores, found.scores, valid, *joints
+        keypoints = () if found.keypoint_scores is None else (self.keypoint_map(found.keypoint_scores),)
+        return found.keypoints_inp, scores, found.scores, valid, *keypoints

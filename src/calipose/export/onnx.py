@@ -1,4 +1,4 @@
-"""Export to one ONNX file: pictures in, poses out, decoding and pose NMS inside (needs torch, onnx, onnxscript).
+"""Export to one ONNX file: images in, poses out, decoding and pose NMS inside (needs torch, onnx, onnxscript).
 
 The graph is `calipose.model`'s own code traced once; so what is exported is what was trained. Positions are clamped
 before every sampling, hence all padding modes of a grid sampler agree, TensorRT's and the browser's included.
@@ -35,19 +35,19 @@ SCOPES = "pkg.torch.onnx.name_scopes"  # where torch's exporter says what part o
 OPSET = 18  # from 20 on TensorRT reads GridSample as nearest
 HALF_FROM = 1024  # weights with at least so many numbers are stored in half precision
 EXACT = ("center_to", "query_to", "score", "quality")  # layers of the head that give positions and scores: always fp32
-LEAST_CELLS = 64  # of the score map of a picture of 32 x 32 pixels
+MIN_CELLS = 64  # of the score map of an image of 32 x 32 pixels
 
 
 def export_onnx(checkpoint: Checkpoint, path: Path, half: bool = False) -> Parity:
     """Write an ONNX file that holds everything needed to predict; returns its parity with torch.
 
-    The file appears under its name only after it has given torch's poses on drawn pictures of several sizes. `half`
+    The file appears under its name only after it has given torch's poses on synthetic images of several sizes. `half`
     rounds the features' weights to half precision first and stores them so: half the file, fp32 arithmetic, and the
     parity is that with the rounded network.
 
     Raises:
         InputError: onnx or onnxscript is not installed, or the file cannot be written, or the recipe asks for more
-            poses a picture than the smallest input has cells.
+            poses an image than the smallest input has cells.
         CaliposeError: the file does not give torch's poses; nothing is kept.
     """
     try:
@@ -60,8 +60,8 @@ def export_onnx(checkpoint: Checkpoint, path: Path, half: bool = False) -> Parit
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}")
     settings, skeleton = checkpoint.recipe.predict, checkpoint.skeleton
-    if settings.max_poses > LEAST_CELLS:
-        raise InputError(f"predict.max_poses {settings.max_poses}: an exported file gives at most {LEAST_CELLS} poses")
+    if settings.max_poses > MIN_CELLS:
+        raise InputError(f"predict.max_poses {settings.max_poses}: an exported file gives at most {MIN_CELLS} poses")
     network = folded(checkpoint.network())
     if half:
         round_to_half(network)
@@ -75,7 +75,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path, half: bool = False) -> Parit
         "backbone": checkpoint.recipe.backbone.name,
         "outputs": graph.outputs,
         "skeleton": skeleton.to_dict(),
-        # Flipping needs the maps of two pictures, which the file does not give.
+        # Flipping needs the maps of two images, which the file does not give.
         "predict": msgspec.to_builtins(msgspec.structs.replace(settings, flip=False)),
         "pad_colour": [round(float(m)) for m in network.mean.flatten()],
         "normalisation": "inside: images are uint8 RGB",

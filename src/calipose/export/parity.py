@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from calipose.data.synthetic.scene import HARD, draw_scene
+from calipose.data.synthetic.scene import HARD, synthesize_scene
 from calipose.export.graph import DecodedNetwork
 from calipose.geometry import Floats, inp_from_cell, pose_nms
 from calipose.inference.backends.onnx import OnnxBackend
@@ -41,16 +41,16 @@ class Parity:
         return self.poses > 0 and self.pixels <= PIXEL_TOLERANCE and self.score <= SCORE_TOLERANCE
 
 
-def drawn_batches(pictures: int = 2) -> list[NDArray[np.uint8]]:
-    """Batches (b, h, w, 3) of drawn people, of several sizes."""
+def synthetic_batches(images: int = 2) -> list[NDArray[np.uint8]]:
+    """Batches (b, h, w, 3) of synthetic people, of several sizes."""
     random = np.random.default_rng(0)
     sizes = ((160, 96), (128, 224), (64, 64))
-    return [np.stack([draw_scene(random, size, HARD).image for _ in range(pictures)]) for size in sizes]
+    return [np.stack([synthesize_scene(random, size, HARD).image for _ in range(images)]) for size in sizes]
 
 
 def parity(graph: DecodedNetwork, backend: OnnxBackend) -> Parity:
-    """Largest gaps between torch and an ONNX file on drawn pictures of several sizes."""
-    gaps = [compare(graph, backend, images) for images in drawn_batches()]
+    """Largest gaps between torch and an ONNX file on synthetic images of several sizes."""
+    gaps = [compare(graph, backend, images) for images in synthetic_batches()]
     return Parity(
         float(np.max([g.pixels for g in gaps])), float(np.max([g.score for g in gaps])), sum(g.poses for g in gaps)
     )
@@ -83,7 +83,7 @@ def compare(graph: DecodedNetwork, backend: OnnxBackend, images: NDArray[np.uint
         mapped = np.where(got["valid"], graph.calibration.score(got["raw_scores"]), 0)
         scores += [np.abs(got["raw_scores"] - raw[nearest]).max() / unit, np.abs(got["scores"] - mapped).max() / unit]
         if joints is not None:
-            steepest = max(1.0, graph.calibration.joint.steepest)  # a steep map enlarges what rounding leaves
+            steepest = max(1.0, graph.calibration.keypoint.steepest)  # a steep map enlarges what rounding leaves
             scores.append(np.abs(got["keypoint_scores"] - joints[nearest]).max() / steepest)
         poses += len(nearest)
     return Parity(float(np.max(pixels)), float(np.max(scores)), poses)  # not a number stays so, and is not good
@@ -92,7 +92,7 @@ def compare(graph: DecodedNetwork, backend: OnnxBackend, images: NDArray[np.uint
 def _possible(
     graph: DecodedNetwork, image: NDArray[np.uint8]
 ) -> tuple[Floats, Floats, Floats | None, NDArray[np.bool_]]:
-    """Torch's poses at every cell of a picture (h, w, 3) that is a peak but for rounding.
+    """Torch's poses at every cell of an image (h, w, 3) that is a peak but for rounding.
 
     Returns: keypoints_inp (m, k, 2), scores (m,), joint scores (m, k) or None, and which of them rounding cannot undo.
     """
@@ -107,7 +107,7 @@ def _possible(
     keypoints = inp_from_cell((cells + moves[0]).transpose(0, 1).numpy())
     sure = (score[0] == highest) & (highest - second > tolerance)
     values = score[0, y, x].double().numpy()
-    scores = None if joints is None else graph.joint_map(joints[0].T).double().numpy()
+    scores = None if joints is None else graph.keypoint_map(joints[0].T).double().numpy()
     return keypoints, values, scores, sure[y, x].numpy()
 
 
@@ -123,7 +123,7 @@ def _same_nms(graph: DecodedNetwork, found: dict[str, NDArray[Any]]) -> bool:
 def rounding(graph: DecodedNetwork, backend: OnnxBackend) -> tuple[float, float]:
     """How far the file's poses are from those of torch's network as it was trained: pixels and score, medians."""
     moved = []
-    for images in drawn_batches():
+    for images in synthetic_batches():
         want = dict(zip(graph.outputs, (t.numpy() for t in graph(torch.from_numpy(images))), strict=True))
         got = backend.run(images)
         for row in range(len(images)):

@@ -19,20 +19,20 @@ from calipose.export.onnx import SCOPES, export_onnx
 from calipose.inference.backends.onnx import METADATA_KEY
 from calipose.inference.predictor import Predictor
 from calipose.io.atomic import replacing
-from calipose.io.images import network_input, read_picture
+from calipose.io.images import network_input, read_image
 
 if TYPE_CHECKING:
     import onnx
 
     from calipose.model.checkpoint import Checkpoint
 
-CALIBRATION_PICTURES = 32
+CALIBRATION_IMAGES = 32
 
 
 def export_int8(checkpoint: Checkpoint, path: Path, data: str) -> tuple[AveragePrecision, AveragePrecision]:
     """Write an ONNX file with the backbone in 8 bits; returns AP of the fp32 file and of this one on `data`.
 
-    Weights are quantized a channel, activations by the mean of their ranges on the first pictures of `data`. The head,
+    Weights are quantized a channel, activations by the mean of their ranges on the first images of `data`. The head,
     which gives positions and scores, stays in fp32. The file is not calibrated.
 
     Raises:
@@ -41,16 +41,16 @@ def export_int8(checkpoint: Checkpoint, path: Path, data: str) -> tuple[AverageP
     """
     import onnx
 
-    annotations, pictures = find_data(data)
+    annotations, images = find_data(data)
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "fp32.onnx"
         # Scores in 8 bits are others: what was calibrated in fp32 does not hold for them.
         export_onnx(replace(checkpoint, calibration=Calibration()), plain)
         predictor = Predictor.from_onnx(plain)
-        before, *_ = evaluate_predictor(predictor, annotations, pictures)
+        before, *_ = evaluate_predictor(predictor, annotations, images)
         quantized = Path(folder) / "int8.onnx"
-        _quantize(plain, quantized, calibration_inputs(predictor, annotations, pictures))
-        after, *_ = evaluate_predictor(Predictor.from_onnx(quantized), annotations, pictures)
+        _quantize(plain, quantized, calibration_inputs(predictor, annotations, images))
+        after, *_ = evaluate_predictor(Predictor.from_onnx(quantized), annotations, images)
         model = onnx.load(quantized)
         for entry in model.metadata_props:
             if entry.key == METADATA_KEY:
@@ -60,19 +60,19 @@ def export_int8(checkpoint: Checkpoint, path: Path, data: str) -> tuple[AverageP
     return before, after
 
 
-def calibration_inputs(predictor: Predictor, annotations: Path, pictures: Path) -> list[dict[str, Any]]:
-    """Network inputs of the first pictures of a data set.
+def calibration_inputs(predictor: Predictor, annotations: Path, images: Path) -> list[dict[str, Any]]:
+    """Network inputs of the first images of a data set.
 
     Raises:
-        InputError: the annotation file lists no pictures.
+        InputError: the annotation file lists no images.
     """
     names = [image["file_name"] for image in json.loads(annotations.read_text(encoding="utf-8")).get("images", [])]
     if not names:
-        raise InputError(f"{annotations}: lists no pictures to find the ranges of activations with")
+        raise InputError(f"{annotations}: lists no images to find the ranges of activations with")
     settings, colour = predictor.settings, predictor.backend.pad_colour
-    chosen = [read_picture(pictures / name, ignore_orientation=True) for name in names[:CALIBRATION_PICTURES]]
-    inputs = [network_input(picture, settings.short_side, colour, settings.max_aspect)[0] for picture in chosen]
-    return [{"images": image[np.newaxis]} for image in inputs]
+    chosen = [read_image(images / name, ignore_orientation=True) for name in names[:CALIBRATION_IMAGES]]
+    inputs = [network_input(image, settings.short_side, colour, settings.max_aspect)[0] for image in chosen]
+    return [{"images": pixels[np.newaxis]} for pixels in inputs]
 
 
 def backbone_convolutions(model: onnx.ModelProto) -> tuple[list[str], list[str]]:
@@ -110,6 +110,6 @@ def _quantize(source: Path, target: Path, inputs: list[dict[str, Any]]) -> None:
         per_channel=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
-        # The mean of the pictures' ranges: the widest is set by a few outliers, and leaves few steps to all else.
+        # The mean of the images' ranges: the widest is set by a few outliers, and leaves few steps to all else.
         extra_options={"CalibMovingAverage": True},
     )

@@ -38,7 +38,7 @@ COLUMNS = {
 }
 SUFFIXES = (".json", ".jsonl", ".csv")
 CVAT_TAIL = "</annotations>\n"
-POINT_SIZE = 0.5  # Label Studio's dots, in percent of the picture's width
+POINT_SIZE = 0.5  # Label Studio's dots, in percent of the image's width
 
 
 def to_supervision(poses: Poses, class_id: int = 0) -> Any:
@@ -54,13 +54,13 @@ def to_supervision(poses: Poses, class_id: int = 0) -> Any:
         from supervision import KeyPoints
     except ImportError:
         raise InputError("to_supervision needs supervision: pip install 'calipose[supervision]'") from None
-    joint = None if poses.keypoint_scores is None else poses.keypoint_scores.astype(np.float32)
+    keypoint = None if poses.keypoint_scores is None else poses.keypoint_scores.astype(np.float32)
     extra = {"track_id": poses.track_ids, "filled": poses.filled}
     try:
         return KeyPoints(
             xy=poses.keypoints_img.astype(np.float32),
             class_id=np.full(len(poses), class_id),
-            keypoint_confidence=joint,
+            keypoint_confidence=keypoint,
             detection_confidence=poses.scores.astype(np.float32),
             data={key: values for key, values in extra.items() if values is not None},
         )
@@ -127,20 +127,20 @@ def to_label_studio(
     """One Label Studio task with its pre-annotation, for a project with the labels of `label_studio_config`.
 
     Each pose is a rectangle with its score, and keypoints that name the rectangle as their `parentID`; all places are
-    in percent of the picture's size. Label Studio shows nothing outside the picture, so joints there are left out, as
+    in percent of the image's size. Label Studio shows nothing outside the image, so joints there are left out, as
     are those below `min_keypoint_score` where the poses carry scores of joints, and poses without any joint left.
 
     Args:
-        poses: of one picture.
-        image: the URL or path under which Label Studio finds the picture.
+        poses: of one image.
+        image: the URL or path under which Label Studio finds the image.
         label: the rectangle's label.
         min_keypoint_score: joints below are left to the annotator.
         model_version: under which Label Studio lists the prediction.
 
     Source: Label Studio's documentation, "Import pre-annotated data"; its YOLO export reads `parentID`.
     """
-    size = np.array(poses.picture_size, np.float64)
-    frame = {"original_width": poses.picture_size[0], "original_height": poses.picture_size[1], "image_rotation": 0}
+    size = np.array(poses.image_size, np.float64)
+    frame = {"original_width": poses.image_size[0], "original_height": poses.image_size[1], "image_rotation": 0}
     percent = 100.0 * poses.keypoints_img / size
     boxes = 100.0 * (poses.boxes_img.reshape(-1, 2, 2) / size).clip(0.0, 1.0)
     shown = _inside(poses) & _sure(poses, min_keypoint_score)
@@ -184,7 +184,7 @@ def to_label_studio(
 
 def label_studio_config(skeleton: Skeleton, label: str = "person") -> str:
     """The labelling interface (XML) that a Label Studio project needs for tasks of `to_label_studio`."""
-    view = ElementTree.Element("View")
+    view = ElementTree.Element("ScaleCandidates")
     ElementTree.SubElement(view, "Image", name="image", value="$image")
     boxes = ElementTree.SubElement(view, "RectangleLabels", name="box", toName="image")
     ElementTree.SubElement(boxes, "Label", value=label)
@@ -197,16 +197,16 @@ def label_studio_config(skeleton: Skeleton, label: str = "person") -> str:
 def to_cvat(
     poses: Poses, name: str, image_id: int = 0, *, label: str = "person", min_keypoint_score: float = 0.0
 ) -> str:
-    """A whole "CVAT for images 1.1" file (XML) of one picture; `cvat_image` has the arguments.
+    """A whole "CVAT for images 1.1" file (XML) of one image; `cvat_image` has the arguments.
 
-    Many pictures are written one by one: `cvat_head`, a `cvat_image` each, `CVAT_TAIL`.
+    Many images are written one by one: `cvat_head`, a `cvat_image` each, `CVAT_TAIL`.
     """
     image = cvat_image(poses, name, image_id, label=label, min_keypoint_score=min_keypoint_score)
     return cvat_head(poses.skeleton, label) + image + CVAT_TAIL
 
 
 def cvat_head(skeleton: Skeleton, label: str = "person") -> str:
-    """The start of a "CVAT for images 1.1" file, up to the first picture; the task must have these labels."""
+    """The start of a "CVAT for images 1.1" file, up to the first image; the task must have these labels."""
     meta = ElementTree.Element("meta")
     task = ElementTree.SubElement(meta, "task")
     ElementTree.SubElement(task, "id").text = "0"
@@ -228,20 +228,20 @@ def cvat_image(
 ) -> str:
     """One `<image>` element of a "CVAT for images 1.1" file: a `<skeleton>` a pose, its keypoints as `<points>`.
 
-    A joint outside the picture has outside="1" (CVAT does not show it), one below `min_keypoint_score` has
+    A joint outside the image has outside="1" (CVAT does not show it), one below `min_keypoint_score` has
     occluded="1"; both keep their coordinates. Track ids become `group_id`. Scores are not written: CVAT refuses
     attributes that a task does not declare.
 
     Args:
-        poses: of one picture.
-        name: the picture's name in the CVAT task; CVAT finds the picture by it.
+        poses: of one image.
+        name: the image's name in the CVAT task; CVAT finds the image by it.
         image_id: its number in the task, or the frame of a video, from 0.
         label: name of the task's skeleton label.
         min_keypoint_score: below, a joint counts as occluded, where the poses carry scores of joints.
 
     Source: CVAT's documentation, "XML annotation format", and what its importer reads of a skeleton.
     """
-    width, height = (str(side) for side in poses.picture_size)
+    width, height = (str(side) for side in poses.image_size)
     image = ElementTree.Element("image", id=str(image_id), name=name, width=width, height=height)
     inside, sure = _inside(poses), _sure(poses, min_keypoint_score)
     for i in range(len(poses)):
@@ -263,8 +263,8 @@ def cvat_image(
 
 
 def _inside(poses: Poses) -> NDArray[np.bool_]:
-    """`(p, k)`: the joint lies where annotation tools can show it, 0 to the picture's width and height."""
-    inside = (poses.keypoints_img >= 0) & (poses.keypoints_img <= np.array(poses.picture_size))
+    """`(p, k)`: the joint lies where annotation tools can show it, 0 to the image's width and height."""
+    inside = (poses.keypoints_img >= 0) & (poses.keypoints_img <= np.array(poses.image_size))
     return np.asarray(inside.all(-1))
 
 

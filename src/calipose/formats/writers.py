@@ -1,6 +1,6 @@
-"""Writing the poses of many pictures: a journal that grows while they are found, and other tools' formats from it.
+"""Writing the poses of many images: a journal that grows while they are found, and other tools' formats from it.
 
-An entry is what is written of one picture: `{"file": ..., **poses.to_dict()}`, and for a frame of a video also its
+An entry is what is written of one image: `{"file": ..., **poses.to_dict()}`, and for a frame of a video also its
 "index" and "seconds". Everything here takes and gives entries one by one, so that memory does not grow with their
 number.
 """
@@ -23,7 +23,7 @@ from calipose.skeleton import COCO_17, Skeleton
 
 Entry = dict[str, Any]
 Target = str | Path | TextIO
-LONGEST_ID = 15  # digits of a file's name that is taken for a COCO image id: more do not fit a double
+MAX_ID_DIGITS = 15  # digits of a file's name that is taken for a COCO image id: more do not fit a double
 
 
 class Journal:
@@ -55,7 +55,7 @@ class Journal:
         self._file: IO[str] | None = None
 
     def add(self, file: str, drawn: str | None, poses: Poses) -> None:
-        """Add a picture's entry; when this returns, it is in the file.
+        """Add an image's entry; when this returns, it is in the file.
 
         Raises:
             InputError: the file cannot be written.
@@ -171,9 +171,9 @@ def write_coco(target: Target, entries: Iterable[Entry], skeleton: Skeleton = CO
 
 
 def write_label_studio(target: Target, entries: Iterable[Entry], skeleton: Skeleton = COCO_17) -> None:
-    """Label Studio tasks with pre-annotations, of still pictures; frames of videos are passed over.
+    """Label Studio tasks with pre-annotations, of still images; frames of videos are passed over.
 
-    Each task names its picture as the entry does; Label Studio must find it under that path or URL. The project needs
+    Each task names its image as the entry does; Label Studio must find it under that path or URL. The project needs
     the labels of `calipose.formats.connectors.label_studio_config`.
 
     Args: `target` as of `write_jsonl`.
@@ -186,7 +186,7 @@ def write_label_studio(target: Target, entries: Iterable[Entry], skeleton: Skele
 
 
 def write_cvat(target: Target, entries: Iterable[Entry], skeleton: Skeleton = COCO_17) -> None:
-    """A "CVAT for images 1.1" file of still pictures, found by their file's name; frames of videos are passed over.
+    """A "CVAT for images 1.1" file of still images, found by their file's name; frames of videos are passed over.
 
     Args: `target` as of `write_jsonl`.
 
@@ -210,7 +210,7 @@ def image_ids() -> Callable[[Entry], int]:
     def number(entry: Entry) -> int:
         nonlocal last
         stem = Path(entry["file"]).stem
-        if "index" not in entry and stem.isascii() and stem.isdigit() and len(stem) <= LONGEST_ID:
+        if "index" not in entry and stem.isascii() and stem.isdigit() and len(stem) <= MAX_ID_DIGITS:
             image_id = int(stem)
             if image_id not in taken:
                 taken.add(image_id)

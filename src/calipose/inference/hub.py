@@ -57,7 +57,7 @@ def model_card(checkpoint: Checkpoint) -> str:
     recipe, score_map = checkpoint.recipe, checkpoint.calibration.score
     calibrated = "not calibrated: scores are the network's own"
     if not score_map.is_identity:
-        calibrated = f"calibrated on {score_map.data} ({score_map.poses} poses of {score_map.pictures} pictures)"
+        calibrated = f"calibrated on {score_map.data} ({score_map.poses} poses of {score_map.images} images)"
     notes = "".join(f"- {name}: {value}\n" for name, value in checkpoint.notes.items())
     return (
         f"# {recipe.name}\n\n{recipe.description}\n\n"

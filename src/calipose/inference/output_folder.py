@@ -11,26 +11,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from calipose.draw import save_picture
+from calipose.draw import save_image
 from calipose.errors import InputError
 from calipose.formats.writers import Entry, Journal, read_entries, write_coco, write_csv, write_cvat, write_label_studio
 from calipose.inference.stream import is_video
 from calipose.io.atomic import replacing
-from calipose.io.images import Picture
+from calipose.io.images import Image
 from calipose.io.sources import Frame, Source
 from calipose.io.video_writer import VideoWriter
 from calipose.poses import Poses
 from calipose.skeleton import Skeleton
 
-POSES = "poses.jsonl"  # of all pictures; a video has NAME.poses.jsonl
+POSES = "poses.jsonl"  # of all images; a video has NAME.poses.jsonl
 FORMATS = {
     "csv": ("poses.csv", write_csv),
     "coco": ("results.json", write_coco),
     "label-studio": ("label_studio.json", write_label_studio),
     "cvat": ("cvat.xml", write_cvat),
 }
-LONGEST_STEM = 100  # letters that are taken from a URL
-FILES = {"picture", "video"}  # kinds of sources
+MAX_STEM_LENGTH = 100  # letters that are taken from a URL
+FILES = {"image", "video"}  # kinds of sources
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class _Made:
 
 
 class OutputFolder:
-    """Takes the poses of pictures and videos one by one, so that a folder can be resumed after any interruption.
+    """Takes the poses of images and videos one by one, so that a folder can be resumed after any interruption.
 
     What an earlier prediction left of other sources stays. What it left of the same sources is replaced or, with
     `resume`, kept. Files that no prediction made are never touched. Making this object writes nothing.
@@ -59,7 +59,7 @@ class OutputFolder:
         todo: the sources that are to be predicted.
 
     Raises:
-        InputError: a file that no prediction made is in the way, or a drawing would overwrite its own picture.
+        InputError: a file that no prediction made is in the way, or a drawing would overwrite its own image.
     """
 
     def __init__(
@@ -96,8 +96,8 @@ class OutputFolder:
         kept = {source.name for source in sources if source.kind == "video"}
         self._videos = [made for made in self._stays if made.video and made.source in kept]
 
-    def add(self, source: Source, poses: Poses, drawing: Picture | None) -> Path | None:
-        """Write a still picture's poses and its drawing; the drawing's path.
+    def add(self, source: Source, poses: Poses, drawing: Image | None) -> Path | None:
+        """Write a still image's poses and its drawing; the drawing's path.
 
         Raises:
             InputError: the folder cannot be written to.
@@ -107,7 +107,7 @@ class OutputFolder:
         self._journal.add(source.name, None if drawing is None else self._names[source.name], poses)
         if drawing is None:
             return None
-        save_picture(self.folder / self._names[source.name], drawing)
+        save_image(self.folder / self._names[source.name], drawing)
         return self.folder / self._names[source.name]
 
     @contextmanager
@@ -131,7 +131,7 @@ class OutputFolder:
             self._videos.append(_Made(source.name, drawing, Path(drawing).stem))
 
     def entries(self) -> Iterator[Entry]:
-        """What there is of all sources, also of those that were complete before: pictures, then videos by frame."""
+        """What there is of all sources, also of those that were complete before: images, then videos by frame."""
         if self._journal.path.exists():
             wanted = {source.name for source in self.sources}
             yield from (entry for entry in read_entries(self._journal.path) if entry["file"] in wanted)
@@ -225,7 +225,7 @@ class VideoOutput:
         self._begin, self._stack = begin, stack
         self._source, self._frames_per_second, self._poses = source, frames_per_second, poses
 
-    def write(self, frame: Frame, poses: Poses, drawing: Picture | None) -> None:
+    def write(self, frame: Frame, poses: Poses, drawing: Image | None) -> None:
         """Write a frame's poses and its drawing.
 
         Raises:
@@ -272,7 +272,7 @@ def _stem(source: Source) -> str:
     if source.kind == "url":
         address = urlsplit(source.name)
         last = Path(unquote(address.path)).stem or address.netloc
-        return re.sub(r"[^\w.-]+", "-", last)[:LONGEST_STEM]
+        return re.sub(r"[^\w.-]+", "-", last)[:MAX_STEM_LENGTH]
     return Path(source.name).stem if source.kind in FILES else source.name.replace(" ", "-")
 
 

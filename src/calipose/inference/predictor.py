@@ -1,4 +1,4 @@
-"""Predictor: pictures in, poses out; backends hide what runs the network."""
+"""Predictor: images in, poses out; backends hide what runs the network."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from calipose.config.settings import PredictSettings
 from calipose.errors import InputError
 from calipose.geometry import Floats, apply_affine, invert_affine, pose_nms
 from calipose.inference.backends.base import Backend, BatchPoses
-from calipose.inference.scales import View, join_views
-from calipose.io.images import INPUT_MULTIPLE, Picture, network_input, read_picture
+from calipose.inference.scales import ScaleCandidates, merge_scales
+from calipose.io.images import INPUT_MULTIPLE, Image, network_input, read_image
 from calipose.poses import Poses
 from calipose.skeleton import Skeleton
 
@@ -23,7 +23,7 @@ DEFAULT = "default"  # the model that comes with the package
 
 
 class Predictor:
-    """Finds the poses of all people in pictures.
+    """Finds the poses of all people in images.
 
     Args:
         model: "default" is the model that comes with the package; an ONNX file (needs no torch); a checkpoint, a run
@@ -112,34 +112,34 @@ class Predictor:
         return self.backend.skeleton
 
     def warm_up(self) -> None:
-        """Run once on an empty picture, so that the first real one does not wait for what is set up at first use."""
+        """Run once on an empty image, so that the first real one does not wait for what is set up at first use."""
         side = self.settings.short_side
         self.predict(np.full((side, side, 3), self.backend.pad_colour, np.uint8))
 
-    def predict(self, picture: Picture | str | Path) -> Poses:
-        """Poses in one picture: an array (h, w, 3) RGB uint8, or a file.
+    def predict(self, image: Image | str | Path) -> Poses:
+        """Poses in one image: an array (h, w, 3) RGB uint8, or a file.
 
         Raises:
-            InputError: the array is no picture.
-            PictureError: the file cannot be read.
+            InputError: the array is no image.
+            ImageError: the file cannot be read.
         """
-        return next(self.predict_many([picture]))
+        return next(self.predict_many([image]))
 
     __call__ = predict
 
-    def predict_many(self, pictures: Iterable[Picture | str | Path], batch_size: int = 1) -> Iterator[Poses]:
-        """Poses of pictures, in order; at most `batch_size` pictures are held at a time.
+    def predict_many(self, images: Iterable[Image | str | Path], batch_size: int = 1) -> Iterator[Poses]:
+        """Poses of images, in order; at most `batch_size` images are held at a time.
 
-        Only pictures of equal size after padding go through the network together, so a result never depends on the
-        other pictures.
+        Only images of equal size after padding go through the network together, so a result never depends on the
+        other images.
 
         Raises:
-            InputError: an array is no picture, or `batch_size` is below 1.
-            PictureError: a file cannot be read; the pictures before it were predicted.
+            InputError: an array is no image, or `batch_size` is below 1.
+            ImageError: a file cannot be read; the images before it were predicted.
         """
         if batch_size < 1:
-            raise InputError(f"batch_size {batch_size}: at least one picture goes through the network")
-        waiting = iter(pictures)
+            raise InputError(f"batch_size {batch_size}: at least one image goes through the network")
+        waiting = iter(images)
         while True:
             window, problem = _read(islice(waiting, batch_size))
             yield from (poses for poses, _ in self._predict_window(window))
@@ -148,54 +148,52 @@ class Predictor:
             if not window:
                 return
 
-    def predict_with_queries(self, picture: Picture) -> tuple[Poses, Floats | None]:
-        """Poses in a picture (h, w, 3) RGB uint8, and their keypoint queries_img (p, k, 2) (the yellow circles of
+    def predict_with_queries(self, image: Image) -> tuple[Poses, Floats | None]:
+        """Poses in an image (h, w, 3) RGB uint8, and their keypoint queries_img (p, k, 2) (the yellow circles of
         Figure 2), or None where the backend has none.
         """
-        return self._predict_window([_picture(picture)])[0]
+        return self._predict_window([_image(image)])[0]
 
-    def _predict_window(self, pictures: list[Picture]) -> list[tuple[Poses, Floats | None]]:
-        """Poses and queries of a few pictures, those of all scales together."""
+    def _predict_window(self, images: list[Image]) -> list[tuple[Poses, Floats | None]]:
+        """Poses and queries of a few images, those of all scales together."""
         sides = [max(INPUT_MULTIPLE, round(self.settings.short_side * scale)) for scale in self.settings.scales]
-        views = [self.views(pictures, short_side) for short_side in sides]
+        per_scale = [self.scale_candidates(images, short_side) for short_side in sides]
         found = []
-        for picture, *seen in zip(pictures, *views, strict=True):
+        for image, *seen in zip(images, *per_scale, strict=True):
             view = self._nms(seen[0])
             if len(seen) > 1:  # each on its own first, as the graph of an ONNX file does
-                view = self._nms(join_views([view, *map(self._nms, seen[1:])]))
-            found.append(self._poses(view, (picture.shape[1], picture.shape[0])))
+                view = self._nms(merge_scales([view, *map(self._nms, seen[1:])]))
+            found.append(self._poses(view, (image.shape[1], image.shape[0])))
         return found
 
-    def views(self, pictures: list[Picture], short_side: int) -> list[View]:
-        """Candidates of a few pictures at one input size, before calibration, threshold and pose NMS; those of equal
+    def scale_candidates(self, images: list[Image], short_side: int) -> list[ScaleCandidates]:
+        """Candidates of a few images at one input size, before calibration, threshold and pose NMS; those of equal
         padded size go through the network together.
         """
         settings = self.settings
-        inputs = [
-            network_input(picture, short_side, self.backend.pad_colour, settings.max_aspect) for picture in pictures
-        ]
+        inputs = [network_input(image, short_side, self.backend.pad_colour, settings.max_aspect) for image in images]
         groups: dict[tuple[int, ...], list[int]] = {}
-        for place, (image, _) in enumerate(inputs):
-            groups.setdefault(image.shape, []).append(place)
-        views: dict[int, View] = {}
+        for place, (pixels, _) in enumerate(inputs):
+            groups.setdefault(pixels.shape, []).append(place)
+        found: dict[int, ScaleCandidates] = {}
         for places in groups.values():
             batch = np.stack([inputs[place][0] for place in places])
             candidates = self.backend.candidates(batch, settings.max_poses, settings.flip)
             for row, place in enumerate(places):
-                views[place] = _view(candidates, row, inputs[place][1])
-        return [views[place] for place in range(len(pictures))]
+                found[place] = _view(candidates, row, inputs[place][1])
+        return [found[place] for place in range(len(images))]
 
-    def _nms(self, view: View) -> View:
+    def _nms(self, view: ScaleCandidates) -> ScaleCandidates:
         """The candidates that pose NMS keeps, best first; by the raw scores, as in the graph of an ONNX file."""
         return view[
             pose_nms(view.keypoints_img, view.raw_scores, self.skeleton.sigmas_array, self.settings.nms_threshold)
         ]
 
-    def _poses(self, view: View, picture_size: tuple[int, int]) -> tuple[Poses, Floats | None]:
-        """One picture's candidates after pose NMS: threshold and calibration."""
+    def _poses(self, view: ScaleCandidates, image_size: tuple[int, int]) -> tuple[Poses, Floats | None]:
+        """One image's candidates after pose NMS: threshold and calibration."""
         calibration = self.calibration
         chosen = view[np.flatnonzero(view.raw_scores > self.settings.score_threshold)]
-        raw, joints = chosen.raw_scores, chosen.keypoint_scores
+        raw, keypoints = chosen.raw_scores, chosen.keypoint_scores
         chances: tuple[Floats | None, Floats | None] = (None, None)
         if not calibration.is_identity:
             half = calibration.oks50(raw).clip(0, 1)
@@ -203,8 +201,8 @@ class Predictor:
         poses = Poses(
             chosen.keypoints_img,
             calibration.score(raw),
-            picture_size,
-            None if joints is None else joints.clip(0, 1),  # a linear layer gives them
+            image_size,
+            None if keypoints is None else keypoints.clip(0, 1),  # a linear layer gives them
             self.skeleton,
             raw_scores=raw,
             p_oks50=chances[0],
@@ -213,15 +211,15 @@ class Predictor:
         return poses, chosen.queries_img
 
 
-def _view(found: BatchPoses, row: int, inp_from_img: Floats) -> View:
-    """The candidates of one picture of a batch, without padding, in the picture's frame."""
+def _view(found: BatchPoses, row: int, inp_from_img: Floats) -> ScaleCandidates:
+    """The candidates of one image of a batch, without padding, in the image's frame."""
     real = np.flatnonzero(found.raw_scores[row] > -np.inf)
     img_from_inp = invert_affine(inp_from_img)
-    joints, queries = found.keypoint_scores, found.queries_inp
-    return View(
+    keypoints, queries = found.keypoint_scores, found.queries_inp
+    return ScaleCandidates(
         apply_affine(img_from_inp, found.keypoints_inp[row][real]),
         found.raw_scores[row][real],
-        None if joints is None else joints[row][real],
+        None if keypoints is None else keypoints[row][real],
         None if queries is None else apply_affine(img_from_inp, queries[row][real]),
     )
 
@@ -238,27 +236,27 @@ def default_model(suffix: str = ".onnx") -> Path:
     return path
 
 
-def _read(sources: Iterable[Picture | str | Path]) -> tuple[list[Picture], InputError | None]:
-    """The pictures, up to the first that cannot be read, and what is wrong with that one."""
-    pictures: list[Picture] = []
+def _read(sources: Iterable[Image | str | Path]) -> tuple[list[Image], InputError | None]:
+    """The images, up to the first that cannot be read, and what is wrong with that one."""
+    images: list[Image] = []
     try:
         for source in sources:
-            pictures.append(_picture(source))
+            images.append(_image(source))
     except InputError as error:
-        return pictures, error
-    return pictures, None
+        return images, error
+    return images, None
 
 
-def _picture(source: Picture | str | Path) -> Picture:
-    """The picture itself, checked.
+def _image(source: Image | str | Path) -> Image:
+    """The image itself, checked.
 
     Raises:
-        InputError: an array that is no picture; PictureError: a file that cannot be read.
+        InputError: an array that is no image; ImageError: a file that cannot be read.
     """
     if not isinstance(source, np.ndarray):
-        return read_picture(source)
+        return read_image(source)
     if source.ndim != 3 or source.shape[2] != 3 or source.dtype != np.uint8 or not source.size:
         raise InputError(
-            f"picture is an array of {source.dtype} with shape {source.shape}; (h, w, 3) RGB uint8 is needed"
+            f"image is an array of {source.dtype} with shape {source.shape}; (h, w, 3) RGB uint8 is needed"
         )
     return source

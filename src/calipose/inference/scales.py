@@ -1,4 +1,4 @@
-"""What one input size shows of a picture, and putting several sizes together (multi-scale testing)."""
+"""What one input size shows of an image, and putting several sizes together (multi-scale testing)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from calipose.geometry import Floats
 
 
 @dataclass(frozen=True, eq=False)
-class View:
-    """Candidate poses of one picture, in the picture's pixels, before calibration and pose NMS.
+class ScaleCandidates:
+    """Candidate poses of one image, in the image's pixels, before calibration and pose NMS.
 
     Attributes: `keypoints_img` (n, k, 2); `raw_scores` (n,); `keypoint_scores` (n, k) or None; `queries_img`
     (n, k, 2), the keypoint queries, or None.
@@ -24,27 +24,27 @@ class View:
     keypoint_scores: Floats | None = None
     queries_img: Floats | None = None
 
-    def __getitem__(self, index: NDArray[np.int64]) -> View:
+    def __getitem__(self, index: NDArray[np.int64]) -> ScaleCandidates:
         """The chosen poses."""
         optional = (self.keypoint_scores, self.queries_img)
-        joints, queries = (None if values is None else values[index] for values in optional)
-        return View(self.keypoints_img[index], self.raw_scores[index], joints, queries)
+        keypoints, queries = (None if values is None else values[index] for values in optional)
+        return ScaleCandidates(self.keypoints_img[index], self.raw_scores[index], keypoints, queries)
 
 
-def join_views(views: Sequence[View]) -> View:
-    """All candidates of all views, best first.
+def merge_scales(scales: Sequence[ScaleCandidates]) -> ScaleCandidates:
+    """All candidates of all scales, best first.
 
     The pose NMS after it keeps for each person the pose of the size at which the score, which foretells the OKS, is
     highest. Averaging what the sizes say was measured to be worse (docs/decisions.md).
     """
-    if len(views) == 1:
-        return views[0]
+    if len(scales) == 1:
+        return scales[0]
 
     def joined(name: str) -> Floats | None:
-        values = [getattr(view, name) for view in views]
+        values = [getattr(scale, name) for scale in scales]
         return None if any(value is None for value in values) else np.concatenate(values)
 
-    raw_scores = np.concatenate([view.raw_scores for view in views])
-    keypoints_img = np.concatenate([view.keypoints_img for view in views])
-    everything = View(keypoints_img, raw_scores, joined("keypoint_scores"), joined("queries_img"))
+    raw_scores = np.concatenate([scale.raw_scores for scale in scales])
+    keypoints_img = np.concatenate([scale.keypoints_img for scale in scales])
+    everything = ScaleCandidates(keypoints_img, raw_scores, joined("keypoint_scores"), joined("queries_img"))
     return everything[np.argsort(-raw_scores, kind="stable")]

@@ -1,4 +1,4 @@
-"""Poses of many pictures and videos, one after the other, in memory that does not grow with their number (no torch)."""
+"""Poses of many images and videos, one after the other, in memory that does not grow with their number (no torch)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from calipose.errors import InputError, PictureError
+from calipose.errors import ImageError, InputError
 from calipose.geometry import Floats
 from calipose.inference.predictor import Predictor
-from calipose.io.images import Picture
+from calipose.io.images import Image
 from calipose.io.sources import Frame, Source
 from calipose.poses import Poses
 from calipose.track import Tracker, fill_gaps
@@ -22,13 +22,13 @@ WEBCAM_RATE = 10.0  # of those frames of a webcam that a CPU can follow
 
 
 @dataclass(frozen=True)
-class FindOptions:
+class PredictOptions:
     """How poses are looked for.
 
     Attributes:
         min_score: poses below are left out; but a weaker one that continues a followed person's track is kept.
-        batch_size: pictures that go through the network together, if they have the same size there.
-        queries: also give the keypoint queries; pictures then go one by one, and nobody is followed.
+        batch_size: images that go through the network together, if they have the same size there.
+        queries: also give the keypoint queries; images then go one by one, and nobody is followed.
         track: follow people through videos, and fill the gaps between two sightings.
         smooth: smooth the coordinates of people who are followed.
         every: of a video or webcam, take every n-th frame only.
@@ -46,7 +46,7 @@ class FindOptions:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What was found in one picture, or one frame of a video; `queries_img` `(p, k, 2)` where wished for."""
+    """What was found in one image, or one frame of a video; `queries_img` `(p, k, 2)` where wished for."""
 
     source: Source
     frame: Frame
@@ -59,18 +59,18 @@ def is_video(source: Source) -> bool:
     return source.kind in {"video", "webcam"}
 
 
-def frame_rate(source: Source, options: FindOptions) -> float:
+def frame_rate(source: Source, options: PredictOptions) -> float:
     """Frames a second that are taken of a video or webcam, about."""
     return WEBCAM_RATE if source.kind == "webcam" else (source.frames_per_second or VIDEO_RATE) / options.every
 
 
-def find_in_pictures(
+def predict_images(
     predictor: Predictor,
     sources: Iterable[Source],
-    options: FindOptions,
+    options: PredictOptions,
     broken: Callable[[Source, InputError], None],
 ) -> Iterator[Found]:
-    """The poses of still pictures, in order; those that cannot be read are told to `broken`.
+    """The poses of still images, in order; those that cannot be read are told to `broken`.
 
     Raises:
         InputError: queries are wished for, but the network has none.
@@ -86,15 +86,15 @@ def find_in_pictures(
     yield from _above(options.min_score, _find(predictor, frames(), options))
 
 
-def find_in_video(
-    predictor: Predictor, source: Source, options: FindOptions, stopped: Callable[[], bool]
+def predict_video(
+    predictor: Predictor, source: Source, options: PredictOptions, stopped: Callable[[], bool]
 ) -> Iterator[Found]:
     """The poses of a video's or webcam's frames, in order, of people who are followed if that is wished for.
 
     It ends where `stopped` says so. With gaps being filled, frames come some frames late.
 
     Raises:
-        PictureError: the video cannot be read, or is damaged; all frames that could be read came before.
+        ImageError: the video cannot be read, or is damaged; all frames that could be read came before.
         InputError: queries are wished for, but the network has none.
     """
     problem: InputError | None = None
@@ -116,14 +116,14 @@ def find_in_video(
     else:
         yield from _above(options.min_score, found)
     if problem is not None:
-        raise PictureError(str(problem)) from None
+        raise ImageError(str(problem)) from None
 
 
-def _find(predictor: Predictor, frames: Iterator[tuple[Source, Frame]], options: FindOptions) -> Iterator[Found]:
+def _find(predictor: Predictor, frames: Iterator[tuple[Source, Frame]], options: PredictOptions) -> Iterator[Found]:
     """All poses of the frames."""
     if options.queries:
         for source, frame in frames:
-            poses, queries_img = predictor.predict_with_queries(frame.picture)
+            poses, queries_img = predictor.predict_with_queries(frame.image)
             if queries_img is None:
                 raise InputError(
                     "no keypoint queries: they need a checkpoint with method.kqe, and torch; an ONNX file gives none"
@@ -132,12 +132,12 @@ def _find(predictor: Predictor, frames: Iterator[tuple[Source, Frame]], options:
         return
     waiting: deque[tuple[Source, Frame]] = deque()  # never more than the predictor has asked for
 
-    def pictures() -> Iterator[Picture]:
+    def images() -> Iterator[Image]:
         for source, frame in frames:
             waiting.append((source, frame))
-            yield frame.picture
+            yield frame.image
 
-    for poses in predictor.predict_many(pictures(), options.batch_size):
+    for poses in predictor.predict_many(images(), options.batch_size):
         yield Found(*waiting.popleft(), poses)
 
 
@@ -149,7 +149,7 @@ def _above(min_score: float, found: Iterator[Found]) -> Iterator[Found]:
         yield replace(one, poses=one.poses[good], queries_img=queries_img)
 
 
-def _follow(predictor: Predictor, source: Source, found: Iterator[Found], options: FindOptions) -> Iterator[Found]:
+def _follow(predictor: Predictor, source: Source, found: Iterator[Found], options: PredictOptions) -> Iterator[Found]:
     """The frames with people followed through them."""
     rate = frame_rate(source, options)
     tracker = Tracker(

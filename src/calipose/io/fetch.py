@@ -1,4 +1,4 @@
-"""Pictures from http and https URLs, with limits of size and time (standard library only)."""
+"""Images from http and https URLs, with limits of size and time (standard library only)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from urllib.parse import SplitResult, quote, unquote_to_bytes, urljoin, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from calipose._version import __version__
-from calipose.errors import PictureError
-from calipose.io.images import Picture, decode_picture
+from calipose.errors import ImageError
+from calipose.io.images import Image, decode_image
 
 MAX_BYTES = 50_000_000
 MAX_SECONDS = 20.0  # of a whole download, from the look-up of the host to the last byte
@@ -24,8 +24,8 @@ MAX_REDIRECTS = 5
 REDIRECTS = {301, 302, 303, 307, 308}
 
 
-def fetch_picture(url: str, max_bytes: int = MAX_BYTES, max_seconds: float = MAX_SECONDS) -> Picture:
-    """The picture at a URL, as `read_picture` would read its file.
+def fetch_image(url: str, max_bytes: int = MAX_BYTES, max_seconds: float = MAX_SECONDS) -> Image:
+    """The image at a URL, as `read_image` would read its file.
 
     A user and password in the URL are sent to its own host only, and are in no message. Redirects are followed to
     http and https URLs only, at most 5.
@@ -38,7 +38,7 @@ def fetch_picture(url: str, max_bytes: int = MAX_BYTES, max_seconds: float = MAX
     Returns: `(h, w, 3)` uint8, RGB.
 
     Raises:
-        PictureError: it cannot be loaded within the limits, or is no picture; the message has the URL.
+        ImageError: it cannot be loaded within the limits, or is no image; the message has the URL.
     """
     name = public_url(url)
     loaded: Future[bytes] = Future()
@@ -55,12 +55,12 @@ def fetch_picture(url: str, max_bytes: int = MAX_BYTES, max_seconds: float = MAX
     try:
         data = loaded.result(max_seconds)
     except TimeoutError:
-        raise PictureError(f"picture {name} was not loaded within {max_seconds:g} seconds") from None
+        raise ImageError(f"image {name} was not loaded within {max_seconds:g} seconds") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
-        if isinstance(error, PictureError):
+        if isinstance(error, ImageError):
             raise
-        raise PictureError(f"picture {name} cannot be loaded: {_reason(error)}") from None
-    return decode_picture(data, name)
+        raise ImageError(f"image {name} cannot be loaded: {_reason(error)}") from None
+    return decode_image(data, name)
 
 
 def public_url(url: str) -> str:
@@ -93,15 +93,15 @@ def _load(url: str, name: str, max_bytes: int, deadline: float) -> bytes:
             error.close()
             target = error.headers.get("Location")
             if error.code not in REDIRECTS or not target:
-                raise PictureError(f"picture {name} cannot be loaded: the server answers {error.code}") from None
+                raise ImageError(f"image {name} cannot be loaded: the server answers {error.code}") from None
         origin = parts.scheme, parts.netloc.rpartition("@")[2]
         # As urllib reads it: bytes beyond ASCII stand in a header as Latin-1 letters.
         parts = urlsplit(urljoin(urlunsplit(parts), quote(target, safe=string.punctuation, encoding="iso-8859-1")))
         if parts.scheme not in {"http", "https"}:
-            raise PictureError(f"picture {name} redirects to {parts.scheme}:, which is not followed")
+            raise ImageError(f"image {name} redirects to {parts.scheme}:, which is not followed")
         if "@" in parts.netloc or origin != (parts.scheme, parts.netloc):
             user = parts.netloc.rpartition("@")[0]
-    raise PictureError(f"picture {name} redirects more than {MAX_REDIRECTS} times")
+    raise ImageError(f"image {name} redirects more than {MAX_REDIRECTS} times")
 
 
 def _plain_url(parts: SplitResult) -> str:
@@ -124,9 +124,9 @@ def _headers(user: str) -> dict[str, str]:
 def _read(response: http.client.HTTPResponse, name: str, max_bytes: int, deadline: float) -> bytes:
     kind = response.headers.get("Content-Type", "").partition(";")[0].lower()
     if kind.startswith("video/"):
-        raise PictureError(f"{name} is a video ({kind}); download it and name the file")
+        raise ImageError(f"{name} is a video ({kind}); download it and name the file")
     if kind.startswith(("text/", "audio/")):
-        raise PictureError(f"{name} is no picture, but {kind}")
+        raise ImageError(f"{name} is no image, but {kind}")
     announced = response.length or 0
     data = bytearray()
     while len(data) <= max_bytes and announced <= max_bytes:
@@ -134,11 +134,11 @@ def _read(response: http.client.HTTPResponse, name: str, max_bytes: int, deadlin
         data += chunk
         if not chunk:
             if len(data) < announced:  # the standard library ends such a download without an error
-                raise PictureError(f"picture {name} is cut off after {len(data)} of {announced} bytes; try again")
+                raise ImageError(f"image {name} is cut off after {len(data)} of {announced} bytes; try again")
             return bytes(data)
         if time.monotonic() > deadline:
             raise TimeoutError
-    raise PictureError(f"picture {name} is larger than {max_bytes / 1e6:g} MB")
+    raise ImageError(f"image {name} is larger than {max_bytes / 1e6:g} MB")
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Reading pictures as a person sees them, and fitting them to the network's input (OpenCV, no torch)."""
+"""Reading images as a person sees them, and fitting them to the network's input (OpenCV, no torch)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calipose.errors import PictureError
+from calipose.errors import ImageError
 from calipose.geometry import Floats, compose_affines, invert_affine, resize_affine
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 INPUT_MULTIPLE = 32  # the backbones' coarsest stride
 
@@ -29,8 +29,8 @@ _ORIENTATIONS = {
 }
 
 
-def read_picture(path: str | Path, ignore_orientation: bool = False) -> Picture:
-    """The picture in a file, as a person sees it.
+def read_image(path: str | Path, ignore_orientation: bool = False) -> Image:
+    """The image in a file, as a person sees it.
 
     The EXIF orientation is applied (JPEG, PNG, WebP; a TIFF's always, by its decoder), grey becomes three
     equal channels, transparency is composed onto white, and 16-bit values v become round(v / 257).
@@ -42,17 +42,17 @@ def read_picture(path: str | Path, ignore_orientation: bool = False) -> Picture:
     Returns: `(h, w, 3)` uint8, RGB.
 
     Raises:
-        PictureError: the file is missing, empty, cut off, or cannot be decoded; the message names it.
+        ImageError: the file is missing, empty, cut off, or cannot be decoded; the message names it.
     """
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise PictureError(f"picture {path} cannot be read: {error.strerror or error}") from None
-    return decode_picture(data, str(path), ignore_orientation)
+        raise ImageError(f"image {path} cannot be read: {error.strerror or error}") from None
+    return decode_image(data, str(path), ignore_orientation)
 
 
-def decode_picture(data: bytes, name: str, ignore_orientation: bool = False) -> Picture:
-    """The picture in the bytes of a file, as `read_picture` gives it; of several pictures in it, the first.
+def decode_image(data: bytes, name: str, ignore_orientation: bool = False) -> Image:
+    """The image in the bytes of a file, as `read_image` gives it; of several images in it, the first.
 
     Args:
         data: the whole file.
@@ -62,77 +62,77 @@ def decode_picture(data: bytes, name: str, ignore_orientation: bool = False) -> 
     Returns: `(h, w, 3)` uint8, RGB.
 
     Raises:
-        PictureError: the bytes are none, cut off, or cannot be decoded; the message has the name.
+        ImageError: the bytes are none, cut off, or cannot be decoded; the message has the name.
     """
     if not data:
-        raise PictureError(f"picture {name} is empty (0 bytes)")
+        raise ImageError(f"image {name} is empty (0 bytes)")
     if not _is_complete(data):
-        raise PictureError(f"picture {name} is cut off: its end is missing; copy or download it again")
+        raise ImageError(f"image {name} is cut off: its end is missing; copy or download it again")
     try:
         # IMREAD_UNCHANGED alone keeps alpha and 16 bits together; it ignores the orientation, applied below.
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         pixels = None
     if pixels is None:
-        raise PictureError(f"picture {name} cannot be decoded: it is damaged or no picture")
-    rgb = rgb_picture(pixels, name)
+        raise ImageError(f"image {name} cannot be decoded: it is damaged or no image")
+    rgb = rgb_image(pixels, name)
     return rgb if ignore_orientation else _upright(rgb, exif_orientation(data))
 
 
-def rgb_picture(pixels: NDArray[Any], name: str) -> Picture:
+def rgb_image(pixels: NDArray[Any], name: str) -> Image:
     """Pixels as OpenCV decodes them -> RGB of 8 bits: grey in three channels, transparency onto white.
 
     Args:
         pixels: `(h, w)`, or `(h, w, c)` with 1 (grey), 3 (BGR) or 4 (BGRA) channels; uint8 or uint16.
-        name: what the message calls the picture.
+        name: what the message calls the image.
 
     Returns: `(h, w, 3)` uint8.
 
     Raises:
-        PictureError: other kinds of pixels.
+        ImageError: other kinds of pixels.
     """
     if pixels.dtype == np.uint16:
         pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if pixels.dtype != np.uint8 or (pixels.ndim == 3 and pixels.shape[2] not in {1, 3, 4}):
         kind = f"{pixels.dtype} values, shape {pixels.shape}"
-        raise PictureError(f"picture {name} has {kind}; convert it to 8 or 16 bits, grey, RGB or RGBA")
+        raise ImageError(f"image {name} has {kind}; convert it to 8 or 16 bits, grey, RGB or RGBA")
     return _rgb(pixels)
 
 
 def network_input(
-    picture: Picture, short_side: int, pad_colour: ArrayLike, max_aspect: float = 2.5
-) -> tuple[Picture, Floats]:
-    """Fit a picture to the network: aspect kept, short side to `short_side`, padded right and bottom.
+    image: Image, short_side: int, pad_colour: ArrayLike, max_aspect: float = 2.5
+) -> tuple[Image, Floats]:
+    """Fit an image to the network: aspect kept, short side to `short_side`, padded right and bottom.
 
-    A picture longer than `max_aspect` x its short side is reduced further, so that its long side is
+    An image longer than `max_aspect` x its short side is reduced further, so that its long side is
     `max_aspect * short_side`.
 
     Args:
-        picture: `(h, w, 3)` uint8 RGB.
+        image: `(h, w, 3)` uint8 RGB.
         short_side: input pixels.
         pad_colour: `(3,)` RGB, 0 to 255.
-        max_aspect: long side / short side beyond which the picture is reduced further.
+        max_aspect: long side / short side beyond which the image is reduced further.
 
     Returns: `(H, W, 3)` uint8 with H and W multiples of 32, and the `(2, 3)` affine `inp_from_img`, which is
     exactly inp + 0.5 = s (img + 0.5) with one s for both axes.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     inp_per_img = min(short_side / min(height, width), max_aspect * short_side / max(height, width))
     affine = resize_affine(inp_per_img)
     # Rounded before the multiple is taken: 512.0000001 must not become 544.
     content = [max(1, round(side * inp_per_img)) for side in (width, height)]
     padded = [-(-side // INPUT_MULTIPLE) * INPUT_MULTIPLE for side in content]
-    return warp(picture, affine, (padded[0], padded[1]), pad_colour), affine
+    return warp(image, affine, (padded[0], padded[1]), pad_colour), affine
 
 
-def warp(picture: Picture, out_from_img: Floats, size: tuple[int, int], pad_colour: ArrayLike) -> Picture:
-    """Carry a picture through an affine, bilinearly; what lies outside of the picture gets `pad_colour`.
+def warp(image: Image, out_from_img: Floats, size: tuple[int, int], pad_colour: ArrayLike) -> Image:
+    """Carry an image through an affine, bilinearly; what lies outside of the image gets `pad_colour`.
 
     A reduction by 2 or more is first done by area averaging of whole pixels, exactly in the frame, since
     bilinear reading alone would skip pixels.
 
     Args:
-        picture: `(h, w, 3)` uint8.
+        image: `(h, w, 3)` uint8.
         out_from_img: `(2, 3)`.
         size: width and height of the result.
         pad_colour: `(3,)` RGB, 0 to 255.
@@ -142,24 +142,24 @@ def warp(picture: Picture, out_from_img: Floats, size: tuple[int, int], pad_colo
     out_per_img = float(np.linalg.norm(out_from_img[:, :2], 2))  # spectral norm: the larger scale of the two axes
     factor = int(1 / max(out_per_img, 1e-9) + 1e-9)
     if factor >= 2:
-        picture, small_from_img = shrink(picture, factor)
+        image, small_from_img = shrink(image, factor)
         out_from_img = compose_affines(out_from_img, invert_affine(small_from_img))
     colour = tuple(float(c) for c in np.asarray(pad_colour, np.float64))
-    warped: Picture = cv2.warpAffine(picture, out_from_img, size, flags=cv2.INTER_LINEAR, borderValue=colour)
+    warped: Image = cv2.warpAffine(image, out_from_img, size, flags=cv2.INTER_LINEAR, borderValue=colour)
     return warped
 
 
-def shrink(picture: Picture, factor: int) -> tuple[Picture, Floats]:
+def shrink(image: Image, factor: int) -> tuple[Image, Floats]:
     """Average `factor` x `factor` pixels to one; the last column and row are repeated to fill the last block.
 
-    Returns: the small picture and the `(2, 3)` affine to its frame, exactly that of a resize by 1 / factor.
+    Returns: the small image and the `(2, 3)` affine to its frame, exactly that of a resize by 1 / factor.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     down, right = -height % factor, -width % factor
     if down or right:
-        picture = cv2.copyMakeBorder(picture, 0, down, 0, right, cv2.BORDER_REPLICATE)
-    size = (picture.shape[1] // factor, picture.shape[0] // factor)
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA), resize_affine(1 / factor)
+        image = cv2.copyMakeBorder(image, 0, down, 0, right, cv2.BORDER_REPLICATE)
+    size = (image.shape[1] // factor, image.shape[0] // factor)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), resize_affine(1 / factor)
 
 
 def exif_orientation(data: bytes) -> int:
@@ -218,11 +218,11 @@ def _is_complete(data: bytes) -> bool:
     return True
 
 
-def _rgb(pixels: Picture) -> Picture:
+def _rgb(pixels: Image) -> Image:
     """Grey, BGR or BGRA -> RGB, alpha composed onto white."""
     if pixels.ndim == 2 or pixels.shape[2] < 4:
         grey = pixels.ndim == 2 or pixels.shape[2] == 1
-        rgb: Picture = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB if grey else cv2.COLOR_BGR2RGB)
+        rgb: Image = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB if grey else cv2.COLOR_BGR2RGB)
         return rgb
     alpha = pixels[..., 3:].astype(np.uint16)
     colour = pixels[..., 2::-1]
@@ -230,9 +230,9 @@ def _rgb(pixels: Picture) -> Picture:
     return composed.astype(np.uint8)
 
 
-def _upright(picture: Picture, orientation: int) -> Picture:
+def _upright(image: Image, orientation: int) -> Image:
     transpose, mirror, upend = _ORIENTATIONS[orientation]
     if transpose:
-        picture = picture.transpose(1, 0, 2)
-    picture = picture[:: -1 if upend else 1, :: -1 if mirror else 1]
-    return np.ascontiguousarray(picture)
+        image = image.transpose(1, 0, 2)
+    image = image[:: -1 if upend else 1, :: -1 if mirror else 1]
+    return np.ascontiguousarray(image)

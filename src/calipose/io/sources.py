@@ -1,4 +1,4 @@
-"""Everything that pictures come from: files, folders, patterns, videos, webcams, URLs, arrays (no torch)."""
+"""Everything that images come from: files, folders, patterns, videos, webcams, URLs, arrays (no torch)."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from calipose.errors import InputError, PictureError
-from calipose.io.images import Picture, read_picture, rgb_picture
+from calipose.errors import ImageError, InputError
+from calipose.io.images import Image, read_image, rgb_image
 from calipose.io.video_reader import VideoHeader, read_header, read_video, read_webcam
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.Image import Image as PilImage
 
-# What is looked for in folders and patterns; a file that is named itself is a video by its suffix, else a picture.
-PICTURE_SUFFIXES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+# What is looked for in folders and patterns; a file that is named itself is a video by its suffix, else an image.
+IMAGE_SUFFIXES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 VIDEO_SUFFIXES = {
     *{".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"},
     *{".mts", ".mxf", ".ogv", ".ts", ".webm", ".wmv"},
 }
 
-NO_LIST = (Mapping, bytes, bytearray, memoryview)  # iterable, but not of pictures
+NO_LIST = (Mapping, bytes, bytearray, memoryview)  # iterable, but not of images
 
-Nameable: TypeAlias = "str | os.PathLike[str] | int | NDArray[Any] | Image | list[Any] | tuple[Any, ...]"
+Nameable: TypeAlias = "str | os.PathLike[str] | int | NDArray[Any] | PilImage | list[Any] | tuple[Any, ...]"
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture, and where it is from.
+    """One image, and where it is from.
 
     Attributes:
-        picture: `(h, w, 3)` uint8 RGB, upright.
+        image: `(h, w, 3)` uint8 RGB, upright.
         source: the source's name.
-        index: number of a video's or webcam's frame, from 0; None for a still picture.
-        seconds: time since the first frame; None for a still picture, or where a video does not say it.
+        index: number of a video's or webcam's frame, from 0; None for a still image.
+        seconds: time since the first frame; None for a still image, or where a video does not say it.
     """
 
-    picture: Picture
+    image: Image
     source: str
     index: int | None = None
     seconds: float | None = None
@@ -58,22 +58,22 @@ class Source:
 
     Attributes:
         name: the file, the URL without user and password, "webcam 0", "array 0"; unique among those found together.
-        kind: "picture" and "video" are files; "array" is also a PIL image.
+        kind: "image" and "video" are files; "array" is also a PIL image.
         value: the file's path, the whole URL, the webcam's number, or the array or PIL image.
     """
 
     name: str
-    kind: Literal["picture", "video", "webcam", "url", "array"]
+    kind: Literal["image", "video", "webcam", "url", "array"]
     value: Any = field(repr=False)  # a URL may hold a password
 
     def frames(self) -> Iterator[Frame]:
-        """The picture, or the frames of a video or webcam one by one, of which only the last is held.
+        """The image, or the frames of a video or webcam one by one, of which only the last is held.
 
         A video that is damaged or cut off gives all frames that can be read, and raises after the last of them.
         A webcam goes on until the iteration is left, or it is unplugged.
 
         Raises:
-            PictureError: the source cannot be read, or not wholly; the message has its name.
+            ImageError: the source cannot be read, or not wholly; the message has its name.
         """
         if self.kind == "video":
             moving = read_video(self.value)
@@ -82,12 +82,12 @@ class Source:
         else:
             yield Frame(self._still(), self.name)
             return
-        for index, (picture, seconds) in enumerate(moving):
-            yield Frame(picture, self.name, index, seconds)
+        for index, (image, seconds) in enumerate(moving):
+            yield Frame(image, self.name, index, seconds)
 
     @property
     def frame_count(self) -> int | None:
-        """1 for a still picture; a video's as its header says, to show progress; None where nobody knows."""
+        """1 for a still image; a video's as its header says, to show progress; None where nobody knows."""
         if self.kind == "video":
             return self._header.frame_count
         return None if self.kind == "webcam" else 1
@@ -101,16 +101,16 @@ class Source:
     def _header(self) -> VideoHeader:
         return read_header(self.value)
 
-    def _still(self) -> Picture:
-        if self.kind == "picture":
-            return read_picture(self.value)
+    def _still(self) -> Image:
+        if self.kind == "image":
+            return read_image(self.value)
         if self.kind == "url":
-            from calipose.io.fetch import fetch_picture  # here: what it imports takes 30 ms
+            from calipose.io.fetch import fetch_image  # here: what it imports takes 30 ms
 
-            return fetch_picture(self.value)
+            return fetch_image(self.value)
         if isinstance(self.value, np.ndarray):
-            return _array_picture(self.value, self.name)
-        return _pil_picture(self.value, self.name)
+            return _array_image(self.value, self.name)
+        return _pil_image(self.value, self.name)
 
 
 @overload
@@ -118,21 +118,21 @@ def find_sources(*what: Nameable, recursive: bool = False) -> list[Source]: ...
 @overload
 def find_sources(*what: Nameable | Iterable[Any], recursive: bool = False) -> Iterable[Source]: ...
 def find_sources(*what: Nameable | Iterable[Any], recursive: bool = False) -> Iterable[Source]:
-    """All pictures and videos that are named, in order, each file, URL and webcam once.
+    """All images and videos that are named, in order, each file, URL and webcam once.
 
     Args:
         what: any number of
             - files. One that is missing or broken is found out when it is read, so that all others can still be done;
-            - folders: their pictures and videos by name, numbers in it counted (`f2` before `f10`), hidden ones not;
+            - folders: their images and videos by name, numbers in it counted (`f2` before `f10`), hidden ones not;
             - patterns as `holiday/*.jpg`, or `holiday/**/*.jpg` for all folders below, unless a file has that name;
-            - `http://` and `https://` URLs of pictures;
+            - `http://` and `https://` URLs of images;
             - webcams: 0 or `webcam:0` for the first;
             - arrays `(h, w, 3)` RGB or `(h, w)` grey, uint8; and PIL images;
             - lists and tuples of all these, and other iterables of them, such as generators.
         recursive: also look into the folders of folders (not through links).
 
     Returns: a list; but an iterator if an iterable is named that is no list or tuple. Of that, one thing after the
-        other is taken and none kept, so it may be endless, or make pictures that would not fit into memory together.
+        other is taken and none kept, so it may be endless, or make images that would not fit into memory together.
 
     Raises:
         InputError: nothing was found, in all or in one of the folders and patterns; or something of an unknown kind
@@ -153,12 +153,12 @@ def _each_once(sources: Iterable[Source]) -> Iterator[Source]:
     seen: set[str] = set()
     for source in sources:
         # Not Path.resolve: it raises where links lead in a circle, which is for the reader to find out.
-        key = os.path.realpath(source.value) if source.kind in {"picture", "video"} else source.name
+        key = os.path.realpath(source.value) if source.kind in {"image", "video"} else source.name
         if key not in seen:
             seen.add(key)
             yield source
     if not seen:
-        raise InputError("no pictures were named; name files, folders, URLs, arrays, or a webcam")
+        raise InputError("no images were named; name files, folders, URLs, arrays, or a webcam")
 
 
 def _sources_of(value: Any, recursive: bool, arrays: Iterator[int]) -> Iterator[Source]:
@@ -170,7 +170,7 @@ def _sources_of(value: Any, recursive: bool, arrays: Iterator[int]) -> Iterator[
         yield Source(f"array {next(arrays)}", "array", value)
     elif getattr(value, "ndim", 1) > 1 or isinstance(value, NO_LIST) or not isinstance(value, Iterable):
         kinds = "files, folders, URLs, numpy arrays, PIL images or webcams"
-        raise InputError(f"{type(value).__name__}: no kind of picture; name {kinds}")
+        raise InputError(f"{type(value).__name__}: no kind of image; name {kinds}")
     else:
         for item in value:
             yield from _sources_of(item, recursive, arrays)
@@ -180,7 +180,7 @@ def _named(what: str | os.PathLike[str], recursive: bool) -> Iterator[Source]:
     text = os.fspath(what)
     if isinstance(what, str):
         if not text.strip() or "\0" in text:
-            raise InputError("an empty name is no picture; name a file, a folder (. for this one) or a URL")
+            raise InputError("an empty name is no image; name a file, a folder (. for this one) or a URL")
         scheme, slashes, _ = text.partition("://")
         if slashes and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+", scheme):  # two letters at least: C:// is a drive
             yield _url(text, scheme.lower())
@@ -196,13 +196,13 @@ def _named(what: str | os.PathLike[str], recursive: bool) -> Iterator[Source]:
         files = _in_folder(path, recursive)
         if not files:
             deeper = "" if recursive else " itself (those in its folders are taken when asked for: recursive)"
-            raise InputError(f"{path}: no pictures or videos in this folder{deeper}")
+            raise InputError(f"{path}: no images or videos in this folder{deeper}")
     elif any(sign in text for sign in "*?[") and not os.path.lexists(path):
         files = _matching(text, recursive)
     else:
         files = [path]
     for file in files:
-        yield Source(str(file), "video" if file.suffix.lower() in VIDEO_SUFFIXES else "picture", file)
+        yield Source(str(file), "video" if file.suffix.lower() in VIDEO_SUFFIXES else "image", file)
 
 
 def _webcam(number: int) -> Source:
@@ -221,7 +221,7 @@ def _url(text: str, scheme: str) -> Source:
 
 
 def _in_folder(folder: Path, recursive: bool) -> list[Path]:
-    """Pictures and videos in a folder, by name."""
+    """Images and videos in a folder, by name."""
 
     def fail(error: OSError) -> None:
         raise InputError(f"folder {error.filename} cannot be read: {error.strerror}") from None
@@ -235,18 +235,18 @@ def _in_folder(folder: Path, recursive: bool) -> list[Path]:
 
 
 def _matching(pattern: str, recursive: bool) -> list[Path]:
-    """Pictures and videos that a pattern matches, and those in the folders that it matches, by name."""
+    """Images and videos that a pattern matches, and those in the folders that it matches, by name."""
     matches = [Path(match) for match in glob.iglob(pattern, recursive=True)]
     files = {match for match in matches if _is_known(match) and not os.path.isdir(match)}
     for folder in filter(os.path.isdir, matches):
         files.update(_in_folder(folder, recursive))
     if not files:
-        raise InputError(f"{pattern}: {'no picture or video' if matches else 'nothing'} matches this pattern")
+        raise InputError(f"{pattern}: {'no image or video' if matches else 'nothing'} matches this pattern")
     return sorted(files, key=_by_name)
 
 
 def _is_known(file: Path) -> bool:
-    return file.suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES
+    return file.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 
 def _by_name(file: Path) -> tuple[list[list[str | int]], Path]:
@@ -260,30 +260,30 @@ def _is_pil_image(value: object) -> bool:
     return pil is not None and isinstance(value, pil.Image)
 
 
-def _array_picture(array: NDArray[Any], name: str) -> Picture:
+def _array_image(array: NDArray[Any], name: str) -> Image:
     grey = array.ndim == 2
     if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] == 3)) or not array.size:
-        raise PictureError(
+        raise ImageError(
             f"{name} holds {array.dtype} of shape {array.shape}; (h, w, 3) RGB or (h, w) grey of uint8 is needed"
         )
     # Contiguous: OpenCV does not take every view, such as one that is mirrored.
-    return rgb_picture(array, name) if grey else np.ascontiguousarray(array)
+    return rgb_image(array, name) if grey else np.ascontiguousarray(array)
 
 
-def _pil_picture(image: Any, name: str) -> Picture:
-    """A PIL image as `read_picture` would read its file."""
+def _pil_image(image: Any, name: str) -> Image:
+    """A PIL image as `read_image` would read its file."""
     from PIL import ImageOps
 
     try:
         image = ImageOps.exif_transpose(image)
         if image.mode in {"I", "F"}:
-            raise PictureError(f"{name} is a PIL image of mode {image.mode}; convert it to L, I;16, RGB or RGBA")
+            raise ImageError(f"{name} is a PIL image of mode {image.mode}; convert it to L, I;16, RGB or RGBA")
         if image.mode.startswith("I;16"):
-            return rgb_picture(np.asarray(image).astype(np.uint16), name)  # whatever the order of its bytes
+            return rgb_image(np.asarray(image).astype(np.uint16), name)  # whatever the order of its bytes
         transparent = image.mode in {"LA", "PA", "RGBA", "RGBa"} or "transparency" in image.info
         pixels = np.asarray(image.convert("RGBA" if transparent else "RGB"))
     except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for a file that is damaged or closed
-        if isinstance(error, PictureError):
+        if isinstance(error, ImageError):
             raise
-        raise PictureError(f"{name}, a PIL image, cannot be read: {error}") from None
-    return rgb_picture(np.ascontiguousarray(pixels[..., [2, 1, 0, 3] if transparent else [2, 1, 0]]), name)
+        raise ImageError(f"{name}, a PIL image, cannot be read: {error}") from None
+    return rgb_image(np.ascontiguousarray(pixels[..., [2, 1, 0, 3] if transparent else [2, 1, 0]]), name)

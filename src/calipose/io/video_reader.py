@@ -12,8 +12,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from calipose.errors import PictureError
-from calipose.io.images import Picture
+from calipose.errors import ImageError
+from calipose.io.images import Image
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,18 @@ def read_header(path: Path) -> VideoHeader:
             rate = float(stream.average_rate or 0)
             frames = stream.frames or round((container.duration or 0) / 1e6 * rate)
             return VideoHeader(frames or None, rate or None)
-    except PictureError:
+    except ImageError:
         return VideoHeader()
 
 
-def read_video(path: Path) -> Iterator[tuple[Picture, float | None]]:
-    """The frames of a video's first picture track, upright, and their times in seconds since the first.
+def read_video(path: Path) -> Iterator[tuple[Image, float | None]]:
+    """The frames of a video's first image track, upright, and their times in seconds since the first.
 
     Colours are what the track says; where it does not, BT.601, as ffmpeg reads them. Frames that the decoder
     itself calls damaged are left out. Only some frames are in memory at a time, however long the video is.
 
     Raises:
-        PictureError: the video cannot be read, or PyAV is not there; or, after all frames that can be read, the video
+        ImageError: the video cannot be read, or PyAV is not there; or, after all frames that can be read, the video
             is damaged or cut off.
     """
     with _opened(path) as container:
@@ -61,21 +61,21 @@ def read_video(path: Path) -> Iterator[tuple[Picture, float | None]]:
             pixels: Any = converter.reformat(frame, format="rgb24").to_ndarray()
             yield _turned(pixels, turn), seconds
         if not count:
-            raise PictureError(f"video {path} is damaged or cut off: none of its frames can be read")
+            raise ImageError(f"video {path} is damaged or cut off: none of its frames can be read")
         if breaks_s:
-            raise PictureError(
+            raise ImageError(
                 f"video {path} is damaged or cut off at {breaks_s[0]:.1f} s; {count} frames could be read; "
                 "copy or download it again"
             )
 
 
-def read_webcam(number: int) -> Iterator[tuple[Picture, float]]:
+def read_webcam(number: int) -> Iterator[tuple[Image, float]]:
     """The frames of a webcam and their times in seconds since the first; it ends when the webcam is unplugged.
 
     The webcam is released when the iteration is left.
 
     Raises:
-        PictureError: there is no such webcam, or it gives no picture.
+        ImageError: there is no such webcam, or it gives no image.
     """
     log = getattr(cv2.utils, "logging", cv2)  # OpenCV 4 has these functions elsewhere
     level = log.getLogLevel()
@@ -86,7 +86,7 @@ def read_webcam(number: int) -> Iterator[tuple[Picture, float]]:
         log.setLogLevel(level)
     try:
         if not camera.isOpened():
-            raise PictureError(f"webcam {number}: there is none of this number, or another program uses it")
+            raise ImageError(f"webcam {number}: there is none of this number, or another program uses it")
         camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # now's frame, not one that waited while the last was looked at
         start = None
         while True:
@@ -96,27 +96,27 @@ def read_webcam(number: int) -> Iterator[tuple[Picture, float]]:
             start = time.monotonic() if start is None else start
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), time.monotonic() - start
         if start is None:
-            raise PictureError(f"webcam {number} gives no picture; close other programs that use it")
+            raise ImageError(f"webcam {number} gives no image; close other programs that use it")
     finally:
         camera.release()
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """A PyAV container that has a picture track."""
+    """A PyAV container that has an image track."""
     try:
         import av
     except ImportError:
-        # A PictureError, so that pictures beside the video are still done.
-        raise PictureError(f"video {path} needs PyAV: pip install 'calipose[video]'") from None
+        # A ImageError, so that images beside the video are still done.
+        raise ImageError(f"video {path} needs PyAV: pip install 'calipose[video]'") from None
     try:
         # Opened here, since ffmpeg takes a name such as a:b.mp4 for a URL. Not all metadata is proper text.
         with path.open("rb") as file, av.open(file, metadata_errors="replace") as container:
             if not container.streams.video:
-                raise PictureError(f"video {path} holds no picture track")
+                raise ImageError(f"video {path} holds no image track")
             yield container
     except (av.error.FFmpegError, OSError) as error:
-        raise PictureError(f"video {path} cannot be read: {error.strerror or error}") from None
+        raise ImageError(f"video {path} cannot be read: {error.strerror or error}") from None
 
 
 def _intact_frames(container: Any, breaks_s: list[float]) -> Iterator[Any]:
@@ -164,8 +164,8 @@ def _display_turn(frame: Any) -> tuple[int, int, int, int]:
     return a, b, c, d
 
 
-def _turned(picture: Picture, turn: tuple[int, int, int, int]) -> Picture:
+def _turned(image: Image, turn: tuple[int, int, int, int]) -> Image:
     a, b, c, d = turn
     if abs(b) > abs(a):  # to the nearest quarter
-        picture, a, d = picture.transpose(1, 0, 2), c, b
-    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+        image, a, d = image.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])

@@ -14,12 +14,12 @@ import numpy as np
 
 from calipose.errors import InputError
 from calipose.io.atomic import replacing
-from calipose.io.images import Picture
+from calipose.io.images import Image
 
 TICKS = 90_000  # a second in the file: MPEG's clock, fine enough for every frame rate
 QUALITY = "20"  # x264's constant rate factor: hardly told from the original
 PRESET = "veryfast"  # x264 then takes a small part of the network's time; the file is about a third larger
-BT709 = 1  # code of the matrix, primaries and curve of HDTV, which players otherwise guess by the picture's size
+BT709 = 1  # code of the matrix, primaries and curve of HDTV, which players otherwise guess by the image's size
 LIMITED = 1  # code of luma from 16 to 235, what players expect of yuv420p
 COPIED_SOUND = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus"})  # what MP4 holds and players play as it is
 SOUND_GAP = 0.1  # seconds
@@ -29,14 +29,14 @@ class VideoWriter:
     """An MP4 file that appears whole when the block ends, or not at all.
 
         with VideoWriter(path, 25.0, (1280, 720), sound_from=original) as video:
-            video.write(picture)
+            video.write(image)
 
-    The first picture is at time 0. Memory is that of the encoder, however long the video is.
+    The first image is at time 0. Memory is that of the encoder, however long the video is.
 
     Args:
         path: the file; its folder must exist.
-        frames_per_second: of pictures that are written without a time.
-        size: width and height of the pictures. H.264's colours come in blocks of 2 x 2 pixels, so that an odd side is
+        frames_per_second: of images that are written without a time.
+        size: width and height of the images. H.264's colours come in blocks of 2 x 2 pixels, so that an odd side is
             made even by repeating its last column or row.
         sound_from: the original, whose first sound track is kept: as it is where MP4 can hold it, else as AAC. None, or
             a file without sound: no sound.
@@ -46,7 +46,7 @@ class VideoWriter:
             end.
 
     Raises:
-        InputError: PyAV is not installed, the file cannot be written, or no picture was written.
+        InputError: PyAV is not installed, the file cannot be written, or no image was written.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class VideoWriter:
         self._error: type[Exception] = av.error.FFmpegError
         self._seconds_apart = 1 / frames_per_second
         self._first: float | None = None
-        self._ticks = -1  # of the last picture
+        self._ticks = -1  # of the last image
         self._stack = ExitStack()
         try:
             temporary = self._stack.enter_context(replacing(self.path))
@@ -78,17 +78,17 @@ class VideoWriter:
         self._stream = stream
         self._sound = None if sound_from is None else self._open_sound(sound_from)
 
-    def write(self, picture: Picture, seconds: float | None = None) -> None:
-        """Add a picture (height, width, 3), RGB uint8; `seconds` is its time in the original, where it is known.
+    def write(self, image: Image, seconds: float | None = None) -> None:
+        """Add an image (height, width, 3), RGB uint8; `seconds` is its time in the original, where it is known.
 
         With times, a video of uneven frame rate (of a phone, of a webcam) plays as it was taken, with its sound.
 
         Raises:
-            InputError: a picture of another size, or the file cannot be written.
+            InputError: an image of another size, or the file cannot be written.
         """
-        if picture.shape != (self.size[1], self.size[0], 3) or picture.dtype != np.uint8:
+        if image.shape != (self.size[1], self.size[0], 3) or image.dtype != np.uint8:
             raise InputError(
-                f"{self.path}: a picture of shape {picture.shape} in a video of {self.size[0]} x {self.size[1]} pixels"
+                f"{self.path}: an image of shape {image.shape} in a video of {self.size[0]} x {self.size[1]} pixels"
             )
         if seconds is None:
             seconds = 0.0 if self._first is None else (self._ticks / TICKS) + self._first + self._seconds_apart
@@ -97,7 +97,7 @@ class VideoWriter:
         # Players and muxers need times that grow; a broken clock in the original must not end the work.
         self._ticks = max(self._ticks + 1, round((seconds - self._first) * TICKS))
         try:
-            self._file.mux(self._stream.encode(self._frame(picture)))
+            self._file.mux(self._stream.encode(self._frame(image)))
             self._add_sound(self._ticks / TICKS)
         except self._error as error:
             raise self._unwritable(error) from None
@@ -111,7 +111,7 @@ class VideoWriter:
         try:
             if kind is None:
                 if self._first is None:
-                    raise InputError(f"{self.path}: no picture was written")
+                    raise InputError(f"{self.path}: no image was written")
                 self._file.mux(self._stream.encode(None))
                 self._add_sound(float("inf"))
                 self._file.close()  # writes the index, without which nothing plays
@@ -124,14 +124,14 @@ class VideoWriter:
     def _unwritable(self, error: Exception) -> InputError:
         return error if isinstance(error, InputError) else InputError(f"{self.path} cannot be written: {error}")
 
-    def _frame(self, picture: Picture) -> Any:
-        """The picture as the encoder takes it."""
+    def _frame(self, image: Image) -> Any:
+        """The image as the encoder takes it."""
         from av import VideoFrame
 
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         if height % 2 or width % 2:
-            picture = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-        frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            image = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+        frame = VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709")
         frame.pts, frame.time_base = self._ticks, Fraction(1, TICKS)
         return frame
@@ -151,7 +151,7 @@ class VideoWriter:
         start = 0.0
         if original.streams.video and original.streams.video[0].start_time is not None:
             video = original.streams.video[0]
-            start = float(video.start_time * video.time_base)  # becomes 0, as the first picture's time does
+            start = float(video.start_time * video.time_base)  # becomes 0, as the first image's time does
         if track.codec_context.codec.canonical_name in COPIED_SOUND:
             self.sound = "copied"
             return _copied(original, track, self._file.add_stream_from_template(track), start)
@@ -161,7 +161,7 @@ class VideoWriter:
         return _encoded(original, track, encoder, start)
 
     def _add_sound(self, until: float) -> None:
-        """Add the sound up to a time, so that pictures and sound lie side by side in the file."""
+        """Add the sound up to a time, so that images and sound lie side by side in the file."""
         if self._sound is None:
             return
         while True:

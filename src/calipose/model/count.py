@@ -21,7 +21,7 @@ from calipose.model.network import Network
 
 @dataclass(frozen=True)
 class Counts:
-    """Parameters and multiply-adds of one network for one picture of `size` x `size` input pixels.
+    """Parameters and multiply-adds of one network for one image of `size` x `size` input pixels.
 
     Attributes:
         parameters: of backbone and head, without batch norms' running statistics.
@@ -42,9 +42,9 @@ class Counts:
 def count_network(
     backbone: str, size: int, keypoints: int = 17, method: Method | None = None, peaks: int = 30
 ) -> Counts:
-    """Counts of a network for a square picture; nothing is computed and no memory is taken (meta tensors).
+    """Counts of a network for a square image; nothing is computed and no memory is taken (meta tensors).
 
-    Args: `size` in input pixels, a multiple of 32; `peaks`, poses per picture for which KQE runs in prediction.
+    Args: `size` in input pixels, a multiple of 32; `peaks`, poses per image for which KQE runs in prediction.
 
     Raises:
         InputError: there is no such backbone.
@@ -64,7 +64,7 @@ def count_network(
 
 
 def backbone_adds(backbone: Backbone, size: int) -> int:
-    """Multiply-adds of a backbone on the meta device for a picture of `size` x `size`."""
+    """Multiply-adds of a backbone on the meta device for an image of `size` x `size`."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         backbone.eval()(torch.empty(1, 3, size, size, device="meta"))
     return int(counter.get_total_flops()) // 2  # it counts a multiplication and an addition as two

@@ -22,7 +22,7 @@ class Candidates:
     """Candidate poses of a batch, best first, before pose NMS.
 
     Attributes:
-        keypoints_inp: (b, n, k, 2); scores: (b, n), -inf where a picture has fewer than n peaks.
+        keypoints_inp: (b, n, k, 2); scores: (b, n), -inf where an image has fewer than n peaks.
         queries_inp: (b, n, k, 2), the keypoint queries; None without KQE.
         keypoint_scores: (b, n, k), each joint's own score; None where the network has none.
     """
@@ -34,7 +34,7 @@ class Candidates:
 
 
 def find_peaks(score: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Cells that equal the maximum of their 5 x 5 neighbourhood, the best `most` of a picture.
+    """Cells that equal the maximum of their 5 x 5 neighbourhood, the best `most` of an image.
 
     Args: `score` (b, h, w). Returns: cells (b, n, 2) int64 x and y, and their scores (b, n), -inf for padding; n is
     at most the number of cells.
@@ -76,26 +76,26 @@ def pose_nms_mask(keypoints: Tensor, scores: Tensor, sigmas: Tensor, threshold: 
 def find_candidates(network: Network, images: Tensor, most: int, flip_index: Sequence[int] | None = None) -> Candidates:
     """Candidate poses in `images` (b, h, w, 3), RGB of 0 to 255.
 
-    Args: `flip_index` (k,) of the skeleton averages the maps with those of the mirrored pictures: scores cell by cell,
+    Args: `flip_index` (k,) of the skeleton averages the maps with those of the mirrored images: scores cell by cell,
     positions with left and right exchanged; None predicts once.
     """
     maps = network.encode(images)
     score = final_score(maps)
     if flip_index is None:
         cells, values = find_peaks(score, most)
-        points_cell, joints = _poses_at(network, maps, cells)
+        points_cell, keypoints = _poses_at(network, maps, cells)
     else:
         mirrored = network.encode(images.flip(2))
         cells, values = find_peaks((score + final_score(mirrored).flip(-1)) / 2, most)
         last = score.shape[-1] - 1
-        points_cell, joints = _poses_at(network, maps, cells)
-        seen, seen_joints = _poses_at(network, mirrored, _mirror(cells, last))
+        points_cell, keypoints = _poses_at(network, maps, cells)
+        seen, seen_keypoints = _poses_at(network, mirrored, _mirror(cells, last))
         points_cell = (points_cell + _mirror(seen[:, :, list(flip_index)], last)) / 2
-        if joints is not None and seen_joints is not None:
-            joints = (joints + seen_joints[:, list(flip_index)]) / 2
+        if keypoints is not None and seen_keypoints is not None:
+            keypoints = (keypoints + seen_keypoints[:, list(flip_index)]) / 2
     points_inp = points_cell.transpose(2, 3) * STRIDE + CELL_CENTRE_INP
     queries = points_inp[1] if len(points_inp) > 1 else None
-    return Candidates(points_inp[0], values, queries, None if joints is None else joints.transpose(1, 2))
+    return Candidates(points_inp[0], values, queries, None if keypoints is None else keypoints.transpose(1, 2))
 
 
 def _poses_at(network: Network, maps: Maps, cells: Tensor) -> tuple[Tensor, Tensor | None]:

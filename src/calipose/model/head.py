@@ -68,7 +68,7 @@ class Head(nn.Module):
     def __init__(self, channels: Sequence[int], keypoints: int, method: Method) -> None:
         super().__init__()
         self.method, self.keypoints = method, keypoints
-        self.outputs = 3 if method.joint_scores else 2  # of the layer that ends at the keypoint: x, y, joint's score
+        self.outputs = 3 if method.keypoint_scores else 2  # of the layer that ends at the keypoint: x, y, joint's score
         k, n = keypoints, method.semantic_points
         width_k, width_i = k * method.keypoint_width, method.instance_width
         self.keypoint_features = nn.Conv2d(sum(channels), width_k, 1, bias=False)
@@ -226,7 +226,7 @@ class Head(nn.Module):
 
     def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
         """Displacement and joint's score in the outputs (..., 2 or 3) of the layer that ends at the keypoint."""
-        return outputs[..., :2], outputs[..., 2] if self.method.joint_scores else None
+        return outputs[..., :2], outputs[..., 2] if self.method.keypoint_scores else None
 
     def queries(self, maps: KeypointMaps, cells: Tensor) -> Tensor:
         """Keypoint queries of chosen cells: (b, k, m, 2) positions in cells (the yellow circles of Figure 2)."""

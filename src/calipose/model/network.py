@@ -21,7 +21,7 @@ class Output:
 
     maps: Maps
     displacements: Tensor
-    joint_scores: Tensor | None
+    keypoint_scores: Tensor | None
 
 
 class Network(nn.Module):
@@ -41,7 +41,7 @@ class Network(nn.Module):
 
     def encode(self, images: Tensor) -> Maps:
         """Maps of `images` (b, h, w, 3), RGB of 0 to 255, uint8 or float; sides are multiples of 32."""
-        # The pictures' own order (rows, columns, channels) is the channels-last layout the convolutions like best.
+        # The images' own order (rows, columns, channels) is the channels-last layout the convolutions like best.
         channels_first = images.permute(0, 3, 1, 2).to(self.mean.dtype)
         maps: Maps = self.head(self.backbone((channels_first - self.mean) / self.std))
         return maps

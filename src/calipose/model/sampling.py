@@ -40,9 +40,9 @@ def sample_rows(features: Tensor, positions_cell: Tensor) -> Tensor:
     # A position that is not a number must end in a loss that is not, which is reported, and not in a wild index.
     column, line = left.nan_to_num(0).long(), top.nan_to_num(0).long()
     x, y = x - left, y - top
-    picture = torch.arange(b, device=features.device).view(b, 1, 1)
+    image = torch.arange(b, device=features.device).view(b, 1, 1)
     keypoint = torch.arange(k, device=features.device).view(1, k, 1)
-    first = ((picture * height + line) * width + column) * k + keypoint
+    first = ((image * height + line) * width + column) * k + keypoint
     index = torch.stack([first, first + k, first + width * k, first + (width + 1) * k], -1)
     weight = torch.stack([(1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y], -1)
     # embedding: its gradient on a CPU runs in parallel, that of plain indexing does not.

@@ -23,7 +23,7 @@ PAGE = "report.html"
 def write_report(
     folder: Path,
     annotations: Path,
-    pictures: Path,
+    images: Path,
     results: ResultsSource,
     *,
     skeleton: Skeleton = COCO_17,
@@ -39,19 +39,19 @@ def write_report(
     Args:
         folder: need not exist.
         annotations: COCO file of the data set.
-        pictures: folder of its pictures.
+        images: folder of its images.
         results: COCO results of any model, a file or its content.
         skeleton: of annotations and results.
         name: what the page calls them.
         setting: what the figures hold for (flip, scales, short side).
         history: history.jsonl of a run, for the training curves.
-        bootstrap: resamples of the pictures for the intervals, 0 for none.
+        bootstrap: resamples of the images for the intervals, 0 for none.
 
     Returns: the page's path.
 
     Raises:
         InputError: a file is broken, or matplotlib is not installed.
-        PictureError: a picture that the gallery shows cannot be read.
+        ImageError: an image that the gallery shows cannot be read.
     """
     require_matplotlib()
     training = [] if history is None else training_charts(read_history(history))
@@ -60,9 +60,9 @@ def write_report(
     found = of.precision
     lead = (
         f"{number(found.poses, 'pose')} for {number(found.people, 'person').replace('persons', 'people')} in"
-        f" {number(found.pictures, 'picture')} of {annotations}"
+        f" {number(found.images, 'image')} of {annotations}"
     )
-    text = page(f"Calipose report: {name}", lead, of, charts, gallery(of, pictures))
+    text = page(f"Calipose report: {name}", lead, of, charts, gallery(of, images))
     try:
         (folder / "figures").mkdir(parents=True, exist_ok=True)
         for chart in (one for section in charts.values() for one in section):

@@ -13,16 +13,16 @@ import numpy as np
 
 from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision, MatchTable, evaluate_results
-from calipose.evaluation.calibrate import cross_fit, has_joint_scores
+from calipose.evaluation.calibrate import cross_fit, has_keypoint_scores
 from calipose.evaluation.coco_files import Flags, Found, GroundTruth, Integers, ResultsSource, read_ground_truth
 from calipose.evaluation.coco_files import read_results as read_found
 from calipose.evaluation.matching import Matches, match_poses
 from calipose.evaluation.scores import ScoreFigures, populations, score_figures, slices
 from calipose.geometry import Floats
-from calipose.report.errors import Repair, joint_kinds, repairs
+from calipose.report.errors import Repair, keypoint_error_kinds, repairs
 from calipose.skeleton import COCO_17, Skeleton
 
-POPULATIONS = {"score": "Poses with score ≥ 0.05", "best": "Best 20 poses of each picture"}
+POPULATIONS = {"score": "Poses with score ≥ 0.05", "best": "Best 20 poses of each image"}
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class Analysis:
     """One set of results on one data set.
 
     Attributes:
-        truth: the annotations; `names`, the pictures' files in the same order; `found`, the results.
+        truth: the annotations; `names`, the images' files in the same order; `found`, the results.
         precision: AP and its companions.
         matches: all poses with their OKS; `keypoints_img` (n, k, 2), theirs.
-        fitted: the same poses with scores of maps fitted on the other folds' pictures, or None; then
+        fitted: the same poses with scores of maps fitted on the other folds' images, or None; then
             `not_fitted` says why.
         shown: (n,) bool, the population that charts show: score >= 0.05.
-        kinds: (n, k) error kinds of the joints (`joint_kinds`); `repairs`, what each costs.
-        bootstrap: resamples of the pictures for intervals.
+        kinds: (n, k) error kinds of the joints (`keypoint_error_kinds`); `repairs`, what each costs.
+        bootstrap: resamples of the images for intervals.
     """
 
     truth: GroundTruth
@@ -89,29 +89,29 @@ class Analysis:
         return MatchTable.of(self.truth, list(self.found))
 
     @property
-    def scores_joints(self) -> bool:
+    def scores_keypoints(self) -> bool:
         """The third numbers of the results are scores of joints, and no flags."""
-        return has_joint_scores(self.matches)
+        return has_keypoint_scores(self.matches)
 
     def joints(self, matches: Matches) -> tuple[Floats, Floats]:
-        """Score and similarity `(m,)` of all labelled joints of the shown poses that are of a person."""
+        """Score and similarity `(m,)` of all labelled keypoints of the shown poses that are of a person."""
         chosen = self.shown[:, None] & np.isfinite(matches.similarity)
-        return matches.joint_scores[chosen], matches.similarity[chosen]
+        return matches.keypoint_scores[chosen], matches.similarity[chosen]
 
     @cached_property
-    def joint_means(self) -> BeforeAfter:
+    def keypoint_means(self) -> BeforeAfter:
         """Score figures of the shown poses where each pose's score is the mean of its joints' scores."""
-        return self._figures(self.shown, by_joints=True)
+        return self._figures(self.shown, by_keypoints=True)
 
     def people_found(self) -> tuple[int, int]:
         """People whom a pose has with OKS 0.5 or more, and all people."""
         return int((self.matches.oks >= 0.5).sum()), int(self.truth.wanted.sum())
 
-    def _figures(self, mask: Flags, by_joints: bool = False) -> BeforeAfter:
+    def _figures(self, mask: Flags, by_keypoints: bool = False) -> BeforeAfter:
         def of(matches: Matches) -> ScoreFigures:
             chosen = matches[mask]
-            if by_joints:
-                chosen = replace(chosen, score=chosen.joint_scores.mean(1))
+            if by_keypoints:
+                chosen = replace(chosen, score=chosen.keypoint_scores.mean(1))
             return score_figures(chosen, self.bootstrap)
 
         return BeforeAfter(of(self.matches), None if self.fitted is None else of(self.fitted))
@@ -127,7 +127,7 @@ def analyse(
     """Read, match and compute.
 
     Raises:
-        InputError: as `read_ground_truth` and `read_results`, or a picture without a file name.
+        InputError: as `read_ground_truth` and `read_results`, or an image without a file name.
     """
     if not isinstance(results, str | Path):
         results = list(results)
@@ -141,7 +141,7 @@ def analyse(
         fitted = cross_fit(matches)
     except InputError as error:
         why = str(error)
-    kinds = joint_kinds(truth, matches, keypoints_img)
+    kinds = keypoint_error_kinds(truth, matches, keypoints_img)
     return Analysis(
         truth=truth,
         names=_file_names(annotations, truth),
@@ -159,17 +159,17 @@ def analyse(
 
 def _by_entry(found: Sequence[Found], k: int) -> Floats:
     """Keypoints `(entries, k, 2)` in the order of the results."""
-    points = np.zeros((sum(len(picture.entries) for picture in found), k, 2))
-    for picture in found:
-        points[picture.entries] = picture.keypoints_img
+    points = np.zeros((sum(len(image.entries) for image in found), k, 2))
+    for image in found:
+        points[image.entries] = image.keypoints_img
     return points
 
 
 def _file_names(annotations: Path, truth: GroundTruth) -> tuple[str, ...]:
-    """The pictures' files in the order of their ids."""
+    """The images' files in the order of their ids."""
     images = json.loads(annotations.read_text(encoding="utf-8"))["images"]
     names = {image["id"]: image.get("file_name") for image in images}
     for image_id in truth.image_ids:
         if not isinstance(names[image_id], str):
-            raise InputError(f"{annotations}: picture {image_id} has no 'file_name'; the report shows pictures")
+            raise InputError(f"{annotations}: image {image_id} has no 'file_name'; the report shows images")
     return tuple(str(names[image_id]) for image_id in truth.image_ids)

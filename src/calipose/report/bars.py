@@ -15,7 +15,7 @@ from calipose.report.errors import KINDS, kind_counts
 from calipose.report.figures import number
 
 KIND_COLOURS = (PALE, BLUE, PURPLE, GOLD, ORANGE)  # of KINDS
-TRAINING_LINES = {"score": BLUE, "offset": ORANGE, "joint": GREEN, "quality": PURPLE}
+TRAINING_LINES = {"score": BLUE, "offset": ORANGE, "keypoint": GREEN, "quality": PURPLE}
 VALIDATION_LINES = {
     "val_ap": ("AP", BLUE),
     "val_ap50": ("AP50", GREEN),
@@ -28,11 +28,11 @@ def error_charts(of: Analysis) -> list[Chart]:
     """Error kinds by joint, and what each kind costs; none where no pose is of a person."""
     if not (of.kinds >= 0).any():
         return []
-    return [kinds_by_joint(of), repair_bars(of)]
+    return [kinds_by_keypoint(of), repair_bars(of)]
 
 
 @chart
-def kinds_by_joint(of: Analysis) -> Chart:
+def kinds_by_keypoint(of: Analysis) -> Chart:
     """Shares of the error kinds for each joint."""
     table = kind_counts(of.kinds)
     names = [name.replace("_", " ") for name in of.skeleton.keypoints]
@@ -57,14 +57,14 @@ def kinds_by_joint(of: Analysis) -> Chart:
         " Swap: on somebody else's joint. Miss: nowhere near either."
     )
     rows = [(name, *row) for name, row in zip(of.skeleton.keypoints, table.tolist(), strict=True)]
-    return Chart("error_kinds", "Kinds of errors by joint", counted, how, figure, ("joint", *KINDS), rows)
+    return Chart("error_kinds", "Kinds of errors by joint", counted, how, figure, ("keypoint", *KINDS), rows)
 
 
 @chart
 def repair_bars(of: Analysis) -> Chart:
     """AP as it is, and with one kind of error repaired."""
     made = of.repairs
-    counted = f"{number(len(of.matches), 'pose')} in {number(len(of.truth.image_ids), 'picture')}"
+    counted = f"{number(len(of.matches), 'pose')} in {number(len(of.truth.image_ids), 'image')}"
     figure, axes = new_axes("What each kind of error costs", counted, "AP", "", (4.4, 3.3))
     names = [made[0].name, *(f"no {repair.name} errors" for repair in made[1:5]), "perfect scores", "no background"]
     ap = np.array([repair.ap for repair in made])
@@ -154,6 +154,6 @@ def validation(entries: list[dict[str, Any]]) -> Chart:
     axes.set_ylim(0, 1)
     axes.set_xlim(0, 1.03 * max(epochs))
     axes.legend(loc="upper left", ncols=2, columnspacing=1)
-    how = "Figures on pictures that the training did not learn from, as the training measured them. Higher is better."
+    how = "Figures on images that the training did not learn from, as the training measured them. Higher is better."
     rows = [(entry["epoch"], *(entry.get(name, "") for name in names)) for entry in entries]
     return Chart("training_validation", "Validation", counted, how, figure, ("epoch", *names), rows)

@@ -69,7 +69,7 @@ class Chart:
     Attributes:
         name: of its files.
         title: what it shows.
-        counts: of how many pictures and poses.
+        counts: of how many images and poses.
         how: a sentence or two for who has never seen one.
         figure: matplotlib's.
         columns: of the data drawn, and `rows`.

@@ -17,11 +17,11 @@ GOOD, JITTER, INVERSION, SWAP, MISS = range(len(KINDS))
 GOOD_SIMILARITY, NEAR_SIMILARITY = 0.85, 0.5
 
 
-def joint_kinds(truth: GroundTruth, matches: Matches, keypoints_img: Floats) -> Integers:
+def keypoint_error_kinds(truth: GroundTruth, matches: Matches, keypoints_img: Floats) -> Integers:
     """Kind of each joint of each pose: `(n, k)` positions in `KINDS`, -1 where it is not labelled or the pose nobody's.
 
     A predicted joint is compared with the annotated joint of its own name and with that one's mirror image, of its own
-    person and of every other person in the picture, by exp(-d^2 / 2 s^2 k^2) with that person's area. The nearest
+    person and of every other person in the image, by exp(-d^2 / 2 s^2 k^2) with that person's area. The nearest
     decides; of equals the first of this list:
 
     - good: its own, similarity 0.85 or more;
@@ -39,7 +39,7 @@ def joint_kinds(truth: GroundTruth, matches: Matches, keypoints_img: Floats) -> 
     twin, sigmas = truth.skeleton.flip_index, truth.skeleton.sigmas_array
     before = 0
     for i, people in enumerate(truth.people):
-        rows = np.flatnonzero((matches.picture == i) & (matches.person >= 0))
+        rows = np.flatnonzero((matches.image == i) & (matches.person >= 0))
         own = matches.person[rows] - before
         before += len(people.area)
         if len(rows) == 0:
@@ -84,15 +84,15 @@ def repairs(
     A repaired joint lies exactly where it is annotated, which is more than a better network could give: an upper
     bound. "scores": each pose's score is its OKS. "background": poses of nobody are gone.
 
-    Args: `keypoints_img` (n, k, 2) of the poses of `matches`; `kinds` as `joint_kinds` gives them.
+    Args: `keypoints_img` (n, k, 2) of the poses of `matches`; `kinds` as `keypoint_error_kinds` gives them.
     """
     once = np.ones(len(found), np.int64)
-    entries = sum(len(picture.entries) for picture in found)
+    entries = sum(len(image.entries) for image in found)
     annotated = np.concatenate([people.keypoints_img for people in truth.people])
     of_person = matches.person >= 0
 
     def precision(change: Callable[[Found], Found]) -> float:
-        return MatchTable.of(truth, [change(picture) for picture in found]).average_precision(once)
+        return MatchTable.of(truth, [change(image) for image in found]).average_precision(once)
 
     def mean_oks(right: Integers | None = None) -> float:
         similarity = matches.similarity[of_person]
@@ -100,16 +100,16 @@ def repairs(
             similarity = np.where(right[of_person], 1.0, similarity)
         return float(np.nanmean(similarity, axis=1).mean()) if of_person.any() else float("nan")
 
-    made = [Repair("as it is", precision(lambda picture: picture), mean_oks())]
+    made = [Repair("as it is", precision(lambda image: image), mean_oks())]
     for kind in (JITTER, INVERSION, SWAP, MISS):
         wrong = kinds == kind
         moved = np.full((entries, *keypoints_img.shape[1:]), np.nan)
         repaired = np.where(wrong[..., None], annotated[matches.person], keypoints_img) if len(annotated) else moved
         moved[matches.entry] = repaired
 
-        def move(picture: Found, moved: Floats = moved) -> Found:
-            new = moved[picture.entries]
-            return replace(picture, keypoints_img=np.where(np.isnan(new), picture.keypoints_img, new))
+        def move(image: Found, moved: Floats = moved) -> Found:
+            new = moved[image.entries]
+            return replace(image, keypoints_img=np.where(np.isnan(new), image.keypoints_img, new))
 
         made.append(Repair(KINDS[kind], precision(move), mean_oks(wrong)))
 
@@ -118,21 +118,21 @@ def repairs(
     gone = np.zeros(entries, bool)
     gone[matches.entry[~of_person]] = True
 
-    def rescored(picture: Found) -> Found:
-        new = np.where(np.isnan(score[picture.entries]), picture.scores, score[picture.entries])
-        return _chosen(replace(picture, scores=new), np.argsort(-new, kind="stable"))
+    def rescored(image: Found) -> Found:
+        new = np.where(np.isnan(score[image.entries]), image.scores, score[image.entries])
+        return _chosen(replace(image, scores=new), np.argsort(-new, kind="stable"))
 
     made.append(Repair("scores", precision(rescored), mean_oks()))
     made.append(
         Repair(
             "background",
-            precision(lambda picture: _chosen(picture, np.flatnonzero(~gone[picture.entries]))),
+            precision(lambda image: _chosen(image, np.flatnonzero(~gone[image.entries]))),
             mean_oks(),
         )
     )
     return made
 
 
-def _chosen(picture: Found, rows: Integers) -> Found:
+def _chosen(image: Found, rows: Integers) -> Found:
     """These poses, in this order."""
-    return Found(picture.keypoints_img[rows], picture.joint_scores[rows], picture.scores[rows], picture.entries[rows])
+    return Found(image.keypoints_img[rows], image.keypoint_scores[rows], image.scores[rows], image.entries[rows])

@@ -14,8 +14,8 @@ from calipose.geometry import Floats
 from calipose.report.analysis import Analysis
 from calipose.report.chart import BLUE, GREEN, GRID, INK, MUTED, ORANGE, PAPER, Chart, chart, new_axes
 
-SCATTERED = 5  # poses of each picture, as in the paper's Figure 5
-MOST_POINTS = 2000  # of a scatter: more would only be a blot, and megabytes
+SCATTERED = 5  # poses of each image, as in the paper's Figure 5
+MAX_POINTS = 2000  # of a scatter: more would only be a blot, and megabytes
 CURVE_POINTS = 300
 HISTOGRAM_BINS = 25
 
@@ -35,12 +35,12 @@ def score_charts(of: Analysis) -> dict[str, list[Chart]]:
         fitted = of.fitted[of.shown]
         charts["reliability"].append(_reliability("poses", "calibrated", fitted.score, fitted.oks, counts(fitted)))
     score, similarity = of.joints(of.matches)
-    if of.scores_joints and len(score):
-        joints = f"{len(score):,} labelled joints of {number((shown.person >= 0).sum(), 'pose')}"
-        charts["joints"] = [_reliability("joints", "as given", score, similarity, joints)]
+    if of.scores_keypoints and len(score):
+        keypoints = f"{len(score):,} labelled keypoints of {number((shown.person >= 0).sum(), 'pose')}"
+        charts["joints"] = [_reliability("joints", "as given", score, similarity, keypoints)]
         if of.fitted is not None:
-            charts["joints"].append(_reliability("joints", "calibrated", *of.joints(of.fitted), joints))
-        charts["means"] = [joint_means(of)]
+            charts["joints"].append(_reliability("joints", "calibrated", *of.joints(of.fitted), keypoints))
+        charts["means"] = [keypoint_means(of)]
     return charts
 
 
@@ -50,8 +50,8 @@ def number(n: Any, word: str) -> str:
 
 
 def counts(matches: Matches) -> str:
-    """Of how many poses and pictures."""
-    return f"{number(len(matches), 'pose')} in {number(len(np.unique(matches.picture)), 'picture')}"
+    """Of how many poses and images."""
+    return f"{number(len(matches), 'pose')} in {number(len(np.unique(matches.image)), 'image')}"
 
 
 def _score_limits(score: Floats) -> tuple[float, float]:
@@ -83,8 +83,8 @@ def _reliability(of_what: str, state: str, score: Floats, oks: Floats, counted: 
     )
     if state == "calibrated":
         how = (
-            "The same after calibration. Each picture's scores go through a map fitted on other pictures, so this is"
-            " what calibration does to pictures it has not seen."
+            "The same after calibration. Each image's scores go through a map fitted on other images, so this is"
+            " what calibration does to images it has not seen."
         )
     rows = list(zip(bins.mean_score.tolist(), bins.mean_oks.tolist(), bins.poses.tolist(), strict=True))
     name = f"reliability_{of_what}_{'calibrated' if state == 'calibrated' else 'given'}"
@@ -92,22 +92,22 @@ def _reliability(of_what: str, state: str, score: Floats, oks: Floats, counted: 
                  ("mean_score", f"mean_{worth.lower()}", of_what), rows)  # fmt: skip
 
 
-def _five_a_picture(picture: Integers, rng: np.random.Generator) -> Integers:
-    """Up to five random rows of each picture, at most `MOST_POINTS` in all."""
-    order = rng.permutation(len(picture))
-    by_picture = order[np.argsort(picture[order], kind="stable")]
-    first = np.searchsorted(picture[by_picture], picture[by_picture])
-    chosen: Integers = by_picture[np.arange(len(picture)) - first < SCATTERED]
-    if len(chosen) > MOST_POINTS:
-        chosen = rng.choice(chosen, MOST_POINTS, replace=False)
+def _five_an_image(image: Integers, rng: np.random.Generator) -> Integers:
+    """Up to five random rows of each image, at most `MAX_POINTS` in all."""
+    order = rng.permutation(len(image))
+    by_image = order[np.argsort(image[order], kind="stable")]
+    first = np.searchsorted(image[by_image], image[by_image])
+    chosen: Integers = by_image[np.arange(len(image)) - first < SCATTERED]
+    if len(chosen) > MAX_POINTS:
+        chosen = rng.choice(chosen, MAX_POINTS, replace=False)
     return np.sort(chosen)
 
 
 @chart
 def score_against_oks(of: Analysis) -> Chart:
-    """The paper's Figure 5: score and OKS of five random poses a picture of those that the results keep."""
+    """The paper's Figure 5: score and OKS of five random poses an image of those that the results keep."""
     matches = of.matches
-    chosen = _five_a_picture(matches.picture, np.random.default_rng(0))
+    chosen = _five_an_image(matches.image, np.random.default_rng(0))
     few = np.zeros(len(matches), bool)
     few[chosen] = True
     drawn = matches[few]
@@ -122,13 +122,13 @@ def score_against_oks(of: Analysis) -> Chart:
     axes.set_ylim(-0.02, 1.02)
     figure.legend(loc="outside lower center", ncols=2, handletextpad=0.2)
     how = (
-        "Five random poses of each picture (all where it has fewer), as in the paper's Figure 5. The nearer to the"
+        "Five random poses of each image (all where it has fewer), as in the paper's Figure 5. The nearer to the"
         " dashed line, the better the score tells the OKS. At the bottom right: poses trusted wrongly; at the top left:"
         " good poses that the score throws away. OKS 0: no annotated person is near."
     )
-    names = [of.names[i] for i in drawn.picture]
+    names = [of.names[i] for i in drawn.image]
     rows = list(zip(names, drawn.entry.tolist(), drawn.score.tolist(), drawn.oks.tolist(), strict=True))
-    return Chart("score_against_oks", "Score against OKS", counted, how, figure, ("picture", "entry", "score", "oks"),
+    return Chart("score_against_oks", "Score against OKS", counted, how, figure, ("image", "entry", "score", "oks"),
                  rows)  # fmt: skip
 
 
@@ -193,7 +193,7 @@ def risk_coverage_chart(of: Analysis) -> Chart:
 def precision_recall(of: Analysis) -> Chart:
     """COCO's precision at each recall, at three thresholds of the OKS."""
     people = int(of.truth.wanted.sum())
-    counted = f"{number(people, 'person').replace('persons', 'people')} in {number(len(of.truth.image_ids), 'picture')}"
+    counted = f"{number(people, 'person').replace('persons', 'people')} in {number(len(of.truth.image_ids), 'image')}"
     figure, axes = new_axes("Precision and recall", counted, "recall: share of the people found", "precision")
     rows: list[tuple[float, float, float]] = []
     for t, colour in ((0, GREEN), (5, BLUE), (8, ORANGE)):
@@ -219,14 +219,14 @@ def precision_recall(of: Analysis) -> Chart:
 
 
 @chart
-def joint_means(of: Analysis) -> Chart:
+def keypoint_means(of: Analysis) -> Chart:
     """The pose's score against the mean of its joints' scores."""
     shown = of.matches[of.shown]
     chosen = np.arange(len(shown))
-    if len(chosen) > MOST_POINTS:
-        chosen = np.sort(np.random.default_rng(0).choice(chosen, MOST_POINTS, replace=False))
+    if len(chosen) > MAX_POINTS:
+        chosen = np.sort(np.random.default_rng(0).choice(chosen, MAX_POINTS, replace=False))
     counted = counts(shown)
-    mean, score, oks = shown.joint_scores.mean(1)[chosen], shown.score[chosen], shown.oks[chosen]
+    mean, score, oks = shown.keypoint_scores.mean(1)[chosen], shown.score[chosen], shown.oks[chosen]
     figure, axes = new_axes("Pose score and its joints' mean", counted, "mean of the joints' scores", "pose score")
     _diagonal(axes)
     for good, colour, label in ((False, ORANGE, "OKS < 0.5"), (True, BLUE, "OKS ≥ 0.5")):
@@ -242,5 +242,5 @@ def joint_means(of: Analysis) -> Chart:
         " checked against each other: on the dashed line they agree. The table says which of them tells the OKS better."
     )
     rows = list(zip(mean.tolist(), score.tolist(), oks.tolist(), strict=True))
-    return Chart("pose_and_joint_scores", "Pose score and mean of its joints' scores", counted, how, figure,
-                 ("mean_joint_score", "score", "oks"), rows)  # fmt: skip
+    return Chart("pose_and_keypoint_scores", "Pose score and mean of its joints' scores", counted, how, figure,
+                 ("mean_keypoint_score", "score", "oks"), rows)  # fmt: skip

@@ -16,13 +16,13 @@ from calipose.draw import draw_poses
 from calipose.evaluation.coco_files import People
 from calipose.evaluation.matching import oks_matrix
 from calipose.geometry import Floats, apply_affine, oks, resize_affine
-from calipose.io.images import Picture, read_picture, warp
+from calipose.io.images import Image, read_image, warp
 from calipose.poses import Poses
 from calipose.report.analysis import Analysis
 from calipose.skeleton import Skeleton
 
 PANEL = 200  # pixels; a tile has two: what is annotated, and what was found
-MOST_TILES = 16  # of each section
+MAX_TILES = 16  # of each section
 QUALITY = 76  # of JPEG
 MARGIN = 0.18  # around a person, of their longer side
 SURE = 0.3  # calibrated score from which a pose of nobody is suspected to be of somebody
@@ -58,7 +58,7 @@ class Tile:
     reason: str = ""
 
 
-def choose_tiles(of: Analysis, most: int = MOST_TILES) -> dict[str, list[Tile]]:
+def choose_tiles(of: Analysis, most: int = MAX_TILES) -> dict[str, list[Tile]]:
     """The poses of each section of the gallery, worst first; a suspected one is in no other section."""
     score = of.matches.score if of.fitted is None else of.fitted.score
     surprise = score - of.matches.oks
@@ -75,15 +75,15 @@ def choose_tiles(of: Analysis, most: int = MOST_TILES) -> dict[str, list[Tile]]:
 def _suspects(of: Analysis, score: Floats) -> Iterator[Tile]:
     matches, skeleton = of.matches, of.skeleton
     first = np.cumsum([0, *(len(people.area) for people in of.truth.people)])
-    joint_score = matches.joint_scores if of.fitted is None else of.fitted.joint_scores
+    keypoint_score = matches.keypoint_scores if of.fitted is None else of.fitted.keypoint_scores
     for row in np.flatnonzero(of.shown).tolist():
-        people = of.truth.people[matches.picture[row]]
+        people = of.truth.people[matches.image[row]]
         points = of.keypoints_img[row]
         if matches.person[row] < 0:
             if score[row] >= SURE and not _near_anybody(points, people, skeleton):
                 yield Tile(row, "nobody annotated")
             continue
-        person = matches.person[row] - first[matches.picture[row]]
+        person = matches.person[row] - first[matches.image[row]]
         flipped = oks(points[skeleton.flip_index], people.keypoints_img[person], people.labelled[person],
                       people.area[person], skeleton.sigmas_array)  # fmt: skip
         if flipped >= 0.5 and flipped - matches.oks[row] >= GAIN:
@@ -91,11 +91,11 @@ def _suspects(of: Analysis, score: Floats) -> Iterator[Tile]:
             continue
         similarity = matches.similarity[row]
         known = np.flatnonzero(np.isfinite(similarity))
-        if not of.scores_joints or len(known) < 5:
+        if not of.scores_keypoints or len(known) < 5:
             continue
         worst = known[np.argmin(similarity[known])]
         rest = similarity[known[known != worst]].mean()
-        if similarity[worst] < JOINT_BAD and rest >= REST_GOOD and joint_score[row, worst] >= JOINT_SURE:
+        if similarity[worst] < JOINT_BAD and rest >= REST_GOOD and keypoint_score[row, worst] >= JOINT_SURE:
             yield Tile(row, f"{skeleton.keypoints[worst].replace('_', ' ')}?")
 
 
@@ -114,27 +114,27 @@ def _near_anybody(points: Floats, people: People, skeleton: Skeleton) -> bool:
     return bool(((inside >= NEAR_BOX * np.maximum(union, 1e-9)) | in_crowd).any())
 
 
-def gallery(of: Analysis, pictures: Path) -> dict[str, list[str]]:
+def gallery(of: Analysis, images: Path) -> dict[str, list[str]]:
     """Each section's tiles as HTML.
 
     Raises:
-        PictureError: a picture cannot be read.
+        ImageError: an image cannot be read.
     """
 
     @cache
-    def picture(name: str) -> Picture:
-        return read_picture(pictures / name, ignore_orientation=True)  # annotations count in stored pixels
+    def image(name: str) -> Image:
+        return read_image(images / name, ignore_orientation=True)  # annotations count in stored pixels
 
     return {
-        section: [_tile(of, tile, picture(of.names[of.matches.picture[tile.row]])) for tile in tiles]
+        section: [_tile(of, tile, image(of.names[of.matches.image[tile.row]])) for tile in tiles]
         for section, tiles in choose_tiles(of).items()
     }
 
 
-def _tile(of: Analysis, tile: Tile, picture: Picture) -> str:
+def _tile(of: Analysis, tile: Tile, image: Image) -> str:
     row, matches = tile.row, of.matches
-    name = of.names[matches.picture[row]]
-    ok, data = cv2.imencode(".jpg", draw_tile(of, row, picture)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    name = of.names[matches.image[row]]
+    ok, data = cv2.imencode(".jpg", draw_tile(of, row, image)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     assert ok
     score = f"{matches.score[row]:.2f}"
     if of.fitted is not None:
@@ -149,13 +149,13 @@ def _tile(of: Analysis, tile: Tile, picture: Picture) -> str:
     )
 
 
-def draw_tile(of: Analysis, row: int, picture: Picture) -> Picture:
+def draw_tile(of: Analysis, row: int, image: Image) -> Image:
     """Annotated people (left) and the pose (right) around the pose and its person: `(PANEL, 2 PANEL, 3)`."""
     matches = of.matches
-    people = of.truth.people[matches.picture[row]]
+    people = of.truth.people[matches.image[row]]
     corners = [of.keypoints_img[row]]
     if matches.person[row] >= 0:
-        first = sum(len(earlier.area) for earlier in of.truth.people[: matches.picture[row]])
+        first = sum(len(earlier.area) for earlier in of.truth.people[: matches.image[row]])
         person = matches.person[row] - first
         corners.append(people.keypoints_img[person][people.labelled[person]])
         corners.append(people.box[person, :2] + np.outer([0, 1], people.box[person, 2:]))
@@ -163,17 +163,17 @@ def draw_tile(of: Analysis, row: int, picture: Picture) -> Picture:
     low, high = points.min(0), points.max(0)
     side = max(float((high - low).max()) * (1 + 2 * MARGIN), 24.0)
     corner = (low + high - side) / 2
-    room = np.array(picture.shape[1::-1]) - side
-    corner = np.where(room >= 0, corner.clip(0, np.maximum(room, 0)), corner)  # inside the picture where that is wide
+    room = np.array(image.shape[1::-1]) - side
+    corner = np.where(room >= 0, corner.clip(0, np.maximum(room, 0)), corner)  # inside the image where that is wide
     panel_from_img = resize_affine(PANEL / side)
     panel_from_img[:, 2] -= PANEL / side * corner
-    crop = warp(picture, panel_from_img, (PANEL, PANEL), (30, 30, 34))
+    crop = warp(image, panel_from_img, (PANEL, PANEL), (30, 30, 34))
     seen = people.labelled.any(1)
     annotated = Poses(
         apply_affine(panel_from_img, people.keypoints_img[seen]),
         np.ones(int(seen.sum())),
         (PANEL, PANEL),
-        people.labelled[seen].astype(np.float64),  # unlabelled joints are not drawn
+        people.labelled[seen].astype(np.float64),  # unlabelled keypoints are not drawn
         of.skeleton,
     )
     pose = Poses(apply_affine(panel_from_img, of.keypoints_img[[row]]), np.ones(1), (PANEL, PANEL), None, of.skeleton)

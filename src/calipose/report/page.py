@@ -14,7 +14,7 @@ from calipose.report.gallery import SECTIONS
 from calipose.report.tables import (
     DASH,
     error_tables,
-    joint_means_table,
+    keypoint_means_table,
     population_tables,
     precision_tables,
     show,
@@ -37,8 +37,8 @@ def page(title: str, lead: str, of: Analysis, charts: Charts, tiles: Mapping[str
         "reliability": ("Reliability", _reliability(charts)),
         "background": ("People and background", _charts(charts.get("scatter", ()))),
         "curves": ("Choosing a threshold", _charts(charts.get("curves", ()))),
-        "joints": ("Scores of joints", _joints(of, charts)),
-        "parts": ("By size, labelled joints and crowding", _parts(of)),
+        "joints": ("Scores of joints", _keypoints(of, charts)),
+        "parts": ("By size, labelled keypoints and crowding", _parts(of)),
         "errors": ("What is wrong with the joints", _errors(of, charts)),
         "training": ("Training", _charts(charts.get("training", ()))),
         "gallery": ("Gallery", _gallery(tiles)),
@@ -51,7 +51,7 @@ def page(title: str, lead: str, of: Analysis, charts: Charts, tiles: Mapping[str
     )
     light, dark = ("".join(f"--{name}:{pair[i]};" for name, pair in COLOURS.items()) for i in (0, 1))
     style = resources.files("calipose.report").joinpath("page.css").read_text(encoding="utf-8")
-    counted = f"{number(of.precision.pictures, 'picture')}, {number(of.precision.poses, 'pose')}"
+    counted = f"{number(of.precision.images, 'image')}, {number(of.precision.poses, 'pose')}"
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -109,12 +109,12 @@ def _scores(of: Analysis) -> str:
     if not of.shown.any():
         return f"<p>None of {number(len(of.matches), 'pose')} has a score of 0.05 or more: there is nothing to say.</p>"
     fitted = (
-        "“Calibrated” is cross-fitted: the pictures are parted into folds, and each fold's scores go through a map from"
+        "“Calibrated” is cross-fitted: the images are parted into folds, and each fold's scores go through a map from"
         " score to OKS that was fitted on the others. It shows what <code>calipose calibrate</code> would gain."
         if of.fitted is not None
         else f"There are no calibrated scores here ({escape(of.not_fitted)})."
     )
-    small = " Small print: 95 % intervals over pictures, by bootstrap." if of.bootstrap else ""
+    small = " Small print: 95 % intervals over images, by bootstrap." if of.bootstrap else ""
     return (
         "<p><b>OKS</b> says how well a pose fits the annotated one: 1 is perfect, 0 is of nobody. <b>ECE</b> is how far"
         " score and mean OKS lie apart on average, 0 is best. <b>Brier</b> is the mean squared difference of score and"
@@ -132,7 +132,7 @@ def _reliability(charts: Charts) -> str:
     return f"<p>{text}</p>{_charts(charts['reliability'])}"
 
 
-def _joints(of: Analysis, charts: Charts) -> str:
+def _keypoints(of: Analysis, charts: Charts) -> str:
     if not of.shown.any():
         return ""
     if not charts.get("joints"):
@@ -144,7 +144,7 @@ def _joints(of: Analysis, charts: Charts) -> str:
         "<p>Joint scores against how near the joint really is (similarity: 1 on the spot, 0 far off), for labelled"
         " joints of poses that are of a person. The calibrated score of a joint takes it for granted that somebody is"
         " there, so the mean of a background pose's joints is too high.</p>"
-        f"{_charts(charts['joints'])}{_charts(charts.get('means', ()), joint_means_table(of))}"
+        f"{_charts(charts['joints'])}{_charts(charts.get('means', ()), keypoint_means_table(of))}"
     )
 
 
@@ -153,9 +153,9 @@ def _parts(of: Analysis) -> str:
         return ""
     return (
         f"<p>Again {SHOWN}. COCO calls people below 32² pixels small, from 96² large; a pose of nobody has the size of"
-        " its own box. Overlapped: another annotated person's box overlaps. Poses of nobody have no labelled joints, so"
-        " that table is of poses of people only; a calibrated score, which reckons with background, is bound to be too"
-        f' low there.</p><div class="tables">{slice_tables(of)}</div>\n'
+        " its own box. Overlapped: another annotated person's box overlaps. Poses of nobody have no labelled keypoints,"
+        " so that table is of poses of people only; a calibrated score, which reckons with background, is bound to be"
+        f' too low there.</p><div class="tables">{slice_tables(of)}</div>\n'
     )
 
 

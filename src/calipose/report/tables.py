@@ -49,12 +49,12 @@ def precision_tables(of: Analysis) -> str:
         ("AR", [show(figures.ar)]),
     ]
     held: list[Row] = [
-        ("pictures", [f"{figures.pictures:,}"]),
+        ("images", [f"{figures.images:,}"]),
         ("people", [f"{figures.people:,}"]),
         ("poses", [f"{figures.poses:,}"]),
         *((escape(str(name)), [escape(str(value))]) for name, value in figures.setting.items()),
     ]
-    small = "; small print: 95 % interval over pictures" if figures.interval else ""
+    small = "; small print: 95 % interval over images" if figures.interval else ""
     return _table(f"<b>COCO's figures</b>{small}", [], rows) + _table("<b>What they hold for</b>", [], held)
 
 
@@ -69,7 +69,7 @@ def population_tables(of: Analysis) -> str:
             ("mean OKS", [show(one.mean_oks) for one in columns]),
             *((shown, _figures(columns, key)) for key, shown in FIGURES.items()),
         ]
-        counted = f"{number(figures.before.poses, 'pose')} in {number(figures.before.pictures, 'picture')}"
+        counted = f"{number(figures.before.poses, 'pose')} in {number(figures.before.images, 'image')}"
         tables += _table(f"<b>{heading}</b>: {counted}", ["as given", "calibrated"][: len(columns)], rows)
     return tables
 
@@ -87,7 +87,7 @@ def _slice_rows(columns: Sequence[BeforeAfter], calibrated: bool) -> list[Row]:
     before, after = [one.before for one in columns], [one.after for one in columns]
     rows: list[Row] = [
         ("poses", [f"{one.poses:,}" for one in before]),
-        ("pictures", [f"{one.pictures:,}" for one in before]),
+        ("images", [f"{one.images:,}" for one in before]),
         ("mean score", [show(one.mean_score) for one in before]),
         ("mean OKS", [show(one.mean_oks) for one in before]),
     ]
@@ -98,9 +98,9 @@ def _slice_rows(columns: Sequence[BeforeAfter], calibrated: bool) -> list[Row]:
     return rows
 
 
-def joint_means_table(of: Analysis) -> str:
+def keypoint_means_table(of: Analysis) -> str:
     """The pose's score and the mean of its joints' scores: which tells the OKS better."""
-    pose, mean = of.populations["score"], of.joint_means
+    pose, mean = of.populations["score"], of.keypoint_means
     before, after = [pose.before, mean.before], [pose.after, mean.after]
     rows: list[Row] = [("mean", [show(one.mean_score) for one in before])]
     for key, shown in FIGURES.items():
@@ -122,7 +122,7 @@ def error_tables(of: Analysis) -> str:
         for name, count, share in zip(names, every, shares, strict=True)
     ]
     gains: list[Row] = [(one.name, [show(one.ap), show(one.mean_oks)]) for one in of.repairs]
-    return _table("<b>By joint</b>: labelled joints, and the share of each kind", ["joints", *KINDS], rows) + _table(
+    return _table("<b>By joint</b>: labelled keypoints, and the share of each kind", ["joints", *KINDS], rows) + _table(
         "<b>If one kind were repaired</b>: mean OKS is of poses of a person", ["AP", "mean OKS"], gains
     )
 

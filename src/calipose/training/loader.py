@@ -1,4 +1,4 @@
-"""Batches for training: which pictures, in which order, read and augmented ahead of the network (torch)."""
+"""Batches for training: which images, in which order, read and augmented ahead of the network (torch)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from calipose.config.settings import AugmentSettings
 from calipose.data.augment import Sample, augment, mosaic
 from calipose.data.store import KeypointData
-from calipose.errors import InputError, PictureError
-from calipose.io.images import Picture, read_picture
+from calipose.errors import ImageError, InputError
+from calipose.io.images import Image, read_image
 
-Key = tuple[int, int]  # epoch, draw: picture i is drawn as i, i + n, i + 2 n ... (n pictures)
+Key = tuple[int, int]  # epoch, draw: image i is drawn as i, i + n, i + 2 n ... (n images)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Batch:
         labelled: (b, p, k) bool.
         area_inp: (b, p) float32, square input pixels; 0 for padding.
         ignore_cell: (b, h / 4, w / 4) bool: cells without weight in the score's loss.
-        index: (b,) int64, the pictures' places in their data set.
+        index: (b,) int64, the images' places in their data set.
     """
 
     images: Tensor
@@ -80,60 +80,60 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
-def read_stored(data: KeypointData, index: int) -> Picture:
-    """Picture `index` of a data set, `(h, w, 3)` uint8, in the stored orientation as its annotations.
+def read_stored(data: KeypointData, index: int) -> Image:
+    """Image `index` of a data set, `(h, w, 3)` uint8, in the stored orientation as its annotations.
 
     Raises:
-        PictureError: the file cannot be read, or its size is not the annotation file's.
+        ImageError: the file cannot be read, or its size is not the annotation file's.
     """
-    path = data.picture_path(index)
-    picture = read_picture(path, ignore_orientation=True)
+    path = data.image_path(index)
+    image = read_image(path, ignore_orientation=True)
     width, height = (int(side) for side in data.sizes[index])
-    if picture.shape[:2] != (height, width):
-        found = f"{picture.shape[1]} x {picture.shape[0]} pixels"
-        raise PictureError(f"picture {path} has {found}, its annotation file says {width} x {height}")
-    return picture
+    if image.shape[:2] != (height, width):
+        found = f"{image.shape[1]} x {image.shape[0]} pixels"
+        raise ImageError(f"image {path} has {found}, its annotation file says {width} x {height}")
+    return image
 
 
-class PictureCache:
-    """All pictures of a small data set, decoded once: 0.7 GiB for 3,000 pictures of 286 x 262.
+class ImageCache:
+    """All images of a small data set, decoded once: 0.7 GiB for 3,000 images of 286 x 262.
 
     Forked data workers share it. Called with a data set and an index like `read_stored`.
 
     Raises:
-        PictureError: as `read_stored`.
+        ImageError: as `read_stored`.
     """
 
     def __init__(self, data: KeypointData) -> None:
         self._data = data
         with ThreadPoolExecutor() as pool:
-            self._pictures = list(pool.map(lambda index: read_stored(data, index), range(len(data))))
+            self._images = list(pool.map(lambda index: read_stored(data, index), range(len(data))))
 
-    def __call__(self, data: KeypointData, index: int) -> Picture:
-        """Picture `index` of the data set that the cache was made for."""
+    def __call__(self, data: KeypointData, index: int) -> Image:
+        """Image `index` of the data set that the cache was made for."""
         if data is not self._data:
-            raise InputError("this cache holds the pictures of another data set")
-        return self._pictures[index]
+            raise InputError("this cache holds the images of another data set")
+        return self._images[index]
 
 
-class TrainingPictures(Dataset[Sample]):
-    """Augmented pictures.
+class TrainingImages(Dataset[Sample]):
+    """Augmented images.
 
     What (epoch, draw) gives depends on the seed and on nothing else: not on the number of workers, the
     process, or what was drawn before. So a resumed training sees what it would have seen.
 
     Args:
-        data: pictures and people.
+        data: images and people.
         size: side of the square input in pixels, a multiple of 32.
         settings: augmentation.
-        pad_colour: (3,) RGB, 0 to 255, outside of the pictures.
+        pad_colour: (3,) RGB, 0 to 255, outside of the images.
         seed: 0 or more.
-        read: `read_stored`, or a `PictureCache` of `data`.
-        repeats: (n,) how often each picture is drawn an epoch, as `EpochBatches` is told: the partners in a mosaic
+        read: `read_stored`, or a `ImageCache` of `data`.
+        repeats: (n,) how often each image is drawn an epoch, as `EpochBatches` is told: the partners in a mosaic
             are drawn in these proportions. By default all alike.
 
     Raises:
-        InputError: a size that does not fit the network, or repeats that are not one number a picture.
+        InputError: a size that does not fit the network, or repeats that are not one number an image.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class TrainingPictures(Dataset[Sample]):
         settings: AugmentSettings,
         pad_colour: ArrayLike,
         seed: int,
-        read: Callable[[KeypointData, int], Picture] = read_stored,
+        read: Callable[[KeypointData, int], Image] = read_stored,
         repeats: ArrayLike | None = None,
     ) -> None:
         if size <= 0 or size % 32:
@@ -153,7 +153,7 @@ class TrainingPictures(Dataset[Sample]):
         self.tile_settings = msgspec.structs.replace(settings, shift_inp=settings.shift_inp / 2)
         self.ends = np.cumsum(_checked(np.ones(len(data)) if repeats is None else repeats))
         if len(self.ends) != len(data):
-            raise InputError(f"{len(self.ends)} repeats for {len(data)} pictures; one number a picture is needed")
+            raise InputError(f"{len(self.ends)} repeats for {len(data)} images; one number an image is needed")
         self.pad_colour = np.asarray(pad_colour, np.float64)
         self.read = read
 
@@ -161,10 +161,10 @@ class TrainingPictures(Dataset[Sample]):
         return len(self.data)
 
     def __getitem__(self, key: Key) -> Sample:
-        """The sample of (epoch, draw); draw i + c n is the c-th further look at picture i.
+        """The sample of (epoch, draw); draw i + c n is the c-th further look at image i.
 
         Raises:
-            PictureError: the picture cannot be read; the message names its file.
+            ImageError: the image cannot be read; the message names its file.
         """
         epoch, draw = key
         rng = np.random.default_rng([self.seed, epoch, draw])
@@ -176,21 +176,21 @@ class TrainingPictures(Dataset[Sample]):
         return mosaic([self._augmented(i, self.size // 2, self.tile_settings, rng) for i in tiles])
 
     def _augmented(self, index: int, size: int, settings: AugmentSettings, rng: np.random.Generator) -> Sample:
-        picture = self.read(self.data, index)
+        image = self.read(self.data, index)
         labels, skeleton = self.data.labels(index), self.data.skeleton
-        return augment(picture, labels, size, settings, rng, self.pad_colour, skeleton)
+        return augment(image, labels, size, settings, rng, self.pad_colour, skeleton)
 
 
 class EpochBatches(Sampler[list[Key]]):
-    """Which pictures each batch of one epoch holds, in one of `world_size` processes.
+    """Which images each batch of one epoch holds, in one of `world_size` processes.
 
     The order is a permutation that depends on (seed, epoch) only. All processes take equally many batches;
     what does not fill a batch of every process is left out of this epoch.
 
     Args:
-        pictures: how many there are (n), or (n,) how often each is drawn an epoch. A fraction is the
+        images: how many there are (n), or (n,) how often each is drawn an epoch. A fraction is the
             probability of one draw more; the epoch's length, the sum rounded down, is always the same.
-        batch_size: pictures a batch and process.
+        batch_size: images a batch and process.
         seed: 0 or more.
         epoch: 0 or more.
         rank: this process, below `world_size`.
@@ -198,12 +198,12 @@ class EpochBatches(Sampler[list[Key]]):
         start_step: batches to leave out, since they were trained on before an interruption.
 
     Raises:
-        InputError: the pictures do not fill one batch of every process.
+        InputError: the images do not fill one batch of every process.
     """
 
     def __init__(
         self,
-        pictures: int | ArrayLike,
+        images: int | ArrayLike,
         batch_size: int,
         seed: int,
         epoch: int,
@@ -211,12 +211,12 @@ class EpochBatches(Sampler[list[Key]]):
         world_size: int = 1,
         start_step: int = 0,
     ) -> None:
-        repeats = np.ones(pictures) if isinstance(pictures, int) else pictures
+        repeats = np.ones(images) if isinstance(images, int) else images
         self.draws = _draws(_checked(repeats), np.random.default_rng([seed, epoch]))
         self.steps = len(self.draws) // (batch_size * world_size)
         if not self.steps:
             wanted = f"{world_size} process(es) with batches of {batch_size}"
-            raise InputError(f"{len(self.draws)} pictures an epoch are too few for {wanted}; use smaller batches")
+            raise InputError(f"{len(self.draws)} images an epoch are too few for {wanted}; use smaller batches")
         self.batch_size, self.epoch = batch_size, epoch
         self.rank, self.world_size, self.start_step = rank, world_size, start_step
 
@@ -232,15 +232,15 @@ class EpochBatches(Sampler[list[Key]]):
 def _checked(repeats: ArrayLike) -> NDArray[np.float64]:
     repeats = np.asarray(repeats, np.float64)
     if repeats.ndim != 1 or not np.isfinite(repeats).all() or (repeats < 0).any():
-        raise InputError("how often each picture is drawn must be one number a picture, none of them negative")
+        raise InputError("how often each image is drawn must be one number an image, none of them negative")
     return repeats
 
 
 def _draws(repeats: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draws of an epoch in random order: picture i floor(r) or ceil(r) times, as i, i + n, i + 2 n ...
+    """Draws of an epoch in random order: image i floor(r) or ceil(r) times, as i, i + n, i + 2 n ...
 
-    Systematic sampling: on a line where each picture, in random order, has a stretch as long as its repeats,
-    stops at distance 1 draw the picture they fall on.
+    Systematic sampling: on a line where each image, in random order, has a stretch as long as its repeats,
+    stops at distance 1 draw the image they fall on.
     """
     order = rng.permutation(len(repeats))
     ends = np.cumsum(repeats[order])
@@ -252,26 +252,26 @@ def _draws(repeats: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np
     return draws
 
 
-def training_batches(pictures: TrainingPictures, batches: EpochBatches, workers: int = 0) -> Iterator[Batch]:
+def training_batches(images: TrainingImages, batches: EpochBatches, workers: int = 0) -> Iterator[Batch]:
     """Batches of an epoch, prepared ahead; the same ones whatever `workers` is.
 
     Args:
-        pictures: what to read.
-        batches: which pictures in which batch.
+        images: what to read.
+        batches: which images in which batch.
         workers: processes. 0: two threads of this process, which is enough for one accelerator or a CPU, as
             OpenCV works outside of Python's lock.
 
     Raises:
-        PictureError: a picture cannot be read; the message names its file.
+        ImageError: an image cannot be read; the message names its file.
     """
-    return _threaded(pictures, batches) if workers == 0 else _forked(pictures, batches, workers)
+    return _threaded(images, batches) if workers == 0 else _forked(images, batches, workers)
 
 
-def _forked(pictures: TrainingPictures, batches: EpochBatches, workers: int) -> Iterator[Batch]:
+def _forked(images: TrainingImages, batches: EpochBatches, workers: int) -> Iterator[Batch]:
     # Forked workers share the store's arrays; the other ways to start a process copy them.
     fork = "fork" in multiprocessing.get_all_start_methods()
-    loader: DataLoader[Sample | PictureError] = DataLoader(
-        _Guarded(pictures),
+    loader: DataLoader[Sample | ImageError] = DataLoader(
+        _Guarded(images),
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=_guarded_collate,
@@ -280,30 +280,30 @@ def _forked(pictures: TrainingPictures, batches: EpochBatches, workers: int) -> 
         multiprocessing_context="fork" if fork else None,
     )
     for batch in loader:
-        if isinstance(batch, PictureError):
+        if isinstance(batch, ImageError):
             raise batch
         yield batch
 
 
-class _Guarded(Dataset["Sample | PictureError"]):
-    """Hands a picture's error on as a value.
+class _Guarded(Dataset["Sample | ImageError"]):
+    """Hands an image's error on as a value.
 
     Raised in a worker, its message would come wrapped in a traceback, and that traceback would keep the
     workers alive until the next garbage collection.
     """
 
-    def __init__(self, pictures: TrainingPictures) -> None:
-        self.pictures = pictures
+    def __init__(self, images: TrainingImages) -> None:
+        self.images = images
 
-    def __getitem__(self, key: Key) -> Sample | PictureError:
+    def __getitem__(self, key: Key) -> Sample | ImageError:
         try:
-            return self.pictures[key]
-        except PictureError as error:
+            return self.images[key]
+        except ImageError as error:
             return error
 
 
-def _guarded_collate(samples: Sequence[Sample | PictureError]) -> Batch | PictureError:
-    errors = [sample for sample in samples if isinstance(sample, PictureError)]
+def _guarded_collate(samples: Sequence[Sample | ImageError]) -> Batch | ImageError:
+    errors = [sample for sample in samples if isinstance(sample, ImageError)]
     return errors[0] if errors else collate([s for s in samples if isinstance(s, Sample)])
 
 
@@ -314,13 +314,13 @@ def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)  # OpenCV's threads do not survive a fork, and the workers are the parallelism
 
 
-def _threaded(pictures: TrainingPictures, batches: EpochBatches) -> Iterator[Batch]:
+def _threaded(images: TrainingImages, batches: EpochBatches) -> Iterator[Batch]:
     threads, ahead = 2, 2  # ahead: batches in preparation while one is trained on
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="pictures")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="images")
     waiting: deque[list[Future[Sample]]] = deque()
     try:
         for keys in batches:
-            waiting.append([pool.submit(pictures.__getitem__, key) for key in keys])
+            waiting.append([pool.submit(images.__getitem__, key) for key in keys])
             if len(waiting) > ahead:
                 yield collate([future.result() for future in waiting.popleft()])
         while waiting:

@@ -36,8 +36,8 @@ from calipose.model.weights import load_weights
 from calipose.training.loader import (
     Batch,
     EpochBatches,
-    PictureCache,
-    TrainingPictures,
+    ImageCache,
+    TrainingImages,
     read_stored,
     training_batches,
 )
@@ -129,7 +129,7 @@ class Trainer:
         self.steps_per_epoch = len(self._batches(0, 0)) // recipe.optim.accumulate
         if not self.steps_per_epoch:
             raise InputError(
-                f"{len(data)} pictures do not fill {recipe.optim.accumulate} batches: lower optim.accumulate"
+                f"{len(data)} images do not fill {recipe.optim.accumulate} batches: lower optim.accumulate"
             )
         self.step = 0
         self.epoch = 0  # finished epochs, their evaluation included
@@ -167,7 +167,7 @@ class Trainer:
         """What must be the same for a training to go on where it stopped."""
         return {
             "recipe": self.recipe.to_dict(),
-            "pictures": len(self.data),
+            "images": len(self.data),
             "processes": self.accelerator.num_processes,
         }
 
@@ -186,18 +186,18 @@ class Trainer:
         start, before = time.monotonic(), self.seconds
         saved = start
         recipe = self.recipe
-        pictures = TrainingPictures(
+        images = TrainingImages(
             self.data,
             recipe.size,
             recipe.augment,
             self.network.backbone.mean,
             recipe.seed,
-            PictureCache(self.data) if recipe.data.in_memory else read_stored,
+            ImageCache(self.data) if recipe.data.in_memory else read_stored,
             self.repeats,
         )
         with _stop_requests() as stop_asked, self._scalars() as scalars:
             while self.epoch < recipe.epochs:
-                for batches in self._steps_of_epoch(pictures):
+                for batches in self._steps_of_epoch(images):
                     self.running.append(self._train_step(batches))
                     self.seconds = before + time.monotonic() - start
                     if self.progress is not None:
@@ -220,12 +220,12 @@ class Trainer:
             self.out / "last.safetensors", best if best.exists() else None, self.history, self.seconds / 60
         )
 
-    def _steps_of_epoch(self, pictures: TrainingPictures) -> Iterator[list[Batch]]:
+    def _steps_of_epoch(self, images: TrainingImages) -> Iterator[list[Batch]]:
         """The batches of each remaining optimiser step of the epoch."""
         accumulate = self.recipe.optim.accumulate
         done = self.step - self.epoch * self.steps_per_epoch
         batches = self._batches(self.epoch, done * accumulate)
-        stream = training_batches(pictures, batches, self.recipe.data.workers)
+        stream = training_batches(images, batches, self.recipe.data.workers)
         for _ in range(done, self.steps_per_epoch):
             yield [next(stream) for _ in range(accumulate)]
 
@@ -276,9 +276,9 @@ class Trainer:
     def _check_finite(self, value: float, what: str, batches: list[Batch]) -> None:
         if math.isfinite(value):
             return
-        names = [str(self.data.picture_path(int(i))) for batch in batches for i in batch.index]
+        names = [str(self.data.image_path(int(i))) for batch in batches for i in batch.index]
         raise NonFiniteLossError(
-            f"step {self.step + 1}: the {what} is {value}; nothing was learnt from this step. Its pictures: "
+            f"step {self.step + 1}: the {what} is {value}; nothing was learnt from this step. Its images: "
             + ", ".join(names)
             + ". Look at their annotations, or lower optim.lr or set optim.clip_norm"
         )
@@ -320,7 +320,7 @@ class Trainer:
                     scalars(name, value, self.step)
 
     def _save_checkpoint(self, name: str) -> None:
-        notes = {"step": self.step, "minutes": self.seconds / 60, "best_ap": self.best, "pictures": len(self.data)}
+        notes = {"step": self.step, "minutes": self.seconds / 60, "best_ap": self.best, "images": len(self.data)}
         checkpoint = Checkpoint(self.recipe, self.data.skeleton, self._weights(), notes)
         save_checkpoint(self.out / name, checkpoint)
 
@@ -349,7 +349,7 @@ class Trainer:
 
 
 def _repeats(recipe: Recipe, data: KeypointData) -> NDArray[np.float64]:
-    """(n,) how often an epoch draws each picture."""
+    """(n,) how often an epoch draws each image."""
     repeat = recipe.data.repeat or (1.0,) * len(data.folders)
     if len(repeat) != len(data.folders):
         raise InputError(f"data.repeat has {len(repeat)} numbers, but there are {len(data.folders)} data sets")

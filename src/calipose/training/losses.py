@@ -11,7 +11,7 @@ from torch import Tensor
 from calipose.config.method import Method
 from calipose.config.settings import LossSettings
 from calipose.model.network import Output
-from calipose.training.targets import Targets, joint_similarity, oks_of_cells, scatter_cells, score_label
+from calipose.training.targets import Targets, keypoint_similarity, oks_of_cells, scatter_cells, score_label
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Losses:
     score: Tensor
     offset: Tensor
     quality: Tensor
-    joint: Tensor
+    keypoint: Tensor
     mean_oks: Tensor
 
     def to_dict(self) -> dict[str, float]:
@@ -43,7 +43,7 @@ def score_loss(score: Tensor, label: Tensor, weight: Tensor, divide_by: Tensor) 
 def offset_loss(predicted: Tensor, target: Tensor, counts: Tensor, scale: Tensor, beta: float) -> Tensor:
     """Smooth L1 of displacements (Eq. 6), divided by the number of displacements that count.
 
-    Args: `predicted`, `target` (b, m, k, 2) in cells; `counts` (b, m, k) bool: labelled joints of Omega's cells;
+    Args: `predicted`, `target` (b, m, k, 2) in cells; `counts` (b, m, k) bool: labelled keypoints of Omega's cells;
     `scale` (b, m): factor for a person's errors; `beta`: where the loss turns from squares to absolute values.
     """
     error = (predicted - target) * scale[..., None, None]
@@ -52,11 +52,11 @@ def offset_loss(predicted: Tensor, target: Tensor, counts: Tensor, scale: Tensor
     return each / (2 * counts.sum()).clamp(min=1)
 
 
-def joint_loss(predicted: Tensor, similarity: Tensor, counts: Tensor) -> Tensor:
+def keypoint_loss(predicted: Tensor, similarity: Tensor, counts: Tensor) -> Tensor:
     """Squared error of the joints' scores, divided by the number of joints that count (design section 7).
 
     Args: `predicted`, `similarity` (b, m, k): a joint's score and its own term of the OKS (Eq. 1) at its predicted
-    place; `counts` (b, m, k) bool: labelled joints of Omega's cells.
+    place; `counts` (b, m, k) bool: labelled keypoints of Omega's cells.
     """
     error = torch.where(counts, predicted - similarity, 0)
     return (error**2).sum() / counts.sum().clamp(min=1)
@@ -88,23 +88,27 @@ def all_losses(output: Output, targets: Targets, method: Method, settings: LossS
     if maps.quality is not None:  # supervised in Omega only, as in the paper's Table 3
         error = (maps.quality - scatter_cells(targets, cell_oks)) ** 2
         quality = (error * omega).sum() / omega.sum().clamp(min=1)
-    joint = score.new_zeros(())
-    if output.joint_scores is not None:
+    keypoint = score.new_zeros(())
+    if output.keypoint_scores is not None:
         position = predicted.detach() + targets.cells.unsqueeze(2)
-        similarity = joint_similarity(position, targets.of_cells(targets.keypoints), area, sigmas)
-        joint = joint_loss(output.joint_scores.transpose(1, 2), similarity, counts)
-    total = settings.score_weight * (score + quality) + settings.offset_weight * offset + settings.joint_weight * joint
+        similarity = keypoint_similarity(position, targets.of_cells(targets.keypoints), area, sigmas)
+        keypoint = keypoint_loss(output.keypoint_scores.transpose(1, 2), similarity, counts)
+    total = (
+        settings.score_weight * (score + quality)
+        + settings.offset_weight * offset
+        + settings.keypoint_weight * keypoint
+    )
     number = targets.inside.sum().clamp(min=1)
     mean_oks = (cell_oks * targets.inside).sum() / number
     if settings.oks_weight:
         total = total + settings.oks_weight * ((1 - learnt_oks) * targets.inside).sum() / number
-    return Losses(total, score, offset, quality, joint, mean_oks)
+    return Losses(total, score, offset, quality, keypoint, mean_oks)
 
 
 def _score_divisor(weight: Tensor, targets: Targets, settings: LossSettings) -> Tensor:
-    """The number of people (at least of pictures); or the sum of weights; or the number of cells; at least 1.
+    """The number of people (at least of images); or the sum of weights; or the number of cells; at least 1.
 
-    Counted over one batch of one process. At least of pictures: a batch with few people would weigh a background cell
+    Counted over one batch of one process. At least of images: a batch with few people would weigh a background cell
     many times more than a full one does.
     """
     if settings.score_divisor == "people":

@@ -67,7 +67,7 @@ def make_targets(
 
 
 def people_centers(keypoints: Tensor, labelled: Tensor, kind: str = "keypoints") -> Tensor:
-    """Centres (b, p, 2) of people (b, p, k, 2): the mean of the labelled joints, or the middle of their box."""
+    """Centres (b, p, 2) of people (b, p, k, 2): the mean of the labelled keypoints, or the middle of their box."""
     mask = labelled.unsqueeze(-1)
     if kind == "keypoints":
         return torch.where(mask, keypoints, 0).sum(2) / mask.sum(2).clamp(min=1)
@@ -87,17 +87,17 @@ def nearest_center(center: Tensor, present: Tensor, height: int, width: int) -> 
 
 
 def marked_cells(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Cells of a mask (b, h, w) as (b, m, 2) int64 x and y, padded to the fullest picture, and which are real."""
+    """Cells of a mask (b, h, w) as (b, m, 2) int64 x and y, padded to the fullest image, and which are real."""
     counts = mask.flatten(1).sum(1)
     most = max(int(counts.max()), 1)
-    # Stable, so that the real cells come first and in the picture's order.
+    # Stable, so that the real cells come first and in the image's order.
     order = mask.flatten(1).to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
     cells = torch.stack([order % mask.shape[-1], order // mask.shape[-1]], -1)
     inside = torch.arange(most, device=mask.device) < counts.unsqueeze(1)
     return cells, inside
 
 
-def joint_similarity(keypoints: Tensor, truth: Tensor, area: Tensor, sigmas: Tensor) -> Tensor:
+def keypoint_similarity(keypoints: Tensor, truth: Tensor, area: Tensor, sigmas: Tensor) -> Tensor:
     """A joint's term of the OKS (Eq. 1): exp(-d^2 / (2 s^2 k^2)), k = 2 sigma, s^2 = area; (..., k).
 
     Args: `keypoints`, `truth` (..., k, 2), `area` (...), one frame; `sigmas` (k,).
@@ -107,10 +107,10 @@ def joint_similarity(keypoints: Tensor, truth: Tensor, area: Tensor, sigmas: Ten
 
 
 def oks(keypoints: Tensor, truth: Tensor, labelled: Tensor, area: Tensor, sigmas: Tensor) -> Tensor:
-    """Object keypoint similarity (Eq. 1): the mean of `joint_similarity` over the labelled joints; (...)."""
+    """Object keypoint similarity (Eq. 1): the mean of `keypoint_similarity` over the labelled keypoints; (...)."""
     # An unlabelled joint may hold anything finite, and must not reach the gradient; what is no number must be noticed.
     mask = labelled.unsqueeze(-1) | truth.isnan()
-    similarity = joint_similarity(torch.where(mask, keypoints, 0), torch.where(mask, truth, 0), area, sigmas)
+    similarity = keypoint_similarity(torch.where(mask, keypoints, 0), torch.where(mask, truth, 0), area, sigmas)
     return (similarity * labelled).sum(-1) / labelled.sum(-1).clamp(min=1)
 
 

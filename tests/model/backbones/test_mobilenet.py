@@ -27,17 +27,17 @@ def test_widths(width: str, channels: tuple[int, ...]) -> None:
 
 
 def test_same_padding() -> None:
-    """Strided convolutions read rows 2i, 2i + 1, 2i + 2: none above the picture, one below it."""
+    """Strided convolutions read rows 2i, 2i + 1, 2i + 2: none above the image, one below it."""
     backbone = build_backbone("mobilenetv2-0.35").eval()
     stem = backbone.get_submodule("conv_stem")
     weight = stem.weight
     assert isinstance(weight, torch.Tensor)
-    picture = torch.randn(1, 3, 32, 64)
+    image = torch.randn(1, 3, 32, 64)
     seen: list[torch.Tensor] = []
     stem.register_forward_hook(lambda module, inputs, output: seen.append(output))
     with torch.inference_mode():
-        backbone(picture)
-    padded = F.pad(picture, (0, 1, 0, 1))
+        backbone(image)
+    padded = F.pad(image, (0, 1, 0, 1))
     patch = padded[0, :, 30:33, 62:65]  # the last cell's: it sees one row and column of padding
     assert seen[0].shape[-2:] == (16, 32)
     torch.testing.assert_close(seen[0][0, :, 15, 31], torch.einsum("ocij,cij->o", weight, patch))
@@ -84,10 +84,10 @@ def test_movenet_values(shared: Path, movenet: Path) -> None:
     rgb = bgr[:320, :416, ::-1].copy()
     backbone = build_backbone("mobilenetv2-1.5").eval()
     load_weights(backbone, str(movenet))
-    picture = torch.from_numpy(rgb).permute(2, 0, 1).float()[None]
+    image = torch.from_numpy(rgb).permute(2, 0, 1).float()[None]
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (backbone.mean, backbone.std))
     with torch.inference_mode():
-        maps = backbone((picture - mean) / std)
+        maps = backbone((image - mean) / std)
     for x, (deviation, corner) in zip(maps, MOVENET_MAPS, strict=True):
         assert float(x.std()) == pytest.approx(deviation, rel=1e-3)
         torch.testing.assert_close(x[0, :4, -1, -1], torch.tensor(corner), rtol=0, atol=5e-3)

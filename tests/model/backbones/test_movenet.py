@@ -41,28 +41,28 @@ def test_the_published_files_own_poses(movenet: tuple[Network, dict, Path], shar
     pytest.importorskip("ai_edge_litert", reason="runs the .tflite file: pip install ai-edge-litert")
     from ai_edge_litert.interpreter import Interpreter
 
-    from calipose.io.images import read_picture
+    from calipose.io.images import read_image
 
     network, lasts, file = movenet
-    pictures = sorted((shared / "data" / "coco-train" / "images").iterdir())
+    images = sorted((shared / "data" / "coco-train" / "images").iterdir())
     interpreter = Interpreter(str(file))
     compared = 0
-    for path in pictures:
+    for path in images:
         if compared == 3:
             break
-        picture = read_picture(path, ignore_orientation=True)[:256, :256]
-        if picture.shape != (256, 256, 3):
+        image = read_image(path, ignore_orientation=True)[:256, :256]
+        if image.shape != (256, 256, 3):
             continue
         entry = interpreter.get_input_details()[0]
         interpreter.resize_tensor_input(entry["index"], [1, 256, 256, 3])
         interpreter.allocate_tensors()
-        interpreter.set_tensor(entry["index"], picture[None].astype(entry["dtype"]))
+        interpreter.set_tensor(entry["index"], image[None].astype(entry["dtype"]))
         interpreter.invoke()
         found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
         best = found[found[:, 55].argmax()]
         if best[55] < 0.3:
             continue
-        images = torch.from_numpy(picture[None]).permute(0, 3, 1, 2).float()
+        images = torch.from_numpy(image[None]).permute(0, 3, 1, 2).float()
         with torch.inference_mode():
             hidden = network.backbone((images - 127.5) / 127.5)[0]
         maps = {
@@ -82,13 +82,13 @@ def test_the_published_files_own_poses(movenet: tuple[Network, dict, Path], shar
 
 @pytest.mark.photographs
 def test_the_queries_start_at_movenets_keypoints(movenet: tuple[Network, dict, Path], shared: Path) -> None:
-    from calipose.io.images import read_picture
+    from calipose.io.images import read_image
     from default_start import teach_head
 
     network, lasts, _ = movenet
     paths = sorted((shared / "data" / "coco-train" / "images").iterdir())[:40]
-    pictures = [read_picture(path, ignore_orientation=True)[:224, :224] for path in paths]
-    images = torch.from_numpy(np.stack([p for p in pictures if p.shape == (224, 224, 3)][:8]))
+    images = [read_image(path, ignore_orientation=True)[:224, :224] for path in paths]
+    images = torch.from_numpy(np.stack([p for p in images if p.shape == (224, 224, 3)][:8]))
     teach_head(network, lasts, [images])
     with torch.inference_mode():
         maps = network.eval().encode(images)

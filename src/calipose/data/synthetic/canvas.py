@@ -1,6 +1,6 @@
-"""What drawn pictures are painted with: a canvas that remembers whose pixel each pixel is, and cloths.
+"""What synthetic images are painted with: a canvas that remembers whose pixel each pixel is, and cloths.
 
-All coordinates are pixels of the picture, integer = pixel centre.
+All coordinates are pixels of the image, integer = pixel centre.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Cloth:
 
 
 class Canvas:
-    """A picture being painted: `pixels` (h, w, 3) float32 RGB and `owner` (h, w) int16, whose pixel it is
+    """An image being painted: `pixels` (h, w, 3) float32 RGB and `owner` (h, w) int16, whose pixel it is
     (0: nobody's).
     """
 
@@ -50,7 +50,7 @@ class Canvas:
         self.painter = 0
 
     def window(self, outline: Floats) -> tuple[slice, slice] | None:
-        """Rows and columns around an outline, None where it lies outside the picture."""
+        """Rows and columns around an outline, None where it lies outside the image."""
         h, w = self.owner.shape
         (x0, y0), (x1, y1) = np.floor(outline.min(0)).astype(int) - 1, np.ceil(outline.max(0)).astype(int) + 2
         x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, w), min(y1, h)

@@ -1,7 +1,7 @@
 """One drawn person: a body with exact joints, and how it is painted.
 
 Bodies come from `layouts.npz` (made by `tools/make_layouts.py`): a mixture of Gaussians fitted to COCO
-train2017's keypoint annotations (CC BY 4.0, COCO Consortium). All coordinates are pixels of the picture,
+train2017's keypoint annotations (CC BY 4.0, COCO Consortium). All coordinates are pixels of the image,
 integer = pixel centre.
 """
 
@@ -52,7 +52,7 @@ def layouts() -> dict[str, NDArray[Any]]:
     return table | {"pose_factor": factor, "upright": upright}
 
 
-def draw_mixture(
+def sample_mixture(
     rng: Rng, name: str, spread: float = 1.0, allowed: NDArray[np.bool_] | None = None
 ) -> tuple[int, Floats]:
     """Component and value drawn from one of the table's mixtures; `spread` multiplies the deviations."""
@@ -70,7 +70,7 @@ class Body:
     Attributes:
         joints: `(17, 2)`.
         trunk: true (not foreshortened) length from shoulders to hips.
-        head: `(3, 3)` rotation (rows: right, down, towards the viewer of the picture) of the head's axes.
+        head: `(3, 3)` rotation (rows: right, down, towards the viewer of the image) of the head's axes.
         head_size, head_at: half the distance between the ears; `(2,)`, where the middle of the ears is.
         back: seen from behind, with no face; left and right of `head` are then exchanged.
         chest: the trunk's front is seen. arm_behind: for each arm, whether it is behind the trunk.
@@ -94,7 +94,7 @@ class Body:
         return np.concatenate([points.min(0) - pad, points.max(0) + pad])
 
     def head_on(self, points: Floats) -> Floats:
-        """Points `(n, 3)` of the head (units of HEAD) in the picture, `(n, 2)`."""
+        """Points `(n, 3)` of the head (units of HEAD) in the image, `(n, 2)`."""
         return self.head_at + self.head_size * points @ self.head[:2].T
 
     @property
@@ -120,44 +120,46 @@ class Body:
         )  # fmt: skip
 
 
-def draw_body(rng: Rng, upright_only: bool, lean_deg: float) -> Body:
+def sample_body(rng: Rng, upright_only: bool, lean_deg: float) -> Body:
     """A body of arbitrary place and scale: a pose of the table, mirrored or not, its limbs a little longer or
     shorter, rotated by up to about `lean_deg`.
     """
     table = layouts()
-    c, values = draw_mixture(rng, "pose", 0.8, table["upright"] if upright_only else None)
-    joints, seen, back = values.reshape(17, 2), table["pose_seen"][c], bool(table["pose_back"][c])
+    c, values = sample_mixture(rng, "pose", 0.8, table["upright"] if upright_only else None)
+    keypoints, seen, back = values.reshape(17, 2), table["pose_seen"][c], bool(table["pose_back"][c])
     if rng.random() < 0.5:
-        joints = (joints * [-1, 1])[COCO_17.flip_index]
+        keypoints = (keypoints * [-1, 1])[COCO_17.flip_index]
         seen = seen[COCO_17.flip_index]
-    joints = joints.copy()
+    keypoints = keypoints.copy()
     for sides in (ARMS, LEGS):
         upper, lower = np.exp(rng.normal(0, 0.05, 2))
         for a, b, c in sides:
-            first, second = joints[b] - joints[a], joints[c] - joints[b]
-            joints[b] = joints[a] + upper * first
-            joints[c] = joints[b] + lower * second
+            first, second = keypoints[b] - keypoints[a], keypoints[c] - keypoints[b]
+            keypoints[b] = keypoints[a] + upper * first
+            keypoints[c] = keypoints[b] + lower * second
     angle = np.deg2rad(lean_deg) * float(np.clip(rng.normal(0, 0.5), -1, 1))
-    joints = joints @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    keypoints = keypoints @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
 
-    lengths = np.linalg.norm(joints[[a for a, _ in BONES]] - joints[[b for _, b in BONES]], axis=1) * TRUNK_PER_BONE
+    lengths = (
+        np.linalg.norm(keypoints[[a for a, _ in BONES]] - keypoints[[b for _, b in BONES]], axis=1) * TRUNK_PER_BONE
+    )
     trunk = float(np.sort(lengths)[-2])
     # The head: the rotation and scale under which HEAD comes nearest to the five joints (weak perspective).
-    # From behind it is fitted with left and right exchanged, which is the same picture of a head turned away.
+    # From behind it is fitted with left and right exchanged, which is the same image of a head turned away.
     order = COCO_17.flip_index[:5] if back else np.arange(5)
-    face = joints[order]
+    face = keypoints[order]
     middle = HEAD.mean(0)
     u, stretch, vt = np.linalg.svd((face - face.mean(0)).T @ np.linalg.pinv(HEAD - middle).T, full_matrices=False)
     right_down = u @ vt
     head = np.vstack([right_down, np.cross(right_down[0], right_down[1])])
     head_size = float(np.clip(stretch.mean(), 0.15 * trunk, 0.2 * trunk))
     head_at = face.mean(0) - head_size * right_down @ middle
-    joints[order] = head_at + head_size * HEAD @ right_down.T
+    keypoints[order] = head_at + head_size * HEAD @ right_down.T
 
-    spine, across = joints[HIPS].mean(0) - joints[SHOULDERS].mean(0), joints[5] - joints[6]
+    spine, across = keypoints[HIPS].mean(0) - keypoints[SHOULDERS].mean(0), keypoints[5] - keypoints[6]
     chest = bool(across[0] * spine[1] - across[1] * spine[0] > 0)
     arm_behind = (bool(seen[[7, 9]].mean() < 0.6), bool(seen[[8, 10]].mean() < 0.6))
-    return Body(joints, trunk, head, head_size, head_at, back, chest, arm_behind)
+    return Body(keypoints, trunk, head, head_size, head_at, back, chest, arm_behind)
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ class Look:
     outlined: bool
 
 
-def draw_look(rng: Rng, colours: Floats, patterned: float) -> Look:
+def sample_look(rng: Rng, colours: Floats, patterned: float) -> Look:
     """A look whose clothes are near some of `colours` (n, 3)."""
     dark = rng.random()
     skin = (1 - dark) * np.array([250, 215, 185]) + dark * np.array([85, 55, 40])
@@ -196,8 +198,8 @@ def draw_look(rng: Rng, colours: Floats, patterned: float) -> Look:
 
 def paint_person(canvas: Canvas, body: Body, look: Look) -> None:
     """Paint a person; the canvas's `painter` is who it is."""
-    t, joints = body.trunk, body.joints
-    shoulders, hips = joints[SHOULDERS].mean(0), joints[HIPS].mean(0)
+    t, keypoints = body.trunk, body.joints
+    shoulders, hips = keypoints[SHOULDERS].mean(0), keypoints[HIPS].mean(0)
 
     def bone(a: Floats, b: Floats, ra: float, rb: float, cloth: Cloth) -> None:
         axis = (b - a) / max(float(np.linalg.norm(b - a)), 1e-6)
@@ -209,7 +211,7 @@ def paint_person(canvas: Canvas, body: Body, look: Look) -> None:
     def limb(chain: tuple[int, int, int], radii: tuple[float, float, float], cloth: Cloth, reach: float) -> None:
         """Skin, and cloth over the first `reach` bones."""
         for i in range(2):
-            a, b = joints[chain[i]], joints[chain[i + 1]]
+            a, b = keypoints[chain[i]], keypoints[chain[i + 1]]
             share = float(np.clip(reach - i, 0, 1))
             if share < 1:
                 bone(a, b, radii[i], radii[i + 1], look.skin)
@@ -218,13 +220,13 @@ def paint_person(canvas: Canvas, body: Body, look: Look) -> None:
                 bone(a, a + share * (b - a), radii[i] + 0.012, end + 0.012, cloth)
 
     def arm(side: int) -> None:
-        elbow, wrist = joints[list(ARMS[side][1:])]
+        elbow, wrist = keypoints[list(ARMS[side][1:])]
         forwards = (wrist - elbow) / max(float(np.linalg.norm(wrist - elbow)), 0.2 * t)
         bone(wrist, wrist + 0.13 * t * forwards, 0.065, 0.075, look.skin)
         limb(ARMS[side], (0.115, 0.085, 0.06), look.shirt, look.sleeve)
 
     def leg(side: int) -> None:
-        knee, ankle = joints[list(LEGS[side][1:])]
+        knee, ankle = keypoints[list(LEGS[side][1:])]
         down = (ankle - knee) / max(float(np.linalg.norm(ankle - knee)), 0.2 * t)
         # A foot points where the face does, and along the shin where that is towards the viewer.
         bone(ankle, ankle + t * (0.12 * down + 0.22 * body.head[:2, 2]), 0.08, 0.07, look.shoes)
@@ -238,13 +240,13 @@ def paint_person(canvas: Canvas, body: Body, look: Look) -> None:
     for side in (0, 1):
         leg(side)
     bone(shoulders, body.head_on(HEAD_CENTRE[None])[0], 0.11, 0.09, look.skin)
-    trunk = hull(*((p, 0.13 * t) for p in joints[SHOULDERS]), *((p, 0.16 * t) for p in joints[HIPS]))
+    trunk = hull(*((p, 0.13 * t) for p in keypoints[SHOULDERS]), *((p, 0.16 * t) for p in keypoints[HIPS]))
     spine = (hips - shoulders) / max(float(np.linalg.norm(hips - shoulders)), 1e-6)
-    half = 0.13 * t + float(np.linalg.norm(joints[5] - joints[6])) / 2
+    half = 0.13 * t + float(np.linalg.norm(keypoints[5] - keypoints[6])) / 2
     canvas.fill(trunk, look.shirt, (shoulders, spine, t, half))
     if look.outlined:
         canvas.trace(trunk)
-    bone(joints[11], joints[12], 0.165, 0.165, look.trousers)
+    bone(keypoints[11], keypoints[12], 0.165, 0.165, look.trousers)
     if body.chest:  # a neckline and a row of buttons; a back has only its shirt
         neck = shoulders - 0.1 * t * spine
         canvas.fill(hull((neck, 0.11 * t), (shoulders + 0.1 * t * spine, 0.03 * t)), look.skin)
@@ -271,7 +273,7 @@ def paint_head(canvas: Canvas, body: Body, look: Look) -> None:
     skin lie where a head turned like this has them.
     """
     size, seen = body.head_size, body.face_seen
-    half_axes = size * body.head[:2] * HEAD_AXES  # (2, 3): unit sphere -> picture
+    half_axes = size * body.head[:2] * HEAD_AXES  # (2, 3): unit sphere -> image
     lower = np.linalg.cholesky(half_axes @ half_axes.T)
     centre = body.head_on(HEAD_CENTRE[None])[0]
     outline = centre + CIRCLE @ lower.T

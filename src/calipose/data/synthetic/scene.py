@@ -1,7 +1,7 @@
 """Drawn scenes: people with exact keypoints, for tests, for the demo, and to learn from where there are no
 photographs.
 
-A picture depends on its seed alone: picture i of a data set is drawn with `np.random.default_rng([seed, i])`.
+An image depends on its seed alone: image i of a data set is drawn with `np.random.default_rng([seed, i])`.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calipose.data.synthetic.canvas import Canvas, Cloth, Rng, hull
-from calipose.data.synthetic.person import Body, draw_body, draw_look, draw_mixture, layouts, paint_person
+from calipose.data.synthetic.person import Body, layouts, paint_person, sample_body, sample_look, sample_mixture
 from calipose.errors import InputError
 from calipose.geometry import Floats
 from calipose.skeleton import COCO_17
 
-LEAST_AREA = 30  # pixels; of whom less can be seen is not annotated
+MIN_AREA = 30  # pixels; of whom less can be seen is not annotated
 
 
 @dataclass(frozen=True)
 class Preset:
-    """How difficult drawn pictures are. Sizes are a person's longer side by the picture's height."""
+    """How difficult synthetic images are. Sizes are a person's longer side by the image's height."""
 
     people: tuple[int, int]
     size: tuple[float, float]
     as_in_photographs: bool  # number, size and place of people, and poses, as in COCO; else upright, side by side
-    cut: float  # probability that a person crosses the picture's border
+    cut: float  # probability that a person crosses the image's border
     lean_deg: float
     patterned: float  # probability of a patterned cloth
-    alike: float  # probability that all clothes of a picture have similar colours
+    alike: float  # probability that all clothes of an image have similar colours
     things: tuple[int, int]  # number of things in the background
     limbs: tuple[int, int]  # number of them that look like limbs
     covers: tuple[int, int]  # number of things in front of people
@@ -60,15 +60,15 @@ HARD = Preset(
 
 
 @dataclass(frozen=True)
-class DrawnScene:
-    """A picture and who is in it.
+class SyntheticScene:
+    """An image and who is in it.
 
     Attributes:
         image: `(h, w, 3)` uint8, RGB.
         keypoints_img: `(p, 17, 2)` float64, where the joints are (integer = pixel centre), whether labelled
             or not.
         visibility: `(p, 17)` int, as in COCO: 0 not labelled, 1 occluded (by another person or a thing;
-            one's own body does not count), 2 visible. Joints outside the picture, and parts of the face that
+            one's own body does not count), 2 visible. Joints outside the image, and parts of the face that
             are turned away, are not labelled.
         area: `(p,)` float64, number of pixels of the person's silhouette that nothing else covers, as COCO's
             segmentation area.
@@ -83,23 +83,23 @@ class DrawnScene:
     boxes_img: Floats
 
 
-def draw_scene(rng: Rng, size: tuple[int, int], preset: Preset) -> DrawnScene:
-    """Draw a picture of `size` (width, height) pixels.
+def synthesize_scene(rng: Rng, size: tuple[int, int], preset: Preset) -> SyntheticScene:
+    """Draw an image of `size` (width, height) pixels.
 
     Raises:
         InputError: a side is shorter than 32 px.
     """
     w, h = size
     if min(w, h) < 32:
-        raise InputError(f"drawn pictures must have sides of at least 32 px, not {w} x {h}")
+        raise InputError(f"synthetic images must have sides of at least 32 px, not {w} x {h}")
     colours = rng.uniform(15, 240, (5, 3))
     if rng.random() < preset.alike:
         colours = np.clip(colours[0] + rng.normal(0, 20, (5, 3)), 0, 255)
     canvas = paint_background(rng, w, h, preset, colours)
     bodies = place_bodies(rng, w, h, preset)
-    looks = [draw_look(rng, colours, preset.patterned) for _ in bodies]
+    looks = [sample_look(rng, colours, preset.patterned) for _ in bodies]
     covers = int(rng.integers(preset.covers[0], preset.covers[1] + 1))
-    # Who stands lower in the picture is nearer, mostly; things in front of people come somewhere in between.
+    # Who stands lower in the image is nearer, mostly; things in front of people come somewhere in between.
     depth = [body.box[3] + rng.normal(0, 0.05 * h) for body in bodies]
     order = sorted(range(len(bodies)), key=depth.__getitem__)
     covers_after = rng.integers(0, len(bodies), covers)
@@ -110,13 +110,13 @@ def draw_scene(rng: Rng, size: tuple[int, int], preset: Preset) -> DrawnScene:
         for _ in range(int((covers_after == rank).sum())):
             paint_thing(rng, canvas, colours, 0.3 * h, preset.patterned)
 
-    joints = np.stack([body.joints for body in bodies])
+    keypoints = np.stack([body.joints for body in bodies])
     visibility = label(rng, canvas, bodies, preset)
     area = np.bincount(canvas.owner.ravel(), minlength=len(bodies) + 1)[1:].astype(np.float64)
-    kept = np.flatnonzero(area >= LEAST_AREA)
+    kept = np.flatnonzero(area >= MIN_AREA)
     boxes = [cv2.boundingRect((canvas.owner == i + 1).view(np.uint8)) for i in kept]
-    return DrawnScene(
-        develop(rng, canvas.pixels, preset), joints[kept], visibility[kept], area[kept],
+    return SyntheticScene(
+        develop(rng, canvas.pixels, preset), keypoints[kept], visibility[kept], area[kept],
         np.array(boxes, np.float64).reshape(-1, 4),
     )  # fmt: skip
 
@@ -136,14 +136,14 @@ def label(rng: Rng, canvas: Canvas, bodies: list[Body], preset: Preset) -> NDArr
 
 
 def place_bodies(rng: Rng, w: int, h: int, preset: Preset) -> list[Body]:
-    """Bodies of the preset's number and sizes, at their places in the picture."""
+    """Bodies of the preset's number and sizes, at their places in the image."""
     least, most = preset.people
-    picture = np.array([w, h], np.float64)
+    image = np.array([w, h], np.float64)
     if not preset.as_in_photographs:
         number = int(rng.integers(least, most + 1))
         bodies = []
-        for i in range(number):  # each in its own strip of the picture
-            body = draw_body(rng, True, preset.lean_deg)
+        for i in range(number):  # each in its own strip of the image
+            body = sample_body(rng, True, preset.lean_deg)
             strip = w / number
             side = h * rng.uniform(*preset.size)
             width, height = body.box[2:] - body.box[:2]
@@ -155,21 +155,21 @@ def place_bodies(rng: Rng, w: int, h: int, preset: Preset) -> list[Body]:
 
     share = layouts()["people"][least - 1 : most]
     number = least + int(rng.choice(len(share), p=share / share.sum()))
-    _, place = draw_mixture(rng, "first")
-    first, middle = float(np.exp(place[0])), place[1:] * picture
+    _, place = sample_mixture(rng, "first")
+    first, middle = float(np.exp(place[0])), place[1:] * image
     places = [(first, middle)]
     for _ in range(number - 1):
-        _, place = draw_mixture(rng, "other")
+        _, place = sample_mixture(rng, "other")
         places.append((first * float(np.exp(min(place[0], 0))), middle + place[1:] * first * h))
     bodies = []
     for fraction, wanted in places:
         side = h * float(np.clip(fraction, *preset.size))
-        body = draw_body(rng, False, preset.lean_deg).moved(side, wanted)
+        body = sample_body(rng, False, preset.lean_deg).moved(side, wanted)
         half = (body.box[2:] - body.box[:2]) / 2
         cut = rng.random() < preset.cut
         beyond = rng.uniform(0, 1.2) * half if cut else np.zeros(2)
-        low, high = half - beyond, picture - half + beyond
-        at = np.where(low <= high, np.clip(wanted, low, np.maximum(low, high)), picture / 2)
+        low, high = half - beyond, image - half + beyond
+        at = np.where(low <= high, np.clip(wanted, low, np.maximum(low, high)), image / 2)
         if cut:  # over a side border, the lower border, or a corner
             border = np.array([high[0] if wanted[0] > w / 2 else low[0], high[1]])
             at = np.where([(True, False), (False, True), (True, True)][int(rng.integers(3))], border, at)
@@ -192,7 +192,7 @@ def paint_background(rng: Rng, w: int, h: int, preset: Preset, colours: Floats) 
     for _ in range(int(rng.integers(preset.things[0], preset.things[1] + 1))):
         paint_thing(rng, canvas, rng.uniform(15, 240, (1, 3)), h * rng.uniform(0.1, 0.6), preset.patterned)
     for _ in range(int(rng.integers(preset.limbs[0], preset.limbs[1] + 1))):
-        look = draw_look(rng, colours, preset.patterned)
+        look = sample_look(rng, colours, preset.patterned)
         cloth = (look.skin, look.shirt, look.trousers)[int(rng.integers(3))]
         point, length = rng.uniform(0, 1, 2) * (w, h), h * rng.uniform(0.05, 0.25)
         if rng.random() < 0.25:
@@ -235,8 +235,8 @@ def develop(rng: Rng, pixels: NDArray[np.float32], preset: Preset) -> NDArray[np
     return lit
 
 
-def coco_annotations(scenes: Sequence[DrawnScene], file_names: Sequence[str]) -> dict[str, Any]:
-    """COCO's person keypoint annotations of scenes; picture i has id i + 1. A joint that is not labelled is
+def coco_annotations(scenes: Sequence[SyntheticScene], file_names: Sequence[str]) -> dict[str, Any]:
+    """COCO's person keypoint annotations of scenes; image i has id i + 1. A joint that is not labelled is
     0, 0, 0, as COCO writes it.
     """
     images: list[dict[str, Any]] = []
@@ -249,12 +249,12 @@ def coco_annotations(scenes: Sequence[DrawnScene], file_names: Sequence[str]) ->
 
 
 def image_entry(image_id: int, name: str, size: tuple[int, int]) -> dict[str, Any]:
-    """What COCO's annotation file says of a picture; `size` is width and height."""
+    """What COCO's annotation file says of an image; `size` is width and height."""
     return {"id": image_id, "file_name": name, "width": size[0], "height": size[1]}
 
 
-def annotations_of(scene: DrawnScene, image_id: int) -> list[dict[str, Any]]:
-    """The annotations of one picture, without ids."""
+def annotations_of(scene: SyntheticScene, image_id: int) -> list[dict[str, Any]]:
+    """The annotations of one image, without ids."""
     people = []
     for xy, v, area, box in zip(scene.keypoints_img, scene.visibility, scene.area, scene.boxes_img, strict=True):
         triples = np.column_stack([xy, v]) * (v > 0)[:, None]
@@ -275,13 +275,13 @@ def dataset(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> 
     return {"images": images, "annotations": numbered, "categories": [person]}
 
 
-def write_drawn_data(
+def write_synthetic_data(
     out: Path, images: int, preset: Preset, size: tuple[int, int], seed: int, workers: int = 1
 ) -> Path:
     """Draw a data set: `out/images/000001.jpg`, ... (quality 95) and `out/annotations.json`, whose path is
     returned.
 
-    Picture i (from 0) depends on (seed, i) only, not on how many there are or how many processes draw them.
+    Image i (from 0) depends on (seed, i) only, not on how many there are or how many processes draw them.
     The folder appears under its name when it is complete.
 
     Raises:
@@ -295,7 +295,7 @@ def write_drawn_data(
     with TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
         folder = Path(scratch) / "data"
         (folder / "images").mkdir(parents=True)
-        draw = partial(_write_picture, folder / "images", preset, size, seed)
+        draw = partial(_write_image, folder / "images", preset, size, seed)
         if workers == 1:
             drawn = list(map(draw, range(images)))
         else:  # spawned, not forked: OpenCV's and torch's threads do not survive a fork
@@ -307,11 +307,11 @@ def write_drawn_data(
     return out / "annotations.json"
 
 
-def _write_picture(
+def _write_image(
     folder: Path, preset: Preset, size: tuple[int, int], seed: int, index: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Draw and write one picture; its entry and its annotations."""
-    scene = draw_scene(np.random.default_rng([seed, index]), size, preset)
+    """Draw and write one image; its entry and its annotations."""
+    scene = synthesize_scene(np.random.default_rng([seed, index]), size, preset)
     name = f"{index + 1:06d}.jpg"
     if not cv2.imwrite(str(folder / name), scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95]):
         raise OSError(f"{folder / name} could not be written")

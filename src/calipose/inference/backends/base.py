@@ -14,7 +14,7 @@ from calipose.skeleton import Skeleton
 
 @dataclass(frozen=True, eq=False)
 class BatchPoses:
-    """Candidate poses of a batch of b pictures, n each, best first.
+    """Candidate poses of a batch of b images, n each, best first.
 
     Attributes:
         keypoints_inp: (b, n, k, 2).
@@ -42,11 +42,11 @@ class Backend(Protocol):
 
     @property
     def pad_colour(self) -> tuple[int, int, int]:
-        """RGB of what lies outside of a picture."""
+        """RGB of what lies outside of an image."""
         ...
 
     def candidates(self, images: NDArray[np.uint8], most: int, flip: bool) -> BatchPoses:
-        """Candidate poses of `images` (b, h, w, 3) RGB, at most `most` a picture; `flip` averages with the mirrored
-        pictures.
+        """Candidate poses of `images` (b, h, w, 3) RGB, at most `most` an image; `flip` averages with the mirrored
+        images.
         """
         ...

@@ -76,7 +76,7 @@ class OnnxBackend:
         """See `Backend.candidates`; poses that the graph's NMS drops are among them, as with torch.
 
         Raises:
-            InputError: `flip`, which needs the maps of both pictures.
+            InputError: `flip`, which needs the maps of both images.
         """
         if flip:
             raise InputError("flip needs the checkpoint and torch; an ONNX file predicts once")

@@ -45,11 +45,11 @@ class TorchBackend:
                 found = find_candidates(self.network, batch, most, index)
         finally:
             self.network.train(was_training)
-        raw, joints = _floats(found.scores), found.keypoint_scores
+        raw, keypoints = _floats(found.scores), found.keypoint_scores
         return BatchPoses(
             _floats(found.keypoints_inp),
             raw,
-            None if joints is None else self.calibration.joint(_floats(joints).clip(0, 1)),
+            None if keypoints is None else self.calibration.keypoint(_floats(keypoints).clip(0, 1)),
             None if found.queries_inp is None else _floats(found.queries_inp),
         )
 

@@ -6,13 +6,13 @@ from torch import Tensor, nn
 
 STRIDES = (4, 8, 16, 32)
 
-# ImageNet's mean and standard deviation (RGB), in the units of an 8-bit picture.
+# ImageNet's mean and standard deviation (RGB), in the units of an 8-bit image.
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
 
 class Backbone(nn.Module):
-    """A network that turns normalised pictures into four maps.
+    """A network that turns normalised images into four maps.
 
     Attributes:
         channels: channels of the maps at strides 4, 8, 16 and 32.
@@ -25,7 +25,7 @@ class Backbone(nn.Module):
     std: tuple[float, float, float]
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Maps of normalised pictures.
+        """Maps of normalised images.
 
         Args:
             images: ``(b, 3, h, w)``, h and w multiples of 32, frame `inp`.

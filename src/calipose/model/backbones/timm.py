@@ -34,8 +34,8 @@ class TimmBackbone(Backbone):
         self._outputs = [len(strides) - 1 - strides[::-1].index(stride) for stride in STRIDES]
         c4, c8, c16, c32 = (network.feature_info.channels()[i] for i in self._outputs)
         self.channels = (c4, c8, c16, c32)
-        pictures = timm.data.resolve_model_data_config(network)  # mean and deviation in units of 0..1
-        (r, g, b), (sr, sg, sb) = pictures["mean"], pictures["std"]
+        normalisation = timm.data.resolve_model_data_config(network)  # mean and deviation in units of 0..1
+        (r, g, b), (sr, sg, sb) = normalisation["mean"], normalisation["std"]
         self.mean, self.std = (255 * r, 255 * g, 255 * b), (255 * sr, 255 * sg, 255 * sb)
         # Some families (Swin, MambaOut) keep the channels last.
         self._channels_last = getattr(network, "output_fmt", "NCHW") == "NHWC"

@@ -1,4 +1,4 @@
-"""`calipose draw-data`: drawn people with exact keypoints."""
+"""`calipose synthesize`: synthetic people with exact keypoints."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Annotated
 import typer
 
 from calipose.cli.common import err, say
-from calipose.data.synthetic.scene import EASY, HARD, write_drawn_data
+from calipose.data.synthetic.scene import EASY, HARD, write_synthetic_data
 from calipose.errors import InputError
 
 
 class PresetName(StrEnum):
-    """How difficult the pictures are."""
+    """How difficult the images are."""
 
     easy = "easy"
     hard = "hard"
@@ -24,25 +24,25 @@ class PresetName(StrEnum):
 PRESETS = {PresetName.easy: EASY, PresetName.hard: HARD}
 
 
-def draw_data(
+def synthesize(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="New folder for annotations.json and images/.")],
-    images: Annotated[int, typer.Option(min=1, help="Number of pictures.")] = 100,
+    images: Annotated[int, typer.Option(min=1, help="Number of images.")] = 100,
     preset: Annotated[
         PresetName,
         typer.Option(help="easy: one or two upright people; hard: up to six, cut off and occluded."),
     ] = PresetName.easy,
-    size: Annotated[str, typer.Option(metavar="WxH", help="Pixels of a picture.")] = "192x192",
-    seed: Annotated[int, typer.Option(min=0, help="The pictures depend on this alone.")] = 0,
+    size: Annotated[str, typer.Option(metavar="WxH", help="Pixels of an image.")] = "192x192",
+    seed: Annotated[int, typer.Option(min=0, help="The images depend on this alone.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes that draw.")] = 1,
 ) -> None:
     """Draw people with exact keypoints, as a COCO data set: to learn from, or to test with."""
-    with err.status(f"Drawing {images} pictures"):
-        annotations = write_drawn_data(folder, images, PRESETS[preset], picture_size(size), seed, workers)
-    say(f"{images} pictures in {folder / 'images'}, their people in {annotations}")
+    with err.status(f"Drawing {images} images"):
+        annotations = write_synthetic_data(folder, images, PRESETS[preset], image_size(size), seed, workers)
+    say(f"{images} images in {folder / 'images'}, their people in {annotations}")
     say(f"learn from them: calipose train drawn --data {folder} --out runs/drawn", "dim")
 
 
-def picture_size(text: str) -> tuple[int, int]:
+def image_size(text: str) -> tuple[int, int]:
     """Width and height of "WxH".
 
     Raises:

@@ -1,4 +1,4 @@
-"""`calipose demo-train`: the whole way on drawn people, from an empty folder to a measured network."""
+"""`calipose train-demo`: the whole way on synthetic people, from an empty folder to a measured network."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ from calipose.cli.evaluate import figures_table
 from calipose.cli.train import SHOWN_SCORE, run_training, sample_sheet
 from calipose.config.recipe import Recipe, load_recipe
 from calipose.data.locate import read_data
-from calipose.data.synthetic.scene import EASY, write_drawn_data
-from calipose.draw import draw_poses, save_picture
+from calipose.data.synthetic.scene import EASY, write_synthetic_data
+from calipose.draw import draw_poses, save_image
 from calipose.errors import CaliposeError, InputError
 from calipose.evaluation.run import evaluate_predictor, save_results
 from calipose.formats.writers import Journal
-from calipose.io.images import read_picture
+from calipose.io.images import read_image
 
 if TYPE_CHECKING:
     from calipose.evaluation.ap import AveragePrecision
     from calipose.evaluation.scores import ScoreFigures
 
 MARK = "calipose-demo.json"  # a folder that holds it was made here, and may be replaced
-PICTURE_PX = 192
-UNSEEN_PICTURES = 100
+IMAGE_PX = 192
+UNSEEN_IMAGES = 100
 TRAIN_SEED, UNSEEN_SEED = 1, 2
-LEAST_AP50 = 0.8
-SHEET_PICTURES = 24
+MIN_AP50 = 0.8
+SHEET_IMAGES = 24
 
 
-def demo_train(
+def train_demo(
     folder: Annotated[
         Path,
         typer.Option("--out", metavar="DIR", help="Folder of the demo; an earlier demo there is replaced."),
     ] = Path("runs/demo"),
-    train_images: Annotated[int, typer.Option(min=16, help="Drawn pictures to learn from.")] = 1600,
+    train_images: Annotated[int, typer.Option(min=16, help="Drawn images to learn from.")] = 1600,
 ) -> None:
-    """Draw people, train a small network on them, and find the poses in pictures it has not seen.
+    """Draw people, train a small network on them, and find the poses in images it has not seen.
 
-    Needs no data and no GPU; takes minutes. Ends with AP on the unseen pictures.
+    Needs no data and no GPU; takes minutes. Ends with AP on the unseen images.
     """
-    figures, quality = run_demo(folder, train_images, UNSEEN_PICTURES, load_recipe("drawn"))
+    figures, quality = run_demo(folder, train_images, UNSEEN_IMAGES, load_recipe("drawn"))
     out.print(figures_table(figures, quality))
-    say(f"unseen pictures with the poses found: {folder / 'contact_sheet.jpg'}, each in {folder / 'pictures'}")
+    say(f"unseen images with the poses found: {folder / 'contact_sheet.jpg'}, each in {folder / 'images'}")
     say(f"network: {folder / 'run'}; poses: {folder / 'poses.jsonl'}")
-    if not figures.ap50 >= LEAST_AP50:
-        raise CaliposeError(f"AP50 on the unseen pictures is {figures.ap50:.3f}; a sound network has {LEAST_AP50} here")
+    if not figures.ap50 >= MIN_AP50:
+        raise CaliposeError(f"AP50 on the unseen images is {figures.ap50:.3f}; a sound network has {MIN_AP50} here")
 
 
 def run_demo(
     folder: Path, train_images: int, unseen_images: int, recipe: Recipe
 ) -> tuple[AveragePrecision, dict[str, ScoreFigures]]:
-    """Draw, train, evaluate and predict into `folder`; figures and quality of scores on the unseen pictures.
+    """Draw, train, evaluate and predict into `folder`; figures and quality of scores on the unseen images.
 
     Raises:
         InputError: the folder holds something that is no demo.
@@ -64,26 +64,26 @@ def run_demo(
     clear(folder)
     train, unseen = folder / "train", folder / "unseen"
     for data, number, seed in ((train, train_images, TRAIN_SEED), (unseen, unseen_images, UNSEEN_SEED)):
-        with err.status(f"Drawing {number} pictures"):
-            write_drawn_data(data, number, EASY, (PICTURE_PX, PICTURE_PX), seed)
-    say(f"drew {train_images} pictures to learn from and {unseen_images} others: {folder}")
+        with err.status(f"Drawing {number} images"):
+            write_synthetic_data(data, number, EASY, (IMAGE_PX, IMAGE_PX), seed)
+    say(f"drew {train_images} images to learn from and {unseen_images} others: {folder}")
     run_training(recipe, read_data([train]), folder / "run")
 
     predictor = open_predictor(folder / "run", "", False, None)
-    annotations, pictures = unseen / "annotations.json", unseen / "images"
+    annotations, images = unseen / "annotations.json", unseen / "images"
     figures, quality, results = evaluate_predictor(
-        predictor, annotations, pictures, bootstrap=1000, track=progress_over("Predicting", quiet=False)
+        predictor, annotations, images, bootstrap=1000, track=progress_over("Predicting", quiet=False)
     )
     save_results(folder / "results.json", results)
-    (folder / "pictures").mkdir()
-    files = sorted(pictures.iterdir())
+    (folder / "images").mkdir()
+    files = sorted(images.iterdir())
     with Journal(folder / "poses.jsonl") as journal:
         for file in files:
-            picture = read_picture(file)
-            poses = predictor.predict(picture).above(SHOWN_SCORE)
-            journal.add(str(file), f"pictures/{file.name}", poses)
-            save_picture(folder / "pictures" / file.name, draw_poses(picture, poses))
-    save_picture(folder / "contact_sheet.jpg", sample_sheet(predictor, files[:SHEET_PICTURES], columns=6))
+            image = read_image(file)
+            poses = predictor.predict(image).above(SHOWN_SCORE)
+            journal.add(str(file), f"images/{file.name}", poses)
+            save_image(folder / "images" / file.name, draw_poses(image, poses))
+    save_image(folder / "contact_sheet.jpg", sample_sheet(predictor, files[:SHEET_IMAGES], columns=6))
     return figures, quality
 
 
@@ -98,5 +98,5 @@ def clear(folder: Path) -> None:
             raise InputError(f"{folder} holds something that is no demo: name a new folder with --out")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    note = "Made by `calipose demo-train`, which replaces this folder when it is run again."
+    note = "Made by `calipose train-demo`, which replaces this folder when it is run again."
     (folder / MARK).write_text(json.dumps({"note": note}) + "\n", encoding="utf-8")
