@@ -46,7 +46,8 @@ def problem(seed: int, kinds: tuple[str, ...]) -> tuple[dict[str, Any], list[dic
             area = float(rng.choice(BORDERS)) if "borders" in kinds and rng.random() < 0.5 else 0.5 * side * side
             annotations.append(
                 {"id": len(annotations) + 1, "image_id": image_id, "category_id": 1, "area": area,
-                 "iscrowd": int(crowd), "keypoints": np.column_stack([points * (seen > 0)[:, None], seen]).ravel().tolist(),
+                 "iscrowd": int(crowd),
+                 "keypoints": np.column_stack([points * (seen > 0)[:, None], seen]).ravel().tolist(),
                  "num_keypoints": int((seen > 0).sum()), "bbox": [*corner.tolist(), side, side]}
             )  # fmt: skip
             for _ in range(rng.integers(0, 4)):
