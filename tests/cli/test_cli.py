@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 import calipose
 from calipose.cli import app
-from calipose.cli.common import open_predictor
+from calipose.cli.model import open_predictor
 from calipose.config.recipe import load_recipe
 from calipose.data.synthetic.scene import EASY, write_synthetic_data
 from calipose.io.images import read_image

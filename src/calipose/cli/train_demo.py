@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from calipose.cli.common import err, open_predictor, out, progress_over, say
+from calipose.cli.console import err, out, progress_over, say
 from calipose.cli.evaluate import figures_table
+from calipose.cli.model import open_predictor
 from calipose.cli.train import SHOWN_SCORE, run_training, sample_sheet
 from calipose.config.recipe import Recipe, load_recipe
 from calipose.data.locate import read_data
@@ -18,7 +19,7 @@ from calipose.data.synthetic.scene import EASY, write_synthetic_data
 from calipose.draw import draw_poses, save_image
 from calipose.errors import CaliposeError, InputError
 from calipose.evaluation.run import evaluate_predictor, save_results
-from calipose.formats.writers import Journal
+from calipose.formats.journal import Journal
 from calipose.io.images import read_image
 
 if TYPE_CHECKING:
