@@ -21,7 +21,7 @@ from calipose.cli.report import report
 from calipose.cli.submit import submit
 from calipose.cli.synthesize import synthesize_command
 from calipose.cli.train import train
-from calipose.cli.train_demo import train_demo
+from calipose.cli.train_demo import train_demo_command
 
 app = typer.Typer(
     cls=Commands,
@@ -124,7 +124,7 @@ app.command("synthesize", epilog=examples("calipose synthesize people --images 1
 app.command("demo", epilog=examples("calipose demo", "calipose demo photo.jpg holiday/"))(demo_command)
 app.command(
     "train-demo", epilog=examples("calipose train-demo", "calipose train-demo --out runs/longer --train-images 3000")
-)(train_demo)
+)(train_demo_command)
 
 
 def main() -> None:

@@ -56,16 +56,17 @@ def predict_command(
     In DIR, only files that were written for the same SOURCE are replaced.
     """
     to_stdout = out == STANDARD_OUTPUT
-    if queries and track:
-        raise typer.BadParameter("--queries do not go with following people: leave out --track")
-    if queries and (to_stdout or not draw):
-        raise typer.BadParameter("--queries are only drawn, and nothing is drawn here")
-    if to_stdout and (formats or resume):
-        raise typer.BadParameter("--save and --resume need a folder as --out; --format says what --out - writes")
-    if not to_stdout and stream_format != DEFAULT_FORMAT:
-        raise typer.BadParameter(f"--format is for --out -; for a folder: --save {stream_format}")
-    if precision and min_score is not None:
-        raise typer.BadParameter("--precision chooses the score threshold: leave out --min-score")
+    check_options(
+        to_stdout=to_stdout,
+        draw=draw,
+        formats=formats,
+        stream_format=stream_format,
+        resume=resume,
+        min_score=min_score,
+        precision=precision,
+        queries=queries,
+        track=track,
+    )
     target = PrecisionTarget.parse(precision) if precision else None
 
     found = find_sources(*sources, recursive=recursive)
@@ -103,6 +104,35 @@ def predict_command(
     run.say_problems(can_resume=not to_stdout)
     if run.exit_code:
         raise typer.Exit(run.exit_code)
+
+
+def check_options(
+    *,
+    to_stdout: bool,
+    draw: bool,
+    formats: list[str] | None,
+    stream_format: str,
+    resume: bool,
+    min_score: float | None,
+    precision: str,
+    queries: bool,
+    track: bool | None,
+) -> None:
+    """Options that do not go together are said before anything is opened.
+
+    Raises:
+        typer.BadParameter: two options contradict each other.
+    """
+    if queries and track:
+        raise typer.BadParameter("--queries do not go with following people: leave out --track")
+    if queries and (to_stdout or not draw):
+        raise typer.BadParameter("--queries are only drawn, and nothing is drawn here")
+    if to_stdout and (formats or resume):
+        raise typer.BadParameter("--save and --resume need a folder as --out; --format says what --out - writes")
+    if not to_stdout and stream_format != DEFAULT_FORMAT:
+        raise typer.BadParameter(f"--format is for --out -; for a folder: --save {stream_format}")
+    if precision and min_score is not None:
+        raise typer.BadParameter("--precision chooses the score threshold: leave out --min-score")
 
 
 def score_threshold(target: PrecisionTarget, predictor: Predictor, quiet: bool) -> float:
