@@ -104,7 +104,7 @@ def test_the_readmes_python_runs(place: Path) -> None:
 
 
 def test_the_python_of_predicting_runs(dance: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if importlib.util.find_spec("supervision") is None:  # large; tests/test_connectors.py has its test
+    if importlib.util.find_spec("supervision") is None:  # large; tests/formats/test_one_image.py has its test
         monkeypatch.setitem(sys.modules, "supervision", SimpleNamespace(KeyPoints=dict))  # type: ignore[arg-type]
     if importlib.util.find_spec("pandas") is None:
         pytest.skip("pandas is not installed")
@@ -114,8 +114,8 @@ def test_the_python_of_predicting_runs(dance: Path, monkeypatch: pytest.MonkeyPa
         exec(code, names)
     assert list(names["found"]) == ["photo.jpg"]
     assert len(names["table"]) == 17 * len(names["poses"]) > 0
-    assert cv2.imread("drawn.jpg").shape == (120, 160, 3)
-    assert Path("drawn.mp4").stat().st_size > 500
+    assert cv2.imread("drawing.jpg").shape == (120, 160, 3)
+    assert Path("drawing.mp4").stat().st_size > 500
 
 
 def call(*arguments: object) -> str:

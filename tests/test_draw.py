@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+import calipose
 from calipose.draw import LEFT, MIDDLE, QUERY, RIGHT, contact_sheet, draw_poses, heat_overlay, save_image
 from calipose.errors import InputError
 from calipose.poses import Poses
@@ -225,3 +226,12 @@ def test_a_photograph_with_its_people(shared):
     drawn = draw_poses(image, poses, min_keypoint_score=0.5)
     changed = (drawn != image).any(-1).mean()
     assert 0 < changed < 0.5
+
+
+def test_the_packages_own_draw_poses_draws_into_a_copy():
+    poses = Poses(np.array([[[20.0, 40.0], [50.0, 40.0], [35.0, 8.0]]]), np.array([0.9]), (64, 48), skeleton=CROSS)
+    image = np.full((48, 64, 3), 90, np.uint8)
+    drawing = calipose.draw_poses(image, poses, min_score=0.4, show_scores=False)
+    assert np.array_equal(drawing, draw_poses(image, poses, min_score=0.4, show_scores=False))
+    assert not np.array_equal(drawing, image)
+    assert (image == 90).all()

@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 
-from calipose.draw import draw_poses
 from calipose.errors import InputError
 from calipose.poses import Poses
 from calipose.skeleton import COCO_17, Skeleton
@@ -147,7 +146,7 @@ def test_what_is_optional_is_written_only_where_present(poses, full):
 @pytest.mark.parametrize("carried", [(), *((field,) for field in OPTIONAL), tuple(OPTIONAL)])
 def test_there_and_back(carried, full):
     poses = dataclasses.replace(full, **{field: None for field in OPTIONAL if field not in carried})
-    entry = {"file": "a.jpg", "drawn": "a.png", **json.loads(json.dumps(poses.to_dict()))}
+    entry = {"file": "a.jpg", "drawing": "a.png", **json.loads(json.dumps(poses.to_dict()))}
     back = Poses.from_dict(entry, TWO)
     assert (back.image_size, back.skeleton) == ((640, 480), TWO)
     for field in ("keypoints_img", "scores", *OPTIONAL):
@@ -193,10 +192,3 @@ def test_wrong_entries_are_named(change, word, full):
     change(entry)
     with pytest.raises(InputError, match=word):
         Poses.from_dict(entry, TWO)
-
-
-def test_plot_draws_as_draw_poses_does(poses):
-    image = np.full((48, 64, 3), 90, np.uint8)
-    drawn = poses.plot(image, min_score=0.4, show_scores=False)
-    assert np.array_equal(drawn, draw_poses(image, poses, min_score=0.4, show_scores=False))
-    assert not np.array_equal(drawn, image)

@@ -367,11 +367,11 @@ def places(frames):
     return [[round(float(points[11:13, 0].mean()), 6) for points in frame.keypoints_img] for frame in frames]
 
 
-@pytest.mark.parametrize("most", [2, 3, 10])
-def test_a_gap_is_filled_on_the_straight_line(most):
+@pytest.mark.parametrize("max_gap", [2, 3, 10])
+def test_a_gap_is_filled_on_the_straight_line(max_gap):
     given = track(100, 110, None, None, 140, 150)
     given[4] = dataclasses.replace(given[4], scores=[0.5])
-    filled = list(fill_gaps(given, most))
+    filled = list(fill_gaps(given, max_gap))
     assert places(filled) == [[100], [110], [120], [130], [140], [150]]
     assert [frame.filled.tolist() for frame in filled] == [[False], [False], [True], [True], [False], [False]]
     assert [frame.track_ids.tolist() for frame in filled] == [[7]] * 6
@@ -380,7 +380,7 @@ def test_a_gap_is_filled_on_the_straight_line(most):
 
 
 @pytest.mark.parametrize(
-    ("steps", "most"),
+    ("steps", "max_gap"),
     [
         ((100, None, None, 130), 1),
         ((100, None, 120), 0),
@@ -391,9 +391,9 @@ def test_a_gap_is_filled_on_the_straight_line(most):
         ((100, 110), 3),
     ],
 )
-def test_nothing_else_is_filled(steps, most):
+def test_nothing_else_is_filled(steps, max_gap):
     given = track(*steps)
-    filled = list(fill_gaps(given, most))
+    filled = list(fill_gaps(given, max_gap))
     assert places(filled) == places(given)
     assert not any(frame.filled.any() for frame in filled)
 
@@ -420,8 +420,8 @@ def test_filled_poses_carry_what_the_others_do():
     assert places(fill_gaps(nobody, 3)) == [[100], [110], [120]]
 
 
-@pytest.mark.parametrize("most", [0, 1, 5])
-def test_frames_come_late_and_few_are_held(most):
+@pytest.mark.parametrize("max_gap", [0, 1, 5])
+def test_frames_come_late_and_few_are_held(max_gap):
     given = 0
 
     def endless():
@@ -430,14 +430,14 @@ def test_frames_come_late_and_few_are_held(most):
             given += 1  # everybody is seen once: ids never come again
             yield poses_of([person(0, 100)], track_ids=[given])
 
-    filled = fill_gaps(endless(), most)
+    filled = fill_gaps(endless(), max_gap)
     gc.collect()
     before = sum(isinstance(thing, Poses) for thing in gc.get_objects())
     for number in range(1, 101):
         next(filled)
-        assert given == number + most
+        assert given == number + max_gap
     gc.collect()
-    assert sum(isinstance(thing, Poses) for thing in gc.get_objects()) - before <= 2 * most + 5
+    assert sum(isinstance(thing, Poses) for thing in gc.get_objects()) - before <= 2 * max_gap + 5
 
 
 def test_filled_poses_lie_between_smoothed_ones():
@@ -452,9 +452,9 @@ def test_filled_poses_lie_between_smoothed_ones():
 
 
 @pytest.mark.parametrize(
-    ("frames", "most", "word"),
-    [([], -1, "most is -1"), ([poses_of([person(0, 100)])], 3, "without track_ids; Tracker.update")],
+    ("frames", "max_gap", "word"),
+    [([], -1, "max_gap is -1"), ([poses_of([person(0, 100)])], 3, "without track_ids; Tracker.update")],
 )
-def test_gaps_that_cannot_be_filled(frames, most, word):
+def test_gaps_that_cannot_be_filled(frames, max_gap, word):
     with pytest.raises(InputError, match=word):
-        list(fill_gaps(frames, most))
+        list(fill_gaps(frames, max_gap))

@@ -10,6 +10,11 @@ from calipose.config.recipe import Recipe, load_recipe, recipe_names
 from calipose.config.settings import PredictSettings
 from calipose.draw import contact_sheet, draw_poses, save_image
 from calipose.errors import CaliposeError, ImageError, InputError, NonFiniteLossError
+from calipose.formats.cvat import to_cvat
+from calipose.formats.label_studio import label_studio_config, to_label_studio
+from calipose.formats.one_image import save_poses
+from calipose.formats.pandas import to_pandas
+from calipose.formats.supervision import to_supervision
 from calipose.inference.hub import from_pretrained, push_to_hub, save_pretrained
 from calipose.inference.predictor import Predictor
 from calipose.io.images import read_image
@@ -43,10 +48,16 @@ __all__ = [
     "fill_gaps",
     "find_sources",
     "from_pretrained",
+    "label_studio_config",
     "load_recipe",
     "push_to_hub",
     "read_image",
     "recipe_names",
     "save_image",
+    "save_poses",
     "save_pretrained",
+    "to_cvat",
+    "to_label_studio",
+    "to_pandas",
+    "to_supervision",
 ]

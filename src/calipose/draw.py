@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from calipose.errors import InputError
 from calipose.geometry import STRIDE
-from calipose.io.atomic import replacing
+from calipose.io.atomic import replacing, write_errors
 from calipose.io.images import Image
 from calipose.poses import Poses
 from calipose.skeleton import Skeleton
@@ -51,14 +51,25 @@ def draw_poses(
 ) -> Image:
     """A copy of the image with its poses: left side warm, right side cool, middle neutral.
 
-    Poses below `min_score` are left out, as are joints below `min_keypoint_score` where the poses carry
-    scores of joints. `queries_img` `(p, k, 2)` are drawn as yellow rings. The best pose lies on top.
-    A pose that a tracker filled in is dashed, without a score: nobody saw it in this image.
+    The best pose lies on top. A pose that a tracker filled in is dashed and has no score: it was not seen in this
+    image.
+
+    Example:
+        image = read_image("photo.jpg")
+        save_image("drawing.jpg", draw_poses(image, predictor.predict(image), min_score=0.3))
+
+    Args:
+        image: `(h, w, 3)` uint8, RGB; it is not changed.
+        poses: of this image.
+        min_score: poses below are left out.
+        min_keypoint_score: keypoints below are left out, where the poses carry scores of keypoints.
+        queries_img: `(p, k, 2)` keypoint queries, drawn as yellow rings.
+        show_scores: write each pose's score, and its track id where it has one, above the person.
 
     Raises:
         InputError: not an RGB image, or queries whose shape is not that of the keypoints.
     """
-    drawn = _checked(image).copy()
+    drawing = _checked(image).copy()
     queries = None if queries_img is None else np.asarray(queries_img, np.float64)
     if queries is not None and queries.shape != poses.keypoints_img.shape:
         raise InputError(f"queries_img has shape {queries.shape}; the poses have {poses.keypoints_img.shape}")
@@ -74,12 +85,12 @@ def draw_poses(
             continue
         points = poses.keypoints_img[p].clip(-FARTHEST, FARTHEST)
         low, high = points[shown].min(0), points[shown].max(0)
-        width = _line_width(float(np.hypot(*(high - low))), drawn)
+        width = _line_width(float(np.hypot(*(high - low))), drawing)
         filled = poses.filled is not None and bool(poses.filled[p])
-        _draw_person(drawn, points, shown, poses.skeleton, sides, width, filled)
+        _draw_person(drawing, points, shown, poses.skeleton, sides, width, filled)
         if queries is not None:
             for query in queries[p, shown].clip(-FARTHEST, FARTHEST):
-                _ring(drawn, query, 1.3 * width + 1.5, QUERY, max(1.0, 0.4 * width))
+                _ring(drawing, query, 1.3 * width + 1.5, QUERY, max(1.0, 0.4 * width))
         track = "" if poses.track_ids is None else f"#{poses.track_ids[p]}"
         labels.append((f"{track}  {'' if filled else f'{poses.scores[p]:.2f}'}".strip(), low, high, width))
     if show_scores:
@@ -87,8 +98,8 @@ def draw_poses(
         for text, low, high, width in reversed(labels):
             if not text:
                 continue
-            _draw_label(drawn, text, low, high, width, placed)
-    return drawn
+            _draw_label(drawing, text, low, high, width, placed)
+    return drawing
 
 
 def contact_sheet(
@@ -97,7 +108,13 @@ def contact_sheet(
     cell_size: tuple[int, int],
     labels: Sequence[str] | None = None,
 ) -> Image:
-    """Images in rows, each fitted into `cell_size` (width, height) with its aspect kept, and captions.
+    """Images in rows, each fitted into a cell with its aspect kept, and captions.
+
+    Args:
+        images: `(h, w, 3)` uint8, RGB, of any sizes.
+        columns: images in a row.
+        cell_size: width and height of a cell in pixels.
+        labels: a caption for each image.
 
     Raises:
         InputError: no images, not RGB images, a size below 1, or a number of labels that is not theirs.
@@ -125,10 +142,16 @@ def contact_sheet(
 
 
 def heat_overlay(image: Image, score_map: ArrayLike, low: float, high: float, stride: int = STRIDE) -> Image:
-    """A map `(h, w)` in cells over the network's input: cell i covers exactly its pixels `stride i` onwards.
+    """A map in cells over the network's input: cell i covers exactly its pixels `stride i` onwards.
 
-    Values from `low` (dark) to `high` (light) follow OpenCV's Inferno, which is even to the eye; the higher
-    the value, the more it covers.
+    The colours are OpenCV's Inferno, which is even to the eye; the higher the value, the more it covers.
+
+    Args:
+        image: `(h, w, 3)` uint8, RGB: the network's input.
+        score_map: `(ceil(h / stride), ceil(w / stride))`.
+        low: value that is darkest.
+        high: value that is lightest.
+        stride: pixels of a cell's side.
 
     Raises:
         InputError: not an RGB image, a map that does not cover it, numbers not finite, or low >= high.
@@ -155,7 +178,7 @@ def save_image(path: str | Path, image: Image) -> None:
     """Write an RGB image; the suffix tells the format. The file appears whole or not at all.
 
     Raises:
-        InputError: not an RGB image, an unknown suffix, or a place that cannot be written to.
+        InputError: not an RGB image, an unknown suffix, or a file that cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
@@ -163,11 +186,8 @@ def save_image(path: str | Path, image: Image) -> None:
     done, data = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(_checked(image)[..., ::-1]))
     if not done:
         raise InputError(f"{path}: OpenCV cannot write '{path.suffix}'; use .png")
-    try:
-        with replacing(path) as temporary:
-            temporary.write_bytes(data.tobytes())
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; does the folder exist, and may you write there?") from None
+    with write_errors(path), replacing(path) as temporary:
+        temporary.write_bytes(data.tobytes())
 
 
 def _checked(image: Any) -> Image:
@@ -264,18 +284,18 @@ def _text(image: Image, text: str, left: int, baseline: int, height: float) -> N
 def _draw_label(image: Image, text: str, low: Any, high: Any, width: float, placed: list[Box]) -> None:
     """The score in a dark rounded box above the person, moved into the image and off other labels.
 
-    Where all thirteen places near the person are taken, it is left out: half-hidden figures help nobody.
+    Where all thirteen positions near the person are taken, it is left out: half-hidden figures help nobody.
     """
     rows, columns = image.shape[:2]
     height = float(np.clip(4.5 * width, 8.0, max(8.0, np.sqrt(rows * columns) / 40)))
     pad = max(2, round(0.4 * height))
     box_width, box_height = _text_width(text, height) + 2 * pad, round(height) + 2 * pad
     if high[0] < 0 or high[1] < 0 or low[0] > columns or low[1] > rows:
-        return  # nobody to be seen
+        return  # the person lies outside of the image
     x = float((low[0] + high[0]) / 2 - box_width / 2)
     above = float(low[1] - 2 * width - 0.06 * np.hypot(*(high - low)) - box_height)  # hair is above eyes
-    places = [(dx * step, dy * step) for step in (1, 2, 3) for dx, dy in ((0, -1), (1, 0), (-1, 0), (0, 1))]
-    for dx, dy in [(0, 0), *places]:
+    shifts = [(dx * step, dy * step) for step in (1, 2, 3) for dx, dy in ((0, -1), (1, 0), (-1, 0), (0, 1))]
+    for dx, dy in [(0, 0), *shifts]:
         left = round(min(max(x + 0.6 * dx * box_width, 0), max(columns - box_width, 0)))
         top = round(min(max(above + 1.05 * dy * box_height, 0), max(rows - box_height, 0)))
         right, bottom = left + box_width, top + box_height

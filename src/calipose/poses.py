@@ -1,11 +1,13 @@
-"""Poses: the one result type."""
+"""Poses: the one result type, and what it is as plain data.
+
+Drawing is `calipose.draw.draw_poses`, other formats are functions of `calipose.formats`; this module knows neither.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +15,8 @@ from numpy.typing import NDArray
 from calipose.errors import InputError
 from calipose.skeleton import COCO_17, Skeleton
 
-if TYPE_CHECKING:
-    from calipose.io.images import Image
-
 OPTIONAL = ("keypoint_scores", "raw_scores", "p_oks50", "p_oks75", "track_ids", "filled")  # None where nobody gave them
-OF_POSES = {  # what a pose may carry, as files name it -> field
+POSE_FIELDS = {  # what a pose may carry, as files name it -> field
     "raw_score": "raw_scores",
     "p_oks50": "p_oks50",
     "p_oks75": "p_oks75",
@@ -31,15 +30,21 @@ KINDS: dict[str, type] = {"track_ids": np.int64, "filled": np.bool_}  # all othe
 class Poses:
     """The poses found in one image, best first as a predictor gives them.
 
+    Example:
+        poses = predictor.predict("photo.jpg").above(0.5)
+        for pose in poses:
+            print(pose.scores[0], pose.keypoints_img[0])
+
     Attributes:
         keypoints_img: `(p, k, 2)` float64, x and y in pixels of the image as a person sees it (integer = pixel
-            centre). Coordinates are never altered to signal anything; a joint may lie outside the image.
+            centre). Coordinates are never altered to signal anything; a keypoint may lie outside the image.
         scores: `(p,)` float64, what the model says each pose's OKS will be.
         image_size: width and height in pixels.
+        skeleton: names of the keypoints, in their order.
         keypoint_scores: `(p, k)` float64 or None where the model gives none.
         raw_scores: `(p,)` float64, the network's own scores before calibration, or None.
-        p_oks50, p_oks75: `(p,)` float64, probabilities that the OKS is at least 0.5 and 0.75, or None where the model
-            is not calibrated.
+        p_oks50: `(p,)` float64, probability that the OKS is at least 0.5, or None where the model is not calibrated.
+        p_oks75: the same for an OKS of at least 0.75.
         track_ids: `(p,)` int64, the person's number in a video, at least 1, or None where nobody was followed.
         filled: `(p,)` bool, True: put in between two sightings, not seen in this image; or None.
 
@@ -139,9 +144,9 @@ class Poses:
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and strings: image size, skeleton's name, and a list of poses by keypoint name.
 
-        A pose has "score" and "keypoints", and what `OF_POSES` names where the poses carry it.
+        A pose has "score" and "keypoints", and what `POSE_FIELDS` names where the poses carry it.
         """
-        optional = [(key, getattr(self, field)) for key, field in OF_POSES.items()]
+        optional = [(key, getattr(self, field)) for key, field in POSE_FIELDS.items()]
         poses = []
         for i, (points, score) in enumerate(zip(self.keypoints_img, self.scores, strict=True)):
             keypoints = {}
@@ -172,7 +177,7 @@ class Poses:
             found: dict[str, Any] = {}
             if any("score" in keypoint for row in keypoints for keypoint in row):
                 found["keypoint_scores"] = [[keypoint["score"] for keypoint in row] for row in keypoints]
-            for key, field in OF_POSES.items():
+            for key, field in POSE_FIELDS.items():
                 if any(key in pose for pose in poses):
                     found[field] = [pose[key] for pose in poses]
             scores = [pose["score"] for pose in poses]
@@ -184,41 +189,3 @@ class Poses:
             raise InputError(f"an entry of poses lacks {error}") from None
         except (TypeError, ValueError, AttributeError) as error:
             raise InputError(f"an entry of poses is not what Poses.to_dict writes: {error}") from None
-
-    # What follows only leads to `calipose.formats` and `calipose.draw`, imported late: they stand on this module.
-
-    def to_supervision(self, class_id: int = 0) -> Any:
-        """`supervision.KeyPoints`; see `calipose.formats.connectors.to_supervision`."""
-        from calipose.formats.connectors import to_supervision
-
-        return to_supervision(self, class_id)
-
-    def to_pandas(self) -> Any:
-        """`pandas.DataFrame` with one row a keypoint; see `calipose.formats.connectors.to_pandas`."""
-        from calipose.formats.connectors import to_pandas
-
-        return to_pandas(self)
-
-    def to_label_studio(self, image: str, **options: Any) -> dict[str, Any]:
-        """A Label Studio task with these poses as its pre-annotation; see `calipose.formats.connectors`."""
-        from calipose.formats.connectors import to_label_studio
-
-        return to_label_studio(self, image, **options)
-
-    def to_cvat(self, name: str, image_id: int = 0, **options: Any) -> str:
-        """A "CVAT for images 1.1" file of one image; see `calipose.formats.connectors.to_cvat`."""
-        from calipose.formats.connectors import to_cvat
-
-        return to_cvat(self, name, image_id, **options)
-
-    def save(self, path: str | Path) -> None:
-        """Write the poses as .json, .jsonl or .csv; see `calipose.formats.connectors.save`."""
-        from calipose.formats.connectors import save
-
-        save(self, path)
-
-    def plot(self, image: Image, **options: Any) -> Image:
-        """A copy of the image with the poses drawn in; see `calipose.draw.draw_poses` for the options."""
-        from calipose.draw import draw_poses
-
-        return draw_poses(image, self, **options)

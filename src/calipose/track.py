@@ -18,7 +18,7 @@ from calipose.skeleton import COCO_17, Skeleton
 WIDENING = 10.0  # per second unseen: how fast the OKS's sigmas grow with what a person may do meanwhile
 FIRST_WIDENING = 30.0  # the same while a track has been seen only once, so that its velocity is unknown
 MIN_OKS = 0.4  # of a pose with a track's prediction, with the grown sigmas; below, they are not the same person
-NEW_VELOCITY = 0.5  # share of the newest step in a track's velocity; the rest is what it was before
+NEW_VELOCITY = 0.5  # share of the newest step in a track's velocity; the rest is the old velocity
 
 
 class OneEuro:
@@ -27,6 +27,10 @@ class OneEuro:
     A low-pass whose cut-off frequency grows with the keypoint's speed, which is itself low-passed:
     cutoff = min_cutoff + beta * speed. Speed is counted in sizes of the person per second, so that the settings hold
     at every resolution, and without regard to its direction.
+
+    Example:
+        smoother = OneEuro()
+        points_img = smoother(points_img, seconds=0.04, size_img=120.0)
 
     Args:
         min_cutoff: Hz at rest; lower is calmer.
@@ -46,7 +50,7 @@ class OneEuro:
 
         Args:
             points_img: `(k, 2)`.
-            seconds: since the call before; not read in the first.
+            seconds: since the last call; not read in the first.
             size_img: the person's size in pixels: the square root of an area.
         """
         if self._points is None:
@@ -115,6 +119,11 @@ class Tracker:
     were seen in the frame before and are still unmatched; so a person half hidden keeps the id, and clutter does not
     revive who has left. A confident pose that matches no track begins a new one.
 
+    Example:
+        tracker = Tracker(predictor.skeleton, frames_per_second=25.0)
+        for frame in video.frames():
+            print(tracker.update(predictor.predict(frame.image)).track_ids)
+
     Args:
         skeleton: of the poses.
         frames_per_second: how often `update` is called, in the video's time.
@@ -181,22 +190,22 @@ class Tracker:
             seconds = track.frames_since_seen / self.frames_per_second
             track.see(poses.keypoints_img[pose])
             points[pose] = self._smoothed(track, seconds)
-        # By score and place, so that ids do not hang on the order in which poses are given.
-        place = poses.keypoints_img.mean(1)
-        for pose in np.lexsort((place[:, 1], place[:, 0], -poses.scores)).tolist():
+        # By score and position, so that ids do not depend on the order in which poses are given.
+        centre = poses.keypoints_img.mean(1)
+        for pose in np.lexsort((centre[:, 1], centre[:, 0], -poses.scores)).tolist():
             if confident[pose] and pose not in found:
                 found[pose] = _Track(self._next_id, poses.keypoints_img[pose], OneEuro())
                 self._next_id += 1
                 self._tracks.append(found[pose])
-                self._smoothed(found[pose], 0.0)  # the first view passes unchanged
-        longest = self.patience * self.frames_per_second
-        self._tracks = [track for track in self._tracks if track.frames_since_seen <= longest]
+                self._smoothed(found[pose], 0.0)  # the first sighting passes unchanged
+        max_frames = self.patience * self.frames_per_second
+        self._tracks = [track for track in self._tracks if track.frames_since_seen <= max_frames]
         kept = sorted(found)
         ids = np.array([found[pose].id for pose in kept], np.int64)
         return replace(poses[kept], keypoints_img=points[kept], track_ids=ids)
 
     def _match(self, poses: Poses, chosen: Any, tracks: list[_Track]) -> dict[int, _Track]:
-        """Which of the chosen poses (indices) is seen of which of the tracks."""
+        """The track that each of the chosen poses (indices) continues, by the pose's index."""
         if not len(chosen) or not tracks:
             return {}
         new = poses.keypoints_img[chosen]
@@ -217,7 +226,7 @@ class Tracker:
 
 
 def _areas(keypoints_img: Floats, image_size: tuple[int, int]) -> Floats:
-    """`(p,)` areas of poses `(p, k, 2)`, but never nothing: of a person seen from the side, of few joints in a row.
+    """`(p,)` areas of poses `(p, k, 2)`, never 0, not even of a person seen from the side or of few joints in a row.
 
     At least a tenth of the longer side's square, and 1e-4 of the image.
     """
@@ -230,7 +239,8 @@ def _areas(keypoints_img: Floats, image_size: tuple[int, int]) -> Floats:
 def assign(similarity: Floats) -> list[tuple[int, int]]:
     """Pairs (row, column) of greatest total similarity, each row and column at most once; no pair of similarity 0.
 
-    Args: `similarity` (r, c), not negative.
+    Args:
+        similarity: `(r, c)`, not negative.
 
     Source: the Hungarian method by shortest augmenting paths (Jonker and Volgenant, 1987), O(r^2 c).
     """
@@ -241,14 +251,14 @@ def assign(similarity: Floats) -> list[tuple[int, int]]:
     row_of = np.full(columns + 1, -1)  # who holds a column; the one after the last is where a new row starts
     for row in range(rows):
         row_of[columns], column = row, columns
-        shortest, before = np.full(columns, np.inf), np.full(columns, columns)
+        shortest, previous = np.full(columns, np.inf), np.full(columns, columns)
         reached = np.zeros(columns + 1, bool)
         while row_of[column] >= 0:  # on to a column that nobody holds
             reached[column] = True
             holder = row_of[column]
             cost = -similarity[holder] - row_price[holder] - column_price[:-1]
             nearer = ~reached[:-1] & (cost < shortest)
-            shortest[nearer], before[nearer] = cost[nearer], column
+            shortest[nearer], previous[nearer] = cost[nearer], column
             open_ends = np.where(reached[:-1], np.inf, shortest)
             nearest = int(open_ends.argmin())
             step = open_ends[nearest]
@@ -257,28 +267,34 @@ def assign(similarity: Floats) -> list[tuple[int, int]]:
             shortest[~reached[:-1]] -= step
             column = nearest
         while column != columns:  # back along the path, each column to the row before
-            row_of[column] = row_of[before[column]]
-            column = int(before[column])
+            row_of[column] = row_of[previous[column]]
+            column = int(previous[column])
     pairs = [(int(row_of[column]), column) for column in range(columns) if row_of[column] >= 0]
     return sorted(pair for pair in pairs if similarity[pair] > 0)
 
 
-def fill_gaps(frames: Iterable[Poses], most: int) -> Iterator[Poses]:
-    """The same frames, each track's gaps of up to `most` frames filled with poses marked `filled`.
+def fill_gaps(frames: Iterable[Poses], max_gap: int) -> Iterator[Poses]:
+    """The same frames, each track's gaps of up to `max_gap` frames filled with poses marked `filled`.
 
     A filled pose lies on the straight line between the sightings before and after, as do its scores; it stands behind
-    the frame's own poses. Frames come out `most` frames late (at the end all), since a gap is only known once it is
-    over; no more than `most` + 1 frames are held.
+    the frame's own poses. Frames come out `max_gap` frames late (at the end all), since a gap is only known once it is
+    over; no more than `max_gap` + 1 frames are held.
+
+    Example:
+        tracker = Tracker(frames_per_second=25.0)
+        followed = (tracker.update(predictor.predict(frame.image)) for frame in video.frames())
+        for poses in fill_gaps(followed, max_gap=10):
+            print(poses.track_ids, poses.filled)
 
     Args:
         frames: poses with `track_ids`, as `Tracker.update` gives them, one `Poses` a frame.
-        most: longest gap, in frames; 0 fills nothing.
+        max_gap: longest gap, in frames; 0 fills nothing.
 
     Raises:
-        InputError: `most` is negative, or poses have no track ids.
+        InputError: `max_gap` is negative, or poses have no track ids.
     """
-    if most < 0:
-        raise InputError(f"fill_gaps: most is {most}; it must be 0 or more frames")
+    if max_gap < 0:
+        raise InputError(f"fill_gaps: max_gap is {max_gap}; it must be 0 or more frames")
     held: deque[Poses] = deque()
     seen: dict[int, tuple[int, Poses]] = {}  # by id: the last frame's number, and the pose there
     for number, frame in enumerate(frames):
@@ -286,29 +302,29 @@ def fill_gaps(frames: Iterable[Poses], most: int) -> Iterator[Poses]:
             raise InputError("fill_gaps: poses without track_ids; Tracker.update gives them")
         held.append(frame if frame.filled is not None else replace(frame, filled=np.zeros(len(frame), bool)))
         for pose, track_id in zip(frame, [] if frame.track_ids is None else frame.track_ids.tolist(), strict=True):
-            last, before = seen.get(track_id, (number, pose))
+            last, earlier = seen.get(track_id, (number, pose))
             gap = number - last - 1
             for i in range(1, gap + 1):
-                at = len(held) - 1 - (number - last) + i
-                held[at] = _joined(held[at], _between(before, pose, i / (gap + 1)))
+                index = len(held) - 1 - (number - last) + i
+                held[index] = _joined(held[index], _between(earlier, pose, i / (gap + 1)))
             seen[track_id] = (number, pose)
-        seen = {track_id: (last, pose) for track_id, (last, pose) in seen.items() if number - last <= most}
-        if len(held) > most:
+        seen = {track_id: (last, pose) for track_id, (last, pose) in seen.items() if number - last <= max_gap}
+        if len(held) > max_gap:
             yield held.popleft()
     yield from held
 
 
-def _between(before: Poses, after: Poses, share: float) -> Poses:
+def _between(first_seen: Poses, next_seen: Poses, share: float) -> Poses:
     """The pose at that share of the way from one sighting to the other."""
-    values: dict[str, Any] = {"track_ids": after.track_ids, "filled": np.ones(1, bool)}
+    values: dict[str, Any] = {"track_ids": next_seen.track_ids, "filled": np.ones(1, bool)}
     for field in ("keypoints_img", "scores", "keypoint_scores", "raw_scores", "p_oks50", "p_oks75"):
-        first, second = getattr(before, field), getattr(after, field)
+        first, second = getattr(first_seen, field), getattr(next_seen, field)
         values[field] = None if first is None or second is None else (1 - share) * first + share * second
-    return replace(after, **values)
+    return replace(next_seen, **values)
 
 
 def _joined(frame: Poses, more: Poses) -> Poses:
-    """The frame's poses, then the others; what only one of them carries is lost, but a frame of nobody's is not."""
+    """The frame's poses, then the others; what only one of them carries becomes None, if the frame has poses."""
     values: dict[str, Any] = {}
     for field in ("keypoints_img", "scores", *OPTIONAL):
         first, second = getattr(frame, field), getattr(more, field)

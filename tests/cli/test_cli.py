@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 import calipose
 from calipose.cli import app
-from calipose.cli.common import open_predictor
+from calipose.cli.model import open_predictor
 from calipose.config.recipe import load_recipe
 from calipose.data.synthetic.scene import EASY, write_synthetic_data
 from calipose.io.images import read_image
@@ -133,7 +133,7 @@ def test_info_counts_the_recipes(folder: Path) -> None:
 
 
 def test_demo_replaces_only_a_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    demo = importlib.import_module("calipose.cli.train_demo")  # `calipose.cli.train_demo` itself is the command
+    demo = importlib.import_module("calipose.cli.train_demo")
     (tmp_path / "tiny.toml").write_text(TINY)
     monkeypatch.setattr(demo, "UNSEEN_IMAGES", 2)
     monkeypatch.setattr(demo, "IMAGE_PX", 64)

@@ -9,8 +9,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from calipose.cli.common import Commands
 from calipose.cli.compare import compare
+from calipose.cli.console import Commands
 from calipose.cli.submit import submit
 from calipose.draw import save_image
 from calipose.poses import Poses

@@ -1,7 +1,6 @@
 """`calipose predict`: what it writes, what it never overwrites, and how it ends."""
 
 import csv
-import importlib
 import io
 import itertools
 import json
@@ -83,8 +82,7 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> SpotBackend:
     """Stands for the model, whatever is asked for."""
     stub = SpotBackend()
     settings = PredictSettings(short_side=SIZE[1], nms_threshold=0.9)
-    module = importlib.import_module("calipose.cli.predict")  # `calipose.cli.predict` itself is the command
-    monkeypatch.setattr(module, "open_predictor", lambda *_, **__: Predictor(stub, settings))
+    monkeypatch.setattr("calipose.cli.predict.open_predictor", lambda *_, **__: Predictor(stub, settings))
     return stub
 
 
@@ -134,7 +132,7 @@ def test_images_are_drawn_and_written(folder: Path) -> None:
     drawn = {"1.jpg", "1.png", "2.jpg", "3.jpg", "4.jpg", "2-2.jpg"}
     assert names("calipose-out") == drawn | {"poses.jsonl"}
     found = entries("calipose-out/poses.jsonl")
-    assert {entry["file"]: entry["drawn"] for entry in found} == {
+    assert {entry["file"]: entry["drawing"] for entry in found} == {
         "in/1.jpg": "1.jpg", "in/1.png": "1.png", "in/2.jpg": "2.jpg", "in/3.jpg": "3.jpg", "in/4.jpg": "4.jpg",
         "more/2.JPG": "2-2.jpg",
     }  # fmt: skip
@@ -149,7 +147,7 @@ def test_options_reach_the_drawing_and_the_data(folder: Path, backend: SpotBacke
     assert call("in", "--no-draw", "--min-score", 0.75, "-q").output == ""
     assert names("calipose-out") == {"poses.jsonl"}
     assert [len(entry["poses"]) for entry in entries("calipose-out/poses.jsonl")] == [0, 1, 1, 1]
-    assert {entry["drawn"] for entry in entries("calipose-out/poses.jsonl")} == {None}
+    assert {entry["drawing"] for entry in entries("calipose-out/poses.jsonl")} == {None}
 
 
 def test_a_batch_changes_nothing(folder: Path, backend: SpotBackend) -> None:
@@ -376,7 +374,7 @@ def test_a_video_is_drawn_with_its_sound_and_people_are_followed(folder: Path) -
     lines = entries("calipose-out/walk.poses.jsonl")
     assert [line["index"] for line in lines] == list(range(20))
     assert [line["seconds"] for line in lines] == pytest.approx([i / RATE for i in range(20)], abs=1e-3)
-    assert {(line["file"], line["drawn"]) for line in lines} == {("walk.mkv", "walk.mp4")}
+    assert {(line["file"], line["drawing"]) for line in lines} == {("walk.mkv", "walk.mp4")}
     for i, line in enumerate(lines):
         walker = next(pose for pose in line["poses"] if pose["track_id"] == 1)  # the better score
         assert walker["keypoints"]["middle"]["x"] == pytest.approx(20 + i, abs=0.8)
@@ -508,7 +506,7 @@ def test_what_makes_no_sense_is_said(folder: Path, arguments: str, code: int, me
 
 
 def test_lines_are_for_few_sources_or_on_demand(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("calipose.cli.prediction_run.LISTED", 3)
+    monkeypatch.setattr("calipose.cli.prediction_run.MAX_LISTED", 3)
     assert "calipose-out/4.jpg" not in call("in").output
     assert "calipose-out/4.jpg" in call("in", "-v").output
 
@@ -518,7 +516,7 @@ def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(
 ) -> None:
     write_video(folder / "walk.mp4", walk(6), None)
     assert "left" not in call("in", "walk.mp4").stderr
-    monkeypatch.setattr("calipose.cli.common.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("calipose.cli.console.LINE_SECONDS", 0.0)
     first, *lines = call("in", "walk.mp4", "--every", 2).stderr.splitlines()
     assert first == "scores are the network's own; calipose calibrate makes them the expected OKS"
     assert [line.split()[0] for line in lines] == [f"{i}/7" for i in range(1, 8)]

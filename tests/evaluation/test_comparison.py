@@ -155,7 +155,7 @@ def test_drawing_says_what_it_lacks(drawn_data):
     truth, folder = drawn_data
     result = compare_results(truth, results_of((20, 0.9)), [], FOUR, bootstrap=5)
     (folder / "file").write_text("")
-    with pytest.raises(InputError, match="folder that you may write to"):
+    with pytest.raises(InputError, match="may you write there"):
         draw_changes(result, truth, folder, folder / "file")
     with pytest.raises(InputError, match=r"1\.png"):
         draw_changes(result, truth, folder / "elsewhere", folder / "out")

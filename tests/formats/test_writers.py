@@ -12,16 +12,13 @@ import numpy as np
 import pytest
 
 from calipose.errors import InputError
-from calipose.formats.writers import (
-    Journal,
-    image_ids,
-    read_entries,
-    write_coco,
-    write_csv,
-    write_cvat,
-    write_jsonl,
-    write_label_studio,
-)
+from calipose.formats.coco import image_ids, write_coco
+from calipose.formats.csv import write_csv
+from calipose.formats.cvat import write_cvat
+from calipose.formats.entries import read_entries
+from calipose.formats.journal import Journal
+from calipose.formats.jsonl import write_jsonl
+from calipose.formats.label_studio import write_label_studio
 from calipose.poses import Poses
 from calipose.skeleton import Skeleton
 
@@ -50,11 +47,11 @@ def test_a_journal_is_written_line_by_line(tmp_path: Path) -> None:
         journal.add("a/2.jpg", None, poses())
         assert journal.done == {"a/1.jpg", "a/2.jpg"}
     read = json.loads(line)
-    assert (read.pop("file"), read.pop("drawn")) == ("a/1.jpg", "1.jpg")
+    assert (read.pop("file"), read.pop("drawing")) == ("a/1.jpg", "1.jpg")
     assert np.array_equal(Poses.from_dict(read, STICK).keypoints_img, poses(0.5, 0.25).keypoints_img)  # not rounded
 
 
-@pytest.mark.parametrize("left", ['{"file": "c.jpg", "dra', '{"file": "c.jpg", "drawn": null}', "{", "\0\0"])
+@pytest.mark.parametrize("left", ['{"file": "c.jpg", "dra', '{"file": "c.jpg", "drawing": null}', "{", "\0\0"])
 def test_a_journal_goes_on_after_a_half_line(tmp_path: Path, left: str) -> None:
     path = tmp_path / "poses.jsonl"
     with Journal(path) as journal:
@@ -164,7 +161,7 @@ def test_label_studio_and_cvat_have_the_images() -> None:
     assert [len(image) for image in images] == [2, 0]
 
 
-@pytest.mark.parametrize("write", [*STREAMED, lambda target, entries, _: write_jsonl(target, entries)])
+@pytest.mark.parametrize("write", [*STREAMED, write_jsonl])
 def test_entries_are_written_as_they_come(write: Callable[..., None]) -> None:
     stream, sizes = io.StringIO(), []
 

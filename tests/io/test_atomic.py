@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from calipose.io.atomic import replacing
+from calipose.errors import InputError
+from calipose.io.atomic import replacing, write_errors
 
 
 @pytest.mark.parametrize("before", [None, "old"])
@@ -40,3 +41,23 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(FileNotFoundError):
         fail(tmp_path / "absent" / "a.json")
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "absent" / "a.json"
+    with pytest.raises(InputError, match=r"a\.json: No such file or directory; does the folder exist"):
+        fail_to_write(path)
+    (tmp_path / "absent").mkdir()
+    with write_errors(path), replacing(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+
+
+def fail_to_write(path: Path) -> None:
+    with write_errors(path), replacing(path) as temporary:
+        temporary.write_text("new")
+
+
+def test_other_errors_pass(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), write_errors(tmp_path):
+        _ = 1 / 0

@@ -9,7 +9,7 @@ import typer
 from drawn_people import write_people
 from typer.testing import CliRunner
 
-from calipose.cli.common import Commands
+from calipose.cli.console import Commands
 from calipose.config.settings import PredictSettings
 from calipose.skeleton import COCO_17
 

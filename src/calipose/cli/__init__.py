@@ -10,18 +10,18 @@ import typer
 
 from calipose._version import __version__
 from calipose.cli.calibrate import calibrate
-from calipose.cli.common import Commands, examples, out
 from calipose.cli.compare import compare
-from calipose.cli.demo import demo
+from calipose.cli.console import Commands, examples, out
+from calipose.cli.demo import demo_command
 from calipose.cli.evaluate import evaluate
-from calipose.cli.export import export
-from calipose.cli.info import info
-from calipose.cli.predict import predict
+from calipose.cli.export import export_command
+from calipose.cli.info import info_command
+from calipose.cli.predict import predict_command
 from calipose.cli.report import report
 from calipose.cli.submit import submit
-from calipose.cli.synthesize import synthesize
+from calipose.cli.synthesize import synthesize_command
 from calipose.cli.train import train
-from calipose.cli.train_demo import train_demo
+from calipose.cli.train_demo import train_demo_command
 
 app = typer.Typer(
     cls=Commands,
@@ -54,70 +54,77 @@ def _calipose(
 
 
 app.command(
+    "train",
     epilog=examples(
         "calipose train drawn --data people --out runs/first --validate unseen",
         "calipose train photo --data coco.json=images --out runs/photo --set epochs=20 --set optim.lr=1e-3",
         "calipose train photo --data coco.json=images --out runs/photo --resume",
         "calipose train finetune --data mine.json=images --skeleton mine.toml --out runs/mine",
         "accelerate launch -m calipose train coco-w32-512 --data coco.json=train2017 --out runs/w32",
-    )
+    ),
 )(train)
 app.command(
+    "evaluate",
     epilog=examples(
         "calipose evaluate runs/first --data unseen",
         "calipose evaluate runs/first --data val.json=val2017 --flip --short-side 640 --out results.json",
         "calipose evaluate runs/first --data unseen --grid --scales 0.5,1,2",
         "calipose evaluate results.json --ground-truth annotations.json",
-    )
+    ),
 )(evaluate)
 app.command(
+    "calibrate",
     epilog=examples(
         "calipose calibrate runs/first --data labelled",
         "calipose calibrate results.json --ground-truth annotations.json --out better.json",
         "calipose calibrate results.json --ground-truth annotations.json --maps maps.json",
         "calipose calibrate others.json --use maps.json --out better.json",
-    )
+    ),
 )(calibrate)
 app.command(
+    "compare",
     epilog=examples(
         "calipose compare old.json new.json --ground-truth val.json",
         "calipose compare old.json new.json --ground-truth val.json --images val2017 --out changes",
-    )
+    ),
 )(compare)
 app.command(
+    "report",
     epilog=examples(
         "calipose report runs/first --data unseen",
         "calipose report results.json --data val.json=val2017 --out report",
-    )
+    ),
 )(report)
 app.command(
+    "submit",
     epilog=examples(
         "calipose submit runs/w32 --data image_info_test-dev2017.json=test2017 --name calipose-w32",
         "calipose submit results.json --data image_info_test-dev2017.json --name my-model",
-    )
+    ),
 )(submit)
 app.command(
+    "predict",
     epilog=examples(
         "calipose predict photo.jpg",
-        "calipose predict holiday/ '*.png' --out drawn --min-score 0.5 --save csv",
-        "calipose predict holiday/ '*.png' --out drawn --resume",
+        "calipose predict holiday/ '*.png' --out drawings --min-score 0.5 --save csv",
+        "calipose predict holiday/ '*.png' --out drawings --resume",
         "calipose predict holiday/ --precision 0.7@0.5",
         "calipose predict dance.mp4 --smooth",
         "calipose predict webcam:0",
         "calipose predict https://example.org/team.jpg",
         "calipose predict holiday/ --out - | jq '.poses[].score'",
         "calipose predict photo.jpg --model runs/first --queries",
-    )
-)(predict)
-app.command(epilog=examples("calipose export runs/first poses.onnx"))(export)
-app.command(epilog=examples("calipose info", "calipose info coco-w32-512 my-recipe.toml"))(info)
+    ),
+)(predict_command)
+app.command("export", epilog=examples("calipose export runs/first poses.onnx"))(export_command)
+app.command("info", epilog=examples("calipose info", "calipose info coco-w32-512 my-recipe.toml"))(info_command)
 app.command("synthesize", epilog=examples("calipose synthesize people --images 1000 --preset easy --size 192x192"))(
-    synthesize
+    synthesize_command
 )
-app.command(epilog=examples("calipose demo", "calipose demo photo.jpg holiday/"))(demo)
+app.command("demo", epilog=examples("calipose demo", "calipose demo photo.jpg holiday/"))(demo_command)
 app.command(
     "train-demo", epilog=examples("calipose train-demo", "calipose train-demo --out runs/longer --train-images 3000")
-)(train_demo)
+)(train_demo_command)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import typer
 
 from calipose.calibration.maps import Calibration, Setting
-from calipose.cli.common import Device, Flip, Quiet, Scales, ShortSide, open_predictor, progress_over, say, warn
+from calipose.cli.console import progress_over, say, warn
 from calipose.cli.evaluate import print_summary
 from calipose.cli.judging import (
     HOLDS_RESULTS,
@@ -26,6 +26,8 @@ from calipose.cli.judging import (
     read_skeleton,
     refuse,
 )
+from calipose.cli.model import open_predictor
+from calipose.cli.options import Device, Flip, Quiet, Scales, ShortSide
 from calipose.data.locate import find_data
 from calipose.errors import InputError
 from calipose.evaluation.calibrate import calibrate_entries, cross_fit, fit_calibration

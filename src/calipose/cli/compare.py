@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from calipose.cli.common import err, out, say
+from calipose.cli.console import err, out, say
 from calipose.cli.judging import SkeletonFile, read_skeleton
 from calipose.evaluation.comparison import Comparison, ImageChange, compare_results, draw_changes
 

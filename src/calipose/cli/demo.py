@@ -9,44 +9,44 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from calipose.cli.common import err, open_predictor, say
-from calipose.cli.prediction_run import counted
+from calipose.cli.console import counted, note, say
+from calipose.cli.model import open_predictor
 from calipose.data.synthetic.scene import EASY, synthesize_scene
 from calipose.draw import draw_poses, save_image
+from calipose.io.atomic import write_errors
 from calipose.io.images import Image, read_image
 from calipose.io.sources import find_sources
 from calipose.poses import Poses
 
 # Images with people in scikit-image: a portrait by NASA (public domain), and a photographer (CC0).
 PACKAGED = ("astronaut.png", "camera.png")
-SHOWN_SCORE = SHOWN_KEYPOINT = 0.3  # poses and joints below are not drawn
-DRAWN_SIZE = (640, 480)
+MIN_SCORE = MIN_KEYPOINT_SCORE = 0.3  # poses and keypoints below are not drawn
+SYNTHETIC_SIZE = (640, 480)  # width and height in pixels
 
 
-def demo(
+def demo_command(
     images: Annotated[list[str] | None, typer.Argument(metavar="[SOURCE]...", help="Images of your own.")] = None,
-    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the synthetic images.")] = Path(
-        "runs/demo"
-    ),
+    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the drawings.")] = Path("runs/demo"),
 ) -> None:
     """Find the poses in a few images with the model that comes with the package; no torch, no download.
 
-    Without SOURCE: photographs that the package scikit-image carries, where it is installed, and synthetic people.
+    Without SOURCE: photographs that come with the package scikit-image, if it is installed, and synthetic people.
     """
     predictor = open_predictor("default")
     found = own_images(images) if images else packaged_images()
-    folder.mkdir(parents=True, exist_ok=True)
+    with write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     for name, image in found.items():
-        poses = predictor.predict(image).above(SHOWN_SCORE)
+        poses = predictor.predict(image).above(MIN_SCORE)
         path = folder / f"{Path(name).stem}.jpg"
-        save_image(path, draw_poses(image, poses, min_keypoint_score=SHOWN_KEYPOINT))
+        save_image(path, draw_poses(image, poses, min_keypoint_score=MIN_KEYPOINT_SCORE))
         say(f"{path}: {counted(len(poses), 'pose')}")
         for line in table(poses):
             say(line)
 
 
 def own_images(sources: list[str]) -> dict[str, Image]:
-    """The first frame of what the user names, by name."""
+    """The first frame of each source that the user names, by name."""
     return {source.name: next(iter(source.frames())).image for source in find_sources(*sources)}
 
 
@@ -55,16 +55,16 @@ def packaged_images() -> dict[str, Image]:
     found: dict[str, Image] = {}
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
-        err.print("scikit-image is not installed (pip install 'calipose[demo]'): synthetic people only", style="yellow")
+        note("without scikit-image (pip install 'calipose[demo]') there are no photographs, only synthetic people")
     else:
         data = Path(spec.origin).parent / "data"
         found = {name: read_image(data / name) for name in PACKAGED if (data / name).is_file()}
-    found["drawn.png"] = synthesize_scene(np.random.default_rng(0), DRAWN_SIZE, EASY).image
+    found["synthetic.png"] = synthesize_scene(np.random.default_rng(0), SYNTHETIC_SIZE, EASY).image
     return found
 
 
 def table(poses: Poses) -> list[str]:
-    """Score, place and surest joints of each pose, a line each."""
+    """Score, box and best-scored keypoints of each pose, a line each."""
     lines = []
     for pose, box in zip(poses, poses.boxes_img, strict=True):
         left, top, right, bottom = box.round().astype(int).tolist()
@@ -72,6 +72,6 @@ def table(poses: Poses) -> list[str]:
         if pose.keypoint_scores is not None:
             order = np.argsort(-pose.keypoint_scores[0])[:3]
             keypoints = (f"{pose.skeleton.keypoints[j]} {pose.keypoint_scores[0, j]:.2f}" for j in order)
-            line += f"  surest: {', '.join(keypoints)}"
+            line += f"  best keypoints: {', '.join(keypoints)}"
         lines.append(line)
     return lines

@@ -11,19 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from calipose.cli.common import (
-    Device,
-    Flip,
-    Quiet,
-    Scales,
-    ShortSide,
-    open_predictor,
-    out,
-    progress_over,
-    read_scales,
-    say,
-    warn,
-)
+from calipose.cli.console import out, progress_over, say, warn
 from calipose.cli.judging import (
     HOLDS_RESULTS,
     Bootstrap,
@@ -37,6 +25,8 @@ from calipose.cli.judging import (
     read_skeleton,
     refuse,
 )
+from calipose.cli.model import open_predictor
+from calipose.cli.options import Device, Flip, Quiet, Scales, ShortSide, read_scales
 from calipose.data.locate import find_data
 from calipose.errors import InputError
 from calipose.evaluation.coco_files import read_ground_truth

@@ -7,17 +7,17 @@ from typing import Annotated
 
 import typer
 
-from calipose.cli.common import err, say
+from calipose.cli.console import err, say
 from calipose.errors import InputError
 
 
-def export(
+def export_command(
     checkpoint: Annotated[Path, typer.Argument(help="A .safetensors file, or a run folder.")],
     file: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The file to write.")],
     half: Annotated[bool, typer.Option("--half", help="Store weights in half precision: half the file.")] = False,
     int8: Annotated[
         bool,
-        typer.Option("--int8", help="Compute the backbone in 8 bits; needs --data. AP before and after is printed."),
+        typer.Option("--int8", help="Compute the backbone in 8 bits; needs --data. Prints AP in fp32 and in 8 bits."),
     ] = False,
     data: Annotated[
         str | None,
@@ -42,6 +42,6 @@ def export(
     from calipose.export.quantize import export_int8
 
     with err.status("Exporting, quantizing, and measuring on both"):
-        before, after = export_int8(load_checkpoint(checkpoint), file, str(data))
+        fp32, quantized = export_int8(load_checkpoint(checkpoint), file, str(data))
     size = file.stat().st_size / 1e6
-    say(f"{file}: {size:.1f} MB; AP {after.ap:.3f} in 8 bits, {before.ap:.3f} in fp32, on {before.images} images")
+    say(f"{file}: {size:.1f} MB; AP {quantized.ap:.3f} in 8 bits, {fp32.ap:.3f} in fp32, on {fp32.images} images")

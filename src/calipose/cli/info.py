@@ -8,11 +8,11 @@ import typer
 from rich import box
 from rich.table import Table
 
-from calipose.cli.common import out, say
+from calipose.cli.console import out, say
 from calipose.config.recipe import load_recipe, recipe_names
 
 
-def info(
+def info_command(
     recipes: Annotated[
         list[str] | None,
         typer.Argument(metavar="[RECIPE]...", help="Names or TOML files; by default all recipes."),
@@ -38,12 +38,12 @@ def info(
         table.add_column(title, justify="right")
     loaded = [load_recipe(name) for name in recipes or recipe_names()]
     for recipe in loaded:
-        name, most = recipe.backbone.name, recipe.predict.max_poses
-        counts = count_network(name, recipe.size, method=recipe.method, peaks=most)
+        name, max_poses = recipe.backbone.name, recipe.predict.max_poses
+        counts = count_network(name, recipe.size, method=recipe.method, peaks=max_poses)
         millions = (counts.parameters / 1e6, counts.backbone_parameters / 1e6)
         billions = (counts.dense_adds / 1e9, counts.backbone_adds / 1e9, counts.real_adds / 1e9)
         table.add_row(recipe.name, str(recipe.size), *(f"{x:.2f}" for x in (*millions, *billions)))
     out.print(table)
-    say("multiply-adds: the head at every cell, as the paper writes it; as run here: the same result, cheaper")
+    say("multiply-adds: the head at every cell, as in the paper; as run here: only where it is needed, same result")
     for recipe in loaded:
         say(f"{recipe.name} on {recipe.backbone.name}: {recipe.description}")

@@ -1,4 +1,4 @@
-"""What `calipose predict` does between parsing and the exit code: predict, hand over, show."""
+"""One prediction of `calipose predict`: results go to a folder or to standard output, progress to the screen."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ from itertools import groupby, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from calipose.cli.common import Progress, say
+from calipose.cli.console import Progress, counted, err, note, say, say_error
 from calipose.draw import draw_poses
 from calipose.errors import ImageError, InputError
-from calipose.formats.writers import Entry, write_coco, write_csv, write_jsonl
+from calipose.formats.entries import Entry
+from calipose.formats.table import FORMATS
 from calipose.inference.output_folder import POSES, OutputFolder
-from calipose.inference.stream import Found, PredictOptions, frame_rate, is_video, predict_images, predict_video
+from calipose.inference.stream import (
+    ImageResult,
+    PredictOptions,
+    frame_rate,
+    is_video,
+    predict_images,
+    predict_video,
+)
 from calipose.io.images import Image
 from calipose.io.sources import Source
 from calipose.poses import Poses
@@ -23,8 +31,8 @@ from calipose.poses import Poses
 if TYPE_CHECKING:
     from calipose.inference.predictor import Predictor
 
-LISTED = 20  # sources up to which each gets a line also without --verbose
-SHOWN_SCORES = 10  # of an image, in its line
+MAX_LISTED = 20  # up to so many sources, each gets a line also without --verbose
+MAX_SHOWN_SCORES = 10  # in the line of an image
 
 
 class _Stopped(Exception):  # noqa: N818 (no error: leaves a video, keeping nothing of it)
@@ -32,12 +40,24 @@ class _Stopped(Exception):  # noqa: N818 (no error: leaves a video, keeping noth
 
 
 class PredictionRun:
-    """One prediction of some sources, shown while it goes.
+    """One prediction of some sources, whose progress is shown.
+
+    Example:
+        run = PredictionRun(predictor, sources, PredictOptions(), stopped=lambda: False)
+        run.to_stdout("jsonl")
+
+    Args:
+        predictor: predicts the images.
+        sources: images and videos.
+        options: what is predicted.
+        stopped: says whether the user asked to stop.
+        quiet: print errors only.
+        verbose: print a line for each image, however many.
 
     Attributes:
-        broken: of each source that could not be read, or not wholly, why.
-        done: sources that are complete, those of an earlier prediction with them.
-        stopped_early: `stopped` said so before all was done.
+        broken: why a source could not be read, or not wholly; one error for each such source.
+        done: number of sources that are complete, those of an earlier prediction included.
+        stopped_early: the user stopped it before all sources were done.
     """
 
     def __init__(
@@ -55,37 +75,41 @@ class PredictionRun:
         self.done = 0
         self.stopped_early = self._cut = False
         self._stopped, self._quiet = stopped, quiet
-        self._listed = verbose or (len(sources) <= LISTED and not quiet)
+        self._listed = verbose or (len(sources) <= MAX_LISTED and not quiet)
         self._images = self._frames = self._poses = 0
         self._progress = Progress(None, quiet=True)
 
     def to_folder(self, folder: OutputFolder, min_keypoint_score: float) -> None:
-        """Predict what is to do into the folder.
+        """Predict the sources that are not complete in the folder, and write them there.
+
+        Args:
+            folder: takes the results.
+            min_keypoint_score: keypoints below are not drawn.
 
         Raises:
-            InputError: the folder cannot be written to, or queries are wished for and the network has none.
+            InputError: the folder cannot be written to, or queries are asked for and the network has none.
         """
         self.done = len(self.sources) - len(folder.todo)
         if self.done and not self._quiet:
             say(f"{self.done} of {len(self.sources)} are complete in {folder.folder} already")
 
-        def drawn(found: Found) -> Image | None:
+        def drawing_of(result: ImageResult) -> Image | None:
             if not folder.draw:
                 return None
             return draw_poses(
-                found.frame.image, found.poses, min_keypoint_score=min_keypoint_score, queries_img=found.queries_img
+                result.frame.image, result.poses, min_keypoint_score=min_keypoint_score, queries_img=result.queries_img
             )
 
         try:
             with self._showing(folder.todo, bar=True):
                 for moving, group in groupby(folder.todo, is_video):
                     if not moving:
-                        for found in self._in_images(group):
-                            path = folder.add(found.source, found.poses, drawn(found))
-                            self._tell(str(path or found.source.name), found.poses)
+                        for result in self._in_images(group):
+                            path = folder.add(result.source, result.poses, drawing_of(result))
+                            self._list_image(str(path or result.source.name), result.poses)
                         continue
                     for source in takewhile(lambda _: not self._stopped(), group):
-                        self._video_to_folder(folder, source, drawn)
+                        self._video_to_folder(folder, source, drawing_of)
         finally:
             folder.close()
         files = folder.save(self.predictor.skeleton)
@@ -98,37 +122,53 @@ class PredictionRun:
     def to_stdout(self, stream_format: str) -> None:
         """Predict all sources, and write their entries to standard output.
 
+        Args:
+            stream_format: a format of `FORMATS` that can be streamed.
+
         Raises:
             InputError: an entry cannot be written.
         """
         # A bar between lines, of this program or of the next in a pipe, would make both unreadable.
         with self._showing(self.sources, bar=_is_file(sys.stdout)):
-            if stream_format == "jsonl":
-                write_jsonl(sys.stdout, self._entries())
-            else:
-                write = {"csv": write_csv, "coco": write_coco}[stream_format]
-                write(sys.stdout, self._entries(), self.predictor.skeleton)
+            FORMATS[stream_format].write(sys.stdout, self._entries(), self.predictor.skeleton)
         self.stopped_early = self.done + len(self.broken) < len(self.sources)
+
+    @property
+    def exit_code(self) -> int:
+        """130 if the user stopped it, 1 if a source could not be read, else 0."""
+        return 130 if self.stopped_early else int(bool(self.broken))
+
+    def say_problems(self, can_resume: bool) -> None:
+        """Print why it stopped early, and which sources could not be read."""
+        if self.stopped_early:
+            again = "; the same command with --resume goes on" if can_resume else ""
+            note(f"stopped: {self.done} of {len(self.sources)} done{again}")
+        for problem in self.broken:
+            say_error(str(problem))
+        if self.broken:
+            err.print(f"{len(self.broken)} of {len(self.sources)} could not be read", style="red", markup=False)
 
     def _entries(self) -> Iterator[Entry]:
         for moving, group in groupby(self.sources, is_video):
             if not moving:
-                for found in self._in_images(group):
-                    yield {"file": found.source.name, **found.poses.to_dict()}
+                for result in self._in_images(group):
+                    yield {"file": result.source.name, **result.poses.to_dict()}
                 continue
             for source in takewhile(lambda _: not self._stopped(), group):
-                for found in self._in_video(source):
-                    place = {"file": source.name, "index": found.frame.index, "seconds": found.frame.seconds}
-                    yield {**place, **found.poses.to_dict()}
+                for result in self._in_video(source):
+                    frame = {"file": source.name, "index": result.frame.index, "seconds": result.frame.seconds}
+                    yield {**frame, **result.poses.to_dict()}
 
-    def _video_to_folder(self, folder: OutputFolder, source: Source, drawn: Callable[[Found], Image | None]) -> None:
+    def _video_to_folder(
+        self, folder: OutputFolder, source: Source, drawing_of: Callable[[ImageResult], Image | None]
+    ) -> None:
         """Predict a video or webcam into the folder; where it is stopped, nothing of it is kept."""
         people: set[int] = set()
         try:
             with folder.video(source, frame_rate(source, self.options)) as output:
-                for found in self._in_video(source):
-                    output.write(found.frame, found.poses, drawn(found))
-                    people.update([] if found.poses.track_ids is None else found.poses.track_ids.tolist())
+                for result in self._in_video(source):
+                    output.write(result.frame, result.poses, drawing_of(result))
+                    people.update([] if result.poses.track_ids is None else result.poses.track_ids.tolist())
                 if self._cut:
                     raise _Stopped
         except _Stopped:
@@ -140,7 +180,7 @@ class PredictionRun:
                 f"{output.drawing if folder.draw else source.name}  {output.frames} frames{followed}{lost}"
             )
 
-    def _in_images(self, sources: Iterable[Source]) -> Iterator[Found]:
+    def _in_images(self, sources: Iterable[Source]) -> Iterator[ImageResult]:
         """The poses of still images, counted and shown."""
 
         def broken(source: Source, error: InputError) -> None:
@@ -152,22 +192,22 @@ class PredictionRun:
                 self._progress.name(source.name)
                 yield source
 
-        for found in predict_images(self.predictor, named(), self.options, broken):
-            yield found
+        for result in predict_images(self.predictor, named(), self.options, broken):
+            yield result
             self.done += 1
             self._images += 1
-            self._poses += len(found.poses)
+            self._poses += len(result.poses)
             self._progress.advance()
 
-    def _in_video(self, source: Source) -> Iterator[Found]:
+    def _in_video(self, source: Source) -> Iterator[ImageResult]:
         """The poses of a video's frames, counted and shown."""
         self._progress.name(source.name)
         frames, self._cut = 0, False
         try:
-            for found in predict_video(self.predictor, source, self.options, self._stopped):
-                yield found
+            for result in predict_video(self.predictor, source, self.options, self._stopped):
+                yield result
                 frames += 1
-                self._poses += len(found.poses)
+                self._poses += len(result.poses)
                 self._progress.advance()
         except ImageError as error:
             self.broken.append(error)
@@ -177,42 +217,38 @@ class PredictionRun:
         self._frames += frames
         self._progress.expect(frames - self._expected(source))
 
-    def _tell(self, name: str, poses: Poses) -> None:
-        """A line about an image."""
+    def _list_image(self, name: str, poses: Poses) -> None:
+        """Print a line about an image, if images are listed."""
         if self._listed:
-            scores = " ".join(f"{score:.2f}" for score in poses.scores[:SHOWN_SCORES])
-            more = " ..." if len(poses) > SHOWN_SCORES else ""
+            scores = " ".join(f"{score:.2f}" for score in poses.scores[:MAX_SHOWN_SCORES])
+            more = " ..." if len(poses) > MAX_SHOWN_SCORES else ""
             self._progress.say(f"{name}  {counted(len(poses), 'pose')}  {scores}{more}".rstrip())
 
     def _sum_up(self, where: Path) -> None:
+        """Print how many poses were found, how fast, and where they are."""
         counts = [(self._images, "image"), (self._frames, "frame")]
         what = " and ".join(counted(n, word) for n, word in counts if n)
         if what:
             speed = (self._images + self._frames) / self._progress.seconds
-            # Weaker ones of people who are followed count in videos.
+            # In videos, weaker poses of people who are followed count, too.
             score = "" if self._frames else f" of score >= {self.options.min_score:.3g}"
             say(f"{counted(self._poses, 'pose')}{score} in {what}, {speed:.1f} a second: {where}")
 
     def _expected(self, source: Source) -> int:
-        """Frames that will be taken of a source, as far as it says."""
+        """Number of frames that will be taken of a source, as far as it is known."""
         return -(-(source.frame_count or 0) // self.options.every) if is_video(source) else 1
 
     def _showing(self, sources: list[Source], bar: bool) -> Progress:
-        """Progress over sources."""
+        """A progress display over these sources."""
         endless = any(source.kind == "webcam" for source in sources)
         total = None if endless else sum(map(self._expected, sources))
         self._progress = Progress(total, self._quiet, bar)
         return self._progress
 
 
-def counted(number: int, one: str, many: str = "") -> str:
-    """A number with its word, as in 1 pose and 2 poses; `many` where an s at the end does not do."""
-    return f"{number} {one if number == 1 else many or one + 's'}"
-
-
 def _is_file(stream: TextIO) -> bool:
-    """What is written goes to a file, not to a terminal or a pipe."""
+    """The stream is a file, not a terminal or a pipe."""
     try:
         return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
-    except OSError:  # not of the operating system
+    except OSError:  # a stream that the operating system does not know, as in tests
         return False

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from calipose.cli.common import Device, Flip, Quiet, Scales, ShortSide, open_predictor, progress_over, say, warn
+from calipose.cli.console import progress_over, say, warn
 from calipose.cli.judging import (
     DATA_HELP,
     HOLDS_RESULTS,
@@ -18,6 +18,8 @@ from calipose.cli.judging import (
     read_skeleton,
     refuse,
 )
+from calipose.cli.model import open_predictor
+from calipose.cli.options import Device, Flip, Quiet, Scales, ShortSide
 from calipose.data.locate import find_data
 from calipose.evaluation.coco_files import ResultsSource, read_ground_truth
 from calipose.evaluation.matching import match_poses

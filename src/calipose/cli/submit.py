@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from calipose.cli.common import Device, Flip, Quiet, Scales, ShortSide, open_predictor, progress_over, say
+from calipose.cli.console import progress_over, say
 from calipose.cli.judging import HOLDS_RESULTS, Source, is_results, refuse
+from calipose.cli.model import open_predictor
+from calipose.cli.options import Device, Flip, Quiet, Scales, ShortSide
 from calipose.data.locate import find_data
 from calipose.errors import InputError
 from calipose.evaluation.coco_files import ResultsSource

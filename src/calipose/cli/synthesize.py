@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from calipose.cli.common import err, say
+from calipose.cli.console import err, say
 from calipose.data.synthetic.scene import EASY, HARD, write_synthetic_data
 from calipose.errors import InputError
 
@@ -24,7 +24,7 @@ class PresetName(StrEnum):
 PRESETS = {PresetName.easy: EASY, PresetName.hard: HARD}
 
 
-def synthesize(
+def synthesize_command(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="New folder for annotations.json and images/.")],
     images: Annotated[int, typer.Option(min=1, help="Number of images.")] = 100,
     preset: Annotated[
@@ -32,14 +32,14 @@ def synthesize(
         typer.Option(help="easy: one or two upright people; hard: up to six, cut off and occluded."),
     ] = PresetName.easy,
     size: Annotated[str, typer.Option(metavar="WxH", help="Pixels of an image.")] = "192x192",
-    seed: Annotated[int, typer.Option(min=0, help="The images depend on this alone.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that draw.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal images.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
 ) -> None:
-    """Draw people with exact keypoints, as a COCO data set: to learn from, or to test with."""
-    with err.status(f"Drawing {images} images"):
+    """Write a COCO data set of synthetic people with exact keypoints: for training, or for tests."""
+    with err.status(f"Synthesizing {images} images"):
         annotations = write_synthetic_data(folder, images, PRESETS[preset], image_size(size), seed, workers)
     say(f"{images} images in {folder / 'images'}, their people in {annotations}")
-    say(f"learn from them: calipose train drawn --data {folder} --out runs/drawn", "dim")
+    say(f"to train with them: calipose train drawn --data {folder} --out runs/drawn", "dim")
 
 
 def image_size(text: str) -> tuple[int, int]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from calipose.cli.common import LINE_SECONDS, Quiet, err, out, say
+from calipose.cli.console import LINE_SECONDS, err, out, say
+from calipose.cli.options import Quiet
 from calipose.config.recipe import Recipe, load_recipe
 from calipose.data.locate import find_data, read_data
 from calipose.draw import contact_sheet, draw_poses, save_image

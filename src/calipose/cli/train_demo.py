@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from calipose.cli.common import err, open_predictor, out, progress_over, say
+from calipose.cli.console import err, out, progress_over, say
 from calipose.cli.evaluate import figures_table
+from calipose.cli.model import open_predictor
 from calipose.cli.train import SHOWN_SCORE, run_training, sample_sheet
 from calipose.config.recipe import Recipe, load_recipe
 from calipose.data.locate import read_data
@@ -18,7 +19,7 @@ from calipose.data.synthetic.scene import EASY, write_synthetic_data
 from calipose.draw import draw_poses, save_image
 from calipose.errors import CaliposeError, InputError
 from calipose.evaluation.run import evaluate_predictor, save_results
-from calipose.formats.writers import Journal
+from calipose.formats.journal import Journal
 from calipose.io.images import read_image
 
 if TYPE_CHECKING:
@@ -33,14 +34,14 @@ MIN_AP50 = 0.8
 SHEET_IMAGES = 24
 
 
-def train_demo(
+def train_demo_command(
     folder: Annotated[
         Path,
         typer.Option("--out", metavar="DIR", help="Folder of the demo; an earlier demo there is replaced."),
     ] = Path("runs/demo"),
-    train_images: Annotated[int, typer.Option(min=16, help="Drawn images to learn from.")] = 1600,
+    train_images: Annotated[int, typer.Option(min=16, help="Number of synthetic images to train with.")] = 1600,
 ) -> None:
-    """Draw people, train a small network on them, and find the poses in images it has not seen.
+    """Train a small network on synthetic people, and find the poses in images that it has not seen.
 
     Needs no data and no GPU; takes minutes. Ends with AP on the unseen images.
     """
@@ -55,7 +56,7 @@ def train_demo(
 def run_demo(
     folder: Path, train_images: int, unseen_images: int, recipe: Recipe
 ) -> tuple[AveragePrecision, dict[str, ScoreFigures]]:
-    """Draw, train, evaluate and predict into `folder`; figures and quality of scores on the unseen images.
+    """Synthesize, train, evaluate and predict into `folder`; figures and quality of scores on the unseen images.
 
     Raises:
         InputError: the folder holds something that is no demo.
@@ -64,9 +65,9 @@ def run_demo(
     clear(folder)
     train, unseen = folder / "train", folder / "unseen"
     for data, number, seed in ((train, train_images, TRAIN_SEED), (unseen, unseen_images, UNSEEN_SEED)):
-        with err.status(f"Drawing {number} images"):
+        with err.status(f"Synthesizing {number} images"):
             write_synthetic_data(data, number, EASY, (IMAGE_PX, IMAGE_PX), seed)
-    say(f"drew {train_images} images to learn from and {unseen_images} others: {folder}")
+    say(f"{train_images} synthetic images to train with and {unseen_images} unseen ones: {folder}")
     run_training(recipe, read_data([train]), folder / "run")
 
     predictor = open_predictor(folder / "run", "", False, None)

@@ -32,6 +32,7 @@ from calipose.evaluation.coco_files import (
 )
 from calipose.evaluation.matching import POSES_PER_IMAGE
 from calipose.geometry import Floats
+from calipose.io.atomic import write_errors
 from calipose.io.images import Image, read_image
 from calipose.poses import Poses
 from calipose.skeleton import COCO_17, Skeleton
@@ -202,7 +203,7 @@ def draw_changes(
     for change in (*chosen[0], *chosen[1]):
         if change.image_id not in names:
             raise InputError(f"{ground_truth}: image {change.image_id} has no 'file_name'; drawing needs it")
-    try:
+    with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         written = []
         for name, changes in zip(("b_better.jpg", "a_better.jpg"), chosen, strict=True):
@@ -213,8 +214,6 @@ def draw_changes(
                 sheet = contact_sheet([image for row in panels for image, _ in row], 3, CELL_SIZE, labels)
                 save_image(folder / name, sheet)
                 written.append(folder / name)
-    except OSError as error:
-        raise InputError(f"{folder}: {error.strerror}; name a folder that you may write to") from None
     return written
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from calipose.errors import InputError
 from calipose.evaluation.coco_files import Found, GroundTruth, ResultsSource, read_results
 from calipose.evaluation.matching import POSES_PER_IMAGE
-from calipose.io.atomic import replacing
+from calipose.io.atomic import replacing, write_errors
 from calipose.skeleton import COCO_17
 
 PERSON = 1  # category of people in COCO
@@ -155,7 +155,7 @@ def write_submission(
     found = read_results(results, GroundTruth(ids, PERSON, (), COCO_17))
     stem = submission_name(subset, name)
     path = Path(folder) / f"{stem}.zip"
-    try:
+    with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
             replacing(path) as temporary,
@@ -167,8 +167,6 @@ def write_submission(
                 file.write((separator + json.dumps(entry, separators=(",", ":"))).encode())
                 separator = ",\n"
             file.write(b"]" if separator != "[" else b"[]")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; name a folder that you may write to") from None
     passed_over = sum(max(0, len(poses.scores) - POSES_PER_IMAGE) for poses in found)
     return replace(validate_submission(path, ids), passed_over=passed_over)
 

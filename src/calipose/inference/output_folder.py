@@ -13,9 +13,11 @@ from urllib.parse import unquote, urlsplit
 
 from calipose.draw import save_image
 from calipose.errors import InputError
-from calipose.formats.writers import Entry, Journal, read_entries, write_coco, write_csv, write_cvat, write_label_studio
+from calipose.formats.entries import Entry, read_entries
+from calipose.formats.journal import Journal
+from calipose.formats.table import FORMATS, saved_formats
 from calipose.inference.stream import is_video
-from calipose.io.atomic import replacing
+from calipose.io.atomic import replacing, write_errors
 from calipose.io.images import Image
 from calipose.io.sources import Frame, Source
 from calipose.io.video_writer import VideoWriter
@@ -23,19 +25,13 @@ from calipose.poses import Poses
 from calipose.skeleton import Skeleton
 
 POSES = "poses.jsonl"  # of all images; a video has NAME.poses.jsonl
-FORMATS = {
-    "csv": ("poses.csv", write_csv),
-    "coco": ("results.json", write_coco),
-    "label-studio": ("label_studio.json", write_label_studio),
-    "cvat": ("cvat.xml", write_cvat),
-}
 MAX_STEM_LENGTH = 100  # letters that are taken from a URL
-FILES = {"image", "video"}  # kinds of sources
+FILES = {"image", "video"}  # kinds of sources that are files
 
 
 @dataclass(frozen=True)
-class _Made:
-    """What was made of a source: its drawing, and of a video the NAME of its NAME.poses.jsonl."""
+class _Written:
+    """What an earlier prediction wrote for a source: the drawing's name, and for a video NAME of NAME.poses.jsonl."""
 
     source: str
     drawing: str | None
@@ -45,21 +41,29 @@ class _Made:
 class OutputFolder:
     """Takes the poses of images and videos one by one, so that a folder can be resumed after any interruption.
 
-    What an earlier prediction left of other sources stays. What it left of the same sources is replaced or, with
-    `resume`, kept. Files that no prediction made are never touched. Making this object writes nothing.
+    An earlier prediction's files stay where they are of other sources. Those of the same sources are replaced or, with
+    `resume`, kept. Files that no prediction made are never touched. Creating this object writes nothing.
+
+    Example:
+        folder = OutputFolder(Path("calipose-out"), sources, resume=True, formats=["csv"])
+        for result in predict_images(predictor, folder.todo, PredictOptions(), print):
+            folder.add(result.source, result.poses, draw_poses(result.frame.image, result.poses))
+        folder.close()
+        folder.save(predictor.skeleton)
 
     Args:
         folder: need not exist.
         sources: all that is to be predicted.
-        resume: what is complete is not to be predicted again: its poses are there, and its drawing if wished for.
-        draw: drawings are wished for.
-        formats: keys of `FORMATS`, to be written by `save`.
+        resume: do not predict again what is complete: its poses are there, and its drawing if `draw`.
+        draw: drawings are to be written.
+        formats: names of formats with a file name in `FORMATS`, to be written by `save`.
 
     Attributes:
         todo: the sources that are to be predicted.
 
     Raises:
-        InputError: a file that no prediction made is in the way, or a drawing would overwrite its own image.
+        InputError: an unknown format, a file that no prediction made is in the way, or a drawing would overwrite its
+            own image.
     """
 
     def __init__(
@@ -73,31 +77,43 @@ class OutputFolder:
     ) -> None:
         if folder.exists() and not folder.is_dir():
             raise InputError(f"--out {folder}: this is a file; name a folder")
+        known = saved_formats()
+        for name in formats:
+            if name not in known:
+                raise InputError(f"unknown format '{name}'; use one of {', '.join(known)}")
         self.folder, self.draw, self.formats, self.sources = folder, draw, formats, sources
         try:
             self._journal = Journal(folder / POSES, resume=True)
             videos = _earlier_videos(folder)
         except InputError as error:
             raise InputError(f"--out {folder}: {error}; name another folder") from None
-        earlier = [_Made(file, drawing) for file, drawing in self._journal.earlier.items()] + videos
-        for file in (folder / FORMATS[name][0] for name in formats):
+        earlier = [_Written(file, drawing) for file, drawing in self._journal.earlier.items()] + videos
+        for file in (folder / known[name] for name in formats):
             if file.exists() and not earlier:
                 raise InputError(
                     f"--out {folder}: {file.name} is there, and no prediction made it; name another folder"
                 )
-        complete = {made.source for made in earlier if self._is_complete(made)} if resume else set()
+        complete = {written.source for written in earlier if self._is_complete(written)} if resume else set()
         self.todo = [source for source in sources if source.kind == "webcam" or source.name not in complete]
         # A recording cannot be made again, so a webcam's next one gets a new name instead.
         again = {source.name for source in self.todo if source.kind != "webcam"}
-        self._stays = [made for made in earlier if made.source not in again]
-        self._goes: list[_Made] | None = [made for made in earlier if made.source in again]
+        self._kept = [written for written in earlier if written.source not in again]
+        self._replaced: list[_Written] | None = [written for written in earlier if written.source in again]
         self._journal.done -= again
         self._names = self._choose_names()
-        kept = {source.name for source in sources if source.kind == "video"}
-        self._videos = [made for made in self._stays if made.video and made.source in kept]
+        videos_now = {source.name for source in sources if source.kind == "video"}
+        self._videos = [written for written in self._kept if written.video and written.source in videos_now]
 
     def add(self, source: Source, poses: Poses, drawing: Image | None) -> Path | None:
-        """Write a still image's poses and its drawing; the drawing's path.
+        """Write a still image's poses and its drawing.
+
+        Args:
+            source: the image.
+            poses: found in it.
+            drawing: `(h, w, 3)`, or None where nothing is drawn.
+
+        Returns:
+            The drawing's path, or None.
 
         Raises:
             InputError: the folder cannot be written to.
@@ -114,40 +130,46 @@ class OutputFolder:
     def video(self, source: Source, frames_per_second: float) -> Iterator[VideoOutput]:
         """Takes the frames of a video; its files appear when the block ends without an error.
 
-        `frames_per_second` is that of the frames that will come.
+        Args:
+            source: the video or webcam.
+            frames_per_second: rate of the frames that will come.
 
         Raises:
             InputError: the folder cannot be written to, or PyAV is not installed.
         """
         drawing = self._names[source.name]
         poses = self.folder / f"{Path(drawing).stem}.{POSES}"
-        try:
-            with ExitStack() as stack:
-                output = VideoOutput(self._begin, stack, source, frames_per_second, self.folder / drawing, poses)
-                yield output
-        except OSError as error:
-            raise InputError(f"{poses}: {error.strerror}") from None
+        with write_errors(poses), ExitStack() as stack:
+            output = VideoOutput(self._begin, stack, source, frames_per_second, self.folder / drawing, poses)
+            yield output
         if output.frames:
-            self._videos.append(_Made(source.name, drawing, Path(drawing).stem))
+            self._videos.append(_Written(source.name, drawing, Path(drawing).stem))
 
     def entries(self) -> Iterator[Entry]:
-        """What there is of all sources, also of those that were complete before: images, then videos by frame."""
+        """The entries of all sources, also of those that were complete already: images, then videos by frame."""
         if self._journal.path.exists():
             wanted = {source.name for source in self.sources}
             yield from (entry for entry in read_entries(self._journal.path) if entry["file"] in wanted)
-        for made in self._videos:
-            yield from read_entries(self.folder / f"{made.video}.{POSES}")
+        for written in self._videos:
+            yield from read_entries(self.folder / f"{written.video}.{POSES}")
 
     def save(self, skeleton: Skeleton) -> list[Path]:
-        """Write the entries in the wished formats; the files' paths.
+        """Write the entries in the chosen formats.
+
+        Args:
+            skeleton: of all entries.
+
+        Returns:
+            The files' paths.
 
         Raises:
             InputError: poses of another skeleton are among them, or the folder cannot be written to.
         """
         files = []
-        for file, write in (FORMATS[name] for name in self.formats):
-            write(self.folder / file, self.entries(), skeleton)
-            files.append(self.folder / file)
+        for name in self.formats:
+            file = self.folder / str(FORMATS[name].file_name)
+            FORMATS[name].write(file, self.entries(), skeleton)
+            files.append(file)
         return files
 
     def close(self) -> None:
@@ -155,32 +177,30 @@ class OutputFolder:
         self._journal.close()
 
     def _begin(self) -> None:
-        """Make the folder, and remove what there is of the sources that are predicted again."""
-        if self._goes is None:
+        """Make the folder, and remove the files of the sources that are predicted again."""
+        if self._replaced is None:
             return
-        try:
+        with write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            for made in self._goes:
-                for name in (made.video and f"{made.video}.{POSES}", made.drawing):
+            for written in self._replaced:
+                for name in (written.video and f"{written.video}.{POSES}", written.drawing):
                     if name:
                         (self.folder / Path(name).name).unlink(missing_ok=True)
-        except OSError as error:
-            raise InputError(f"--out {self.folder}: {error.strerror}") from None
-        self._goes = None
+        self._replaced = None
 
-    def _is_complete(self, made: _Made) -> bool:
-        """Nothing that is wished for is missing."""
-        return not self.draw or (made.drawing is not None and (self.folder / made.drawing).exists())
+    def _is_complete(self, written: _Written) -> bool:
+        """The poses are there, and the drawing if drawings are to be written."""
+        return not self.draw or (written.drawing is not None and (self.folder / written.drawing).exists())
 
     def _choose_names(self) -> dict[str, str]:
-        """Name of each drawing to be made: its source's stem, .mp4 for a video, .png for a .png, .jpg for all others.
+        """Name of each source's drawing: the source's stem, .mp4 for a video, .png for a .png, .jpg for all others.
 
-        Of equal names the later ones are numbered, so that nothing that stays is overwritten. A name is also chosen
-        where nothing is drawn: the poses of a video are called after it.
+        Later ones of equal names are numbered, so that nothing that stays is overwritten. A name is also chosen where
+        nothing is drawn: the file of a video's poses is named after it.
         """
-        names = [made.drawing for made in self._stays] + [made.video and f"{made.video}.mp4" for made in self._stays]
+        names = [name for written in self._kept for name in (written.drawing, written.video and f"{written.video}.mp4")]
         taken = {name.lower() for name in names if name}  # some file systems do not tell A.jpg from a.jpg
-        replaced = {made.drawing for made in self._goes or []}
+        own_drawings = {written.drawing for written in self._replaced or []}
         originals = {os.path.realpath(source.value) for source in self.sources if source.kind in FILES}
         chosen: dict[str, str] = {}
         for source in self.todo:
@@ -194,7 +214,7 @@ class OutputFolder:
             file = self.folder / name
             if self.draw and os.path.realpath(file) in originals:
                 raise InputError(f"--out {self.folder}: {name} would overwrite the original; name another folder")
-            if self.draw and file.exists() and name not in replaced:
+            if self.draw and file.exists() and name not in own_drawings:
                 raise InputError(
                     f"--out {self.folder}: {name} is there, and no prediction made it; name another folder"
                 )
@@ -202,12 +222,12 @@ class OutputFolder:
 
 
 class VideoOutput:
-    """Takes the frames of one video; nothing is made before the first.
+    """Takes the frames of one video; no file is opened before the first frame.
 
     Attributes:
         drawing: path of the drawing.
-        frames: how many there were.
-        video: what writes the drawing, if one is made.
+        frames: number of frames so far.
+        video: writes the drawing; None where nothing is drawn.
     """
 
     def __init__(
@@ -243,7 +263,7 @@ class VideoOutput:
         self.frames += 1
         entry = {
             "file": self._source.name,
-            "drawn": None if drawing is None else self.drawing.name,
+            "drawing": None if drawing is None else self.drawing.name,
             "index": frame.index,
             "seconds": frame.seconds,
             **poses.to_dict(),
@@ -253,22 +273,31 @@ class VideoOutput:
             self.video.write(drawing, frame.seconds)
 
 
-def _earlier_videos(folder: Path) -> list[_Made]:
+def sources_outside(folder: Path, sources: Sequence[Source]) -> list[Source]:
+    """The sources that do not lie in the folder, so that its drawings are not drawn again; all if all lie there."""
+    real = Path(os.path.realpath(folder))  # not Path.resolve: it raises where links lead in a circle
+    inside = [source.kind in FILES and Path(os.path.realpath(source.value)).is_relative_to(real) for source in sources]
+    if all(inside):
+        return list(sources)
+    return [source for source, lies_inside in zip(sources, inside, strict=True) if not lies_inside]
+
+
+def _earlier_videos(folder: Path) -> list[_Written]:
     """The videos that are complete in the folder.
 
     Raises:
-        InputError: a file that should be of one is none of a prediction.
+        InputError: a file named like a video's poses is not from calipose predict.
     """
     videos = []
     for path in sorted(folder.glob(f"*.{POSES}")):
-        for entry in read_entries(path, ("file", "drawn", "index", "poses")):
-            videos.append(_Made(entry["file"], entry["drawn"], path.name.removesuffix(f".{POSES}")))
-            break  # the first says all
+        for entry in read_entries(path, ("file", "drawing", "index", "poses")):
+            videos.append(_Written(entry["file"], entry["drawing"], path.name.removesuffix(f".{POSES}")))
+            break  # the first entry names source and drawing
     return videos
 
 
 def _stem(source: Source) -> str:
-    """What a source's drawing is called."""
+    """Name of a source's drawing, without suffix and number."""
     if source.kind == "url":
         address = urlsplit(source.name)
         last = Path(unquote(address.path)).stem or address.netloc

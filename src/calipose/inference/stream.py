@@ -15,23 +15,26 @@ from calipose.poses import Poses
 from calipose.track import Tracker, fill_gaps
 
 WEAK_SCORE = 0.1  # from which a pose may continue a person's track
-GAP_SECONDS = 0.4  # the longest time for which a followed person is filled in
-GAP_FRAMES = 12  # and the most frames, since so many are held in memory
+MAX_GAP_SECONDS = 0.4  # for so long a followed person is filled in
+MAX_GAP_FRAMES = 12  # and for so many frames, since they are held in memory
 VIDEO_RATE = 30.0  # frames per second where a video does not say its own
 WEBCAM_RATE = 10.0  # of those frames of a webcam that a CPU can follow
 
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """How poses are looked for.
+    """What is predicted, of images and of videos.
+
+    Example:
+        options = PredictOptions(min_score=0.5, batch_size=8)
 
     Attributes:
         min_score: poses below are left out; but a weaker one that continues a followed person's track is kept.
         batch_size: images that go through the network together, if they have the same size there.
-        queries: also give the keypoint queries; images then go one by one, and nobody is followed.
+        queries: also give the keypoint queries; images then go one by one, and people are not followed.
         track: follow people through videos, and fill the gaps between two sightings.
         smooth: smooth the coordinates of people who are followed.
-        every: of a video or webcam, take every n-th frame only.
+        every: take every n-th frame only, of a video or webcam.
         strict: leave out weaker poses of people who are followed, too.
     """
 
@@ -45,8 +48,19 @@ class PredictOptions:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """What was found in one image, or one frame of a video; `queries_img` `(p, k, 2)` where wished for."""
+class ImageResult:
+    """What was found in one image, or in one frame of a video.
+
+    Example:
+        for result in predict_images(predictor, find_sources("holiday"), PredictOptions(), print):
+            print(result.source.name, len(result.poses))
+
+    Attributes:
+        source: the image's file, URL or array, or the video.
+        frame: the image itself, and its index and time in a video.
+        poses: found in it.
+        queries_img: `(p, k, 2)` keypoint queries, in pixels of the image, or None where they were not asked for.
+    """
 
     source: Source
     frame: Frame
@@ -69,11 +83,17 @@ def predict_images(
     sources: Iterable[Source],
     options: PredictOptions,
     broken: Callable[[Source, InputError], None],
-) -> Iterator[Found]:
-    """The poses of still images, in order; those that cannot be read are told to `broken`.
+) -> Iterator[ImageResult]:
+    """The poses of still images, in order.
+
+    Args:
+        predictor: predicts them.
+        sources: of still images.
+        options: how.
+        broken: called with each source that cannot be read, and why.
 
     Raises:
-        InputError: queries are wished for, but the network has none.
+        InputError: queries are asked for, but the network has none.
     """
 
     def frames() -> Iterator[tuple[Source, Frame]]:
@@ -83,19 +103,25 @@ def predict_images(
             except InputError as error:
                 broken(source, error)
 
-    yield from _above(options.min_score, _find(predictor, frames(), options))
+    yield from _above(options.min_score, _predict(predictor, frames(), options))
 
 
 def predict_video(
     predictor: Predictor, source: Source, options: PredictOptions, stopped: Callable[[], bool]
-) -> Iterator[Found]:
-    """The poses of a video's or webcam's frames, in order, of people who are followed if that is wished for.
+) -> Iterator[ImageResult]:
+    """The poses of a video's or webcam's frames, in order.
 
-    It ends where `stopped` says so. With gaps being filled, frames come some frames late.
+    Where people are followed, and so gaps are filled, each result comes some frames late.
+
+    Args:
+        predictor: predicts them.
+        source: a video or webcam.
+        options: how; whether people are followed.
+        stopped: asked before each frame; True ends the video there.
 
     Raises:
-        ImageError: the video cannot be read, or is damaged; all frames that could be read came before.
-        InputError: queries are wished for, but the network has none.
+        ImageError: the video cannot be read, or is damaged; it is raised after all frames that could be read.
+        InputError: queries are asked for, but the network has none.
     """
     problem: InputError | None = None
 
@@ -110,16 +136,18 @@ def predict_video(
         except InputError as error:
             problem = error  # and raised at the end: frames before it still wait for their batch
 
-    found = _find(predictor, frames(), options)
+    results = _predict(predictor, frames(), options)
     if options.track and not options.queries:
-        yield from _follow(predictor, source, found, options)
+        yield from _follow(predictor, source, results, options)
     else:
-        yield from _above(options.min_score, found)
+        yield from _above(options.min_score, results)
     if problem is not None:
         raise ImageError(str(problem)) from None
 
 
-def _find(predictor: Predictor, frames: Iterator[tuple[Source, Frame]], options: PredictOptions) -> Iterator[Found]:
+def _predict(
+    predictor: Predictor, frames: Iterator[tuple[Source, Frame]], options: PredictOptions
+) -> Iterator[ImageResult]:
     """All poses of the frames."""
     if options.queries:
         for source, frame in frames:
@@ -128,7 +156,7 @@ def _find(predictor: Predictor, frames: Iterator[tuple[Source, Frame]], options:
                 raise InputError(
                     "no keypoint queries: they need a checkpoint with method.kqe, and torch; an ONNX file gives none"
                 )
-            yield Found(source, frame, poses, queries_img)
+            yield ImageResult(source, frame, poses, queries_img)
         return
     waiting: deque[tuple[Source, Frame]] = deque()  # never more than the predictor has asked for
 
@@ -138,18 +166,20 @@ def _find(predictor: Predictor, frames: Iterator[tuple[Source, Frame]], options:
             yield frame.image
 
     for poses in predictor.predict_many(images(), options.batch_size):
-        yield Found(*waiting.popleft(), poses)
+        yield ImageResult(*waiting.popleft(), poses)
 
 
-def _above(min_score: float, found: Iterator[Found]) -> Iterator[Found]:
+def _above(min_score: float, results: Iterator[ImageResult]) -> Iterator[ImageResult]:
     """The same with the poses of at least that score."""
-    for one in found:
-        good = one.poses.scores >= min_score
-        queries_img = None if one.queries_img is None else one.queries_img[good]
-        yield replace(one, poses=one.poses[good], queries_img=queries_img)
+    for result in results:
+        kept = result.poses.scores >= min_score
+        queries_img = None if result.queries_img is None else result.queries_img[kept]
+        yield replace(result, poses=result.poses[kept], queries_img=queries_img)
 
 
-def _follow(predictor: Predictor, source: Source, found: Iterator[Found], options: PredictOptions) -> Iterator[Found]:
+def _follow(
+    predictor: Predictor, source: Source, results: Iterator[ImageResult], options: PredictOptions
+) -> Iterator[ImageResult]:
     """The frames with people followed through them."""
     rate = frame_rate(source, options)
     tracker = Tracker(
@@ -159,12 +189,12 @@ def _follow(predictor: Predictor, source: Source, found: Iterator[Found], option
         weak=options.min_score if options.strict else min(WEAK_SCORE, options.min_score),
         smooth_keypoints=options.smooth,
     )
-    waiting: deque[Found] = deque()
+    waiting: deque[ImageResult] = deque()
 
     def tracked() -> Iterator[Poses]:
-        for one in found:
-            waiting.append(one)
-            yield tracker.update(one.poses)
+        for result in results:
+            waiting.append(result)
+            yield tracker.update(result.poses)
 
-    for poses in fill_gaps(tracked(), min(GAP_FRAMES, round(GAP_SECONDS * rate))):
+    for poses in fill_gaps(tracked(), max_gap=min(MAX_GAP_FRAMES, round(MAX_GAP_SECONDS * rate))):
         yield replace(waiting.popleft(), poses=poses)

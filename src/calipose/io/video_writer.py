@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from calipose.errors import InputError
-from calipose.io.atomic import replacing
+from calipose.io.atomic import replacing, write_errors
 from calipose.io.images import Image
 
 TICKS = 90_000  # a second in the file: MPEG's clock, fine enough for every frame rate
@@ -61,11 +61,12 @@ class VideoWriter:
         self._ticks = -1  # of the last image
         self._stack = ExitStack()
         try:
-            temporary = self._stack.enter_context(replacing(self.path))
-            self._file = av.open(_url(temporary), "w", format="mp4", options={"movflags": "+faststart"})
-        except OSError as error:  # PyAV's file errors are OSErrors, too
+            with write_errors(path):  # PyAV's file errors are OSErrors, too
+                temporary = self._stack.enter_context(replacing(self.path))
+                self._file = av.open(_url(temporary), "w", format="mp4", options={"movflags": "+faststart"})
+        except InputError:
             self._stack.close()
-            raise InputError(f"{path}: {error.strerror}; does the folder exist, and may you write there?") from None
+            raise
         self._stack.callback(self._file.close)
         width, height = (side + side % 2 for side in size)
         rate = Fraction(frames_per_second).limit_denominator(1001)

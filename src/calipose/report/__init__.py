@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from calipose.errors import InputError
 from calipose.evaluation.coco_files import ResultsSource
-from calipose.io.atomic import replacing
+from calipose.io.atomic import replacing, write_errors
 from calipose.report.analysis import analyse
 from calipose.report.bars import error_charts, read_history, training_charts
 from calipose.report.chart import require_matplotlib
@@ -63,12 +62,10 @@ def write_report(
         f" {number(found.images, 'image')} of {annotations}"
     )
     text = page(f"Calipose report: {name}", lead, of, charts, gallery(of, images))
-    try:
+    with write_errors(folder):
         (folder / "figures").mkdir(parents=True, exist_ok=True)
         for chart in (one for section in charts.values() for one in section):
             chart.save(folder / "figures")
         with replacing(folder / PAGE) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{folder}: {error.strerror}; may you write there?") from None
     return folder / PAGE

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from calipose.errors import InputError, NonFiniteLossError
 from calipose.inference.backends.torch import TorchBackend
 from calipose.inference.predictor import Predictor
 from calipose.io.atomic import replacing
+from calipose.io.interrupts import stop_requests
 from calipose.model.checkpoint import Checkpoint, save_checkpoint
 from calipose.model.network import Network
 from calipose.model.weights import load_weights
@@ -195,7 +195,7 @@ class Trainer:
             ImageCache(self.data) if recipe.data.in_memory else read_stored,
             self.repeats,
         )
-        with _stop_requests() as stop_asked, self._scalars() as scalars:
+        with stop_requests(signal.SIGINT, signal.SIGTERM) as stop_asked, self._scalars() as scalars:
             while self.epoch < recipe.epochs:
                 for batches in self._steps_of_epoch(images):
                     self.running.append(self._train_step(batches))
@@ -354,25 +354,3 @@ def _repeats(recipe: Recipe, data: KeypointData) -> NDArray[np.float64]:
     if len(repeat) != len(data.folders):
         raise InputError(f"data.repeat has {len(repeat)} numbers, but there are {len(data.folders)} data sets")
     return np.array(repeat)[data.folder]
-
-
-@contextlib.contextmanager
-def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turns SIGTERM and the first Ctrl-C into a request that is answered after the step; a second Ctrl-C is hard."""
-    asked: list[int] = []
-
-    def ask(number: int, _: FrameType | None) -> None:
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    try:
-        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread: nobody sends signals there
-        yield lambda: False
-        return
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,15 +1,12 @@
-"""What the commands share: consoles, how errors are said, and opening a checkpoint."""
+"""What the commands print, where, and how they stop: the consoles, errors, progress, Ctrl-C."""
 
 from __future__ import annotations
 
-import math
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -18,33 +15,14 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 from typer.core import TyperGroup
 
-from calipose.errors import CaliposeError, InputError
+from calipose.errors import CaliposeError
+from calipose.io.interrupts import stop_requests
 
-if TYPE_CHECKING:
-    from calipose.inference.predictor import Predictor
-
-out = Console(highlight=False)  # what was asked for
-err = Console(stderr=True, highlight=False)  # how it goes, and what went wrong
+out = Console(highlight=False)  # results
+err = Console(stderr=True, highlight=False)  # progress, warnings and errors
 
 LINE_SECONDS = 30.0  # between progress lines where there is no terminal to draw a bar on
 TORCH_PARTS = {"torch", "accelerate", "safetensors"}
-
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-Device = Annotated[
-    str, typer.Option(help="cpu, cuda, cuda:1, ...; by default a GPU where there is one (.onnx files: the CPU).")
-]
-Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image (twice the time).")]
-Scales = Annotated[
-    str,
-    typer.Option(
-        metavar="LIST",
-        help="Multiples of the short side, such as 0.5,1,2: of all these sizes the best pose of each person.",
-    ),
-]
-ShortSide = Annotated[
-    int | None,
-    typer.Option(min=32, help="Network input pixels of an image's short side; by default the recipe's."),
-]
 
 
 class Commands(TyperGroup):
@@ -70,12 +48,22 @@ def say_error(message: str) -> None:
 
 def warn(message: str) -> None:
     """Print what a user should know, in yellow."""
-    err.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+    note(f"warning: {message}")
+
+
+def note(message: str) -> None:
+    """Print a message in yellow, on standard error, that is never wrapped."""
+    err.print(message, style="yellow", markup=False, soft_wrap=True)
 
 
 def say(message: str, style: str | None = None) -> None:
     """Print one line that is never wrapped, so that a path in it can be copied."""
     out.print(message, style=style, markup=False, soft_wrap=True)
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with its word, as in 1 pose and 2 poses; `many` for plurals that do not end in s."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def examples(*lines: str) -> str:
@@ -84,7 +72,7 @@ def examples(*lines: str) -> str:
 
 
 def progress_over(what: str, quiet: bool) -> Callable[[list[Any]], Iterable[Any]]:
-    """A bar for a list of images, or nothing where quiet is wished or nobody looks."""
+    """Wraps a list of images in a progress bar; shows none if `quiet`, or where standard error is no terminal."""
 
     def over(items: list[Any]) -> Iterable[Any]:
         return track(items, what, console=err, disable=quiet or not err.is_terminal, transient=True)
@@ -93,10 +81,10 @@ def progress_over(what: str, quiet: bool) -> Callable[[list[Any]], Iterable[Any]
 
 
 class Progress:
-    """How far a prediction is: a bar on a terminal, a line now and then elsewhere; on standard error, or nowhere.
+    """How far a prediction is, on standard error: a bar on a terminal, elsewhere a line every 30 seconds.
 
     Args:
-        total: images and frames to come, as far as known; None where there is no end.
+        total: images and frames to come, as far as known; None for a webcam, which has no end.
         quiet: show nothing.
         bar: a bar may be drawn if standard error is a terminal.
     """
@@ -118,7 +106,7 @@ class Progress:
             self._task = self._bar.add_task("", total=total)
 
     def name(self, text: str) -> None:
-        """Say what is being read."""
+        """Show the name of what is being read."""
         if self._bar is not None:
             self._bar.update(self._task, description=text if len(text) <= 24 else f"...{text[-21:]}")
 
@@ -130,7 +118,7 @@ class Progress:
             say(message)
 
     def advance(self, more: int = 1) -> None:
-        """So many more images or frames are done."""
+        """Count images or frames that are done."""
         self.completed += more
         if self._bar is not None:
             self._bar.update(self._task, completed=self.completed)
@@ -142,7 +130,7 @@ class Progress:
             err.print(f"{self.completed}{whole}  {_rate(speed)}{left}", markup=False, soft_wrap=True)
 
     def expect(self, more: int) -> None:
-        """So many more are to come than was thought, or fewer."""
+        """Correct the total: so many more are to come than expected, or fewer if negative."""
         if self.total is not None and more:
             self.total = max(self.total + more, self.completed)
             if self._bar is not None:
@@ -150,7 +138,7 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Seconds since the start."""
         return time.monotonic() - self._begun
 
     def __enter__(self) -> Progress:
@@ -171,12 +159,12 @@ class _RateColumn(ProgressColumn):
 
 
 def _rate(speed: float) -> str:
-    """Images a second in words."""
+    """A speed in words."""
     return f"{speed:.1f} images/s" if speed < 100 else f"{speed:.0f} images/s"
 
 
 def _duration(seconds: float) -> str:
-    """A time to wait, about."""
+    """A remaining time in words, rounded."""
     minutes = round(seconds / 60)
     if minutes < 2:
         return f"{max(0.0, seconds):.0f} s"
@@ -184,91 +172,23 @@ def _duration(seconds: float) -> str:
 
 
 @contextmanager
-def stop_requests(answer: str) -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C into a request that the block asks for, and answers; a second Ctrl-C is hard."""
-    asked = answered = False
+def ctrl_c(answer: str) -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C is a request to stop, which the block looks for; a second Ctrl-C stops at once.
 
-    def ask(number: int, _: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
+    Args:
+        answer: printed when the block first sees the request.
 
-    def stopped() -> bool:
-        nonlocal answered
-        if asked and not answered:
-            answered = True
-            err.print(answer, style="yellow", markup=False, soft_wrap=True)
-        return asked
+    Yields:
+        A function that says whether to stop.
+    """
+    answered = False
+    with stop_requests(signal.SIGINT) as stop_requested:
 
-    try:
-        before = signal.signal(signal.SIGINT, ask)
-    except ValueError:  # not in the main thread: nobody sends signals there
-        yield lambda: False
-        return
-    try:
+        def stopped() -> bool:
+            nonlocal answered
+            if stop_requested() and not answered:
+                answered = True
+                note(answer)
+            return answered
+
         yield stopped
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def open_predictor(
-    model: str | Path,
-    device: str = "",
-    flip: bool = False,
-    short_side: int | None = None,
-    min_score: float = math.inf,
-    providers: list[str] | None = None,
-    threads: int = 0,
-    scales: str = "",
-    need_torch: bool = False,
-) -> Predictor:
-    """Predictor of a model with its own settings, but for what is asked.
-
-    The default model is its ONNX file, but with `flip` or `need_torch`, for what only a checkpoint can, its checkpoint.
-    Poses of `min_score` are wished for, so the model's threshold is lowered where it is higher. `scales` as the
-    option has them.
-
-    Raises:
-        InputError: as `Predictor`; or `scales` is no list of positive numbers.
-    """
-    import msgspec
-
-    from calipose.inference.predictor import DEFAULT, Predictor, default_model
-
-    if str(model) == DEFAULT and (flip or need_torch):
-        model = default_model(".safetensors")
-    predictor = Predictor(model, device=device, providers=providers, threads=threads)
-    predictor.settings = msgspec.structs.replace(
-        predictor.settings,
-        flip=flip or predictor.settings.flip,
-        short_side=short_side or predictor.settings.short_side,
-        score_threshold=min(predictor.settings.score_threshold, min_score),
-        scales=read_scales(scales) or predictor.settings.scales,
-    )
-    return predictor
-
-
-def warn_of_setting(predictor: Predictor) -> None:
-    """Say so where the scores are calibrated for another setting than the predictor's."""
-    for_setting, now = predictor.calibration.score.setting, predictor.settings.setting
-    if for_setting is not None and for_setting != now:
-        message = f"scores are calibrated for {for_setting}; with {now} they may be off"
-        err.print(message, style="yellow", markup=False, soft_wrap=True)
-
-
-def read_scales(text: str) -> tuple[float, ...]:
-    """Numbers from "0.5,1,2"; none from an empty text.
-
-    Raises:
-        InputError: it holds something else.
-    """
-    try:
-        scales = tuple(float(part) for part in text.split(",") if part.strip())
-        if all(0.05 <= scale <= 8 for scale in scales) and len(set(scales)) == len(scales):
-            return scales
-    except ValueError:
-        pass
-    raise InputError(
-        f"scales '{text}': write different numbers from 0.05 to 8 with commas between, for example 0.5,1,2"
-    )

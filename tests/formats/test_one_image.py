@@ -1,4 +1,4 @@
-"""Poses for other tools: structure, coordinates there and back, nobody, scores of joints absent."""
+"""The poses of one image in other formats: structure, coordinates there and back, nobody, scores of joints absent."""
 
 import csv
 import dataclasses
@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from calipose.errors import InputError
-from calipose.formats.connectors import COLUMNS, CVAT_TAIL, cvat_head, cvat_image, label_studio_config, rows
+from calipose.formats.csv import COLUMNS, keypoint_rows
+from calipose.formats.cvat import CVAT_TAIL, cvat_head, cvat_image, to_cvat
+from calipose.formats.label_studio import label_studio_config, to_label_studio
+from calipose.formats.one_image import save_poses
+from calipose.formats.pandas import to_pandas
+from calipose.formats.supervision import to_supervision
 from calipose.poses import Poses
 from calipose.skeleton import COCO_17, Skeleton
 
@@ -49,7 +54,7 @@ def regions(task):
 
 
 def test_label_studio_structure(full):
-    task = json.loads(json.dumps(full.to_label_studio("/data/a.jpg", label="cat", model_version="m")))
+    task = json.loads(json.dumps(to_label_studio(full, "/data/a.jpg", label="cat", model_version="m")))
     assert task["data"] == {"image": "/data/a.jpg"}
     assert task["predictions"][0]["model_version"] == "m"
     assert task["predictions"][0]["score"] == pytest.approx(0.7)  # of the two that can be shown
@@ -68,7 +73,7 @@ def test_label_studio_structure(full):
 
 def test_label_studio_places_come_back():
     poses = many(3)
-    result = regions(poses.to_label_studio("a.jpg"))
+    result = regions(to_label_studio(poses, "a.jpg"))
     width, height = poses.image_size
     points = [r["value"] for r in result if r["type"] == "keypointlabels"]
     back = np.array([(v["x"] * width / 100, v["y"] * height / 100) for v in points]).reshape(3, 17, 2)
@@ -79,7 +84,7 @@ def test_label_studio_places_come_back():
 
 
 def test_label_studio_gets_nothing_outside_the_image(plain):
-    for region in regions(plain.to_label_studio("a.jpg")):
+    for region in regions(to_label_studio(plain, "a.jpg")):
         value = region["value"]
         assert 0 <= value["x"] <= value["x"] + value.get("width", 0) * ("rotation" in value) <= 100
         assert 0 <= value["y"] <= value["y"] + value.get("height", 0) <= 100 + 1e-9
@@ -89,38 +94,39 @@ def test_label_studio_gets_nothing_outside_the_image(plain):
     ("least", "expected"), [(0.35, ["pose-1", "pose-1-head", "pose-2", "pose-2-tail"]), (0.95, []), (0.0, 5)]
 )
 def test_label_studio_leaves_weak_joints_to_the_annotator(least, expected, full):
-    ids = [r["id"] for r in regions(full.to_label_studio("a.jpg", min_keypoint_score=least))]
+    ids = [r["id"] for r in regions(to_label_studio(full, "a.jpg", min_keypoint_score=least))]
     assert ids == expected if isinstance(expected, list) else len(ids) == expected
 
 
 def test_label_studio_without_scores_of_joints(plain):
-    result = regions(plain.to_label_studio("a.jpg", min_keypoint_score=0.9))
+    result = regions(to_label_studio(plain, "a.jpg", min_keypoint_score=0.9))
     assert len(result) == 5
     assert [("score" in r) for r in result] == [True, False, False, True, False]
     assert all("meta" not in r for r in result)
 
 
 def test_label_studio_nobody():
-    task = Poses.empty(SIZE).to_label_studio("a.jpg")
+    task = to_label_studio(Poses.empty(SIZE), "a.jpg")
     assert task == {"data": {"image": "a.jpg"}, "predictions": [{"model_version": "calipose", "result": []}]}
 
 
 def test_label_studio_config_has_what_the_tasks_name(full):
     view = ElementTree.fromstring(label_studio_config(TWO, "cat & dog"))
+    assert view.tag == "View"  # what Label Studio calls the root of its interface
     image, boxes, points = view
     assert (image.tag, image.get("name"), image.get("value")) == ("Image", "image", "$image")
     assert (boxes.tag, boxes.get("name"), [b.get("value") for b in boxes]) == ("RectangleLabels", "box", ["cat & dog"])
     assert (points.tag, points.get("name")) == ("KeyPointLabels", "keypoint")
     assert [(p.get("value"), p.get("model_index")) for p in points] == [("head", "0"), ("tail", "1")]
     names = {boxes.get("name"), points.get("name")}
-    assert {r["from_name"] for r in regions(full.to_label_studio("a.jpg"))} == names
+    assert {r["from_name"] for r in regions(to_label_studio(full, "a.jpg"))} == names
 
 
 # ---- CVAT
 
 
 def test_cvat_structure(full):
-    text = full.to_cvat('sub/"a" & b.jpg', 7, label="cat", min_keypoint_score=0.35)
+    text = to_cvat(full, 'sub/"a" & b.jpg', 7, label="cat", min_keypoint_score=0.35)
     root = ElementTree.fromstring(text.encode())
     assert (root.tag, root.findtext("version")) == ("annotations", "1.1")
     labels = [(e.findtext("name"), e.findtext("type"), e.findtext("parent")) for e in root.iter("label")]
@@ -161,22 +167,22 @@ def test_cvat_many_images(plain):
 
 
 def test_rows(full, plain):
-    table = list(rows(full))
+    table = list(keypoint_rows(full))
     assert table[2] == (1, "head", -3.5, 40.0, 0.3, 0.5, 2.0, 0.7, 0.25, 1, True)
-    assert list(rows(plain))[3] == (1, "tail", 80.0, 1 / 3, None, 0.5, None, None, None, None, None)
+    assert list(keypoint_rows(plain))[3] == (1, "tail", 80.0, 1 / 3, None, 0.5, None, None, None, None, None)
     assert (len(table), len(table[0])) == (6, len(COLUMNS))
 
 
 def test_pandas(full, plain):
     pandas = pytest.importorskip("pandas")
-    table = full.to_pandas()
+    table = to_pandas(full)
     assert list(table.columns) == list(COLUMNS)
     assert table[["x", "y"]].to_numpy().reshape(3, 2, 2).tolist() == POINTS.tolist()
     assert table.keypoint.tolist() == ["head", "tail"] * 3
     assert table.groupby("track_id").score.first().to_dict() == {1: 0.5, 4: 0.9, 9: 0.2}
-    bare = plain.to_pandas()
+    bare = to_pandas(plain)
     assert bare[["keypoint_score", "raw_score", "track_id", "filled"]].isna().all(axis=None)
-    nobody = Poses.empty(SIZE).to_pandas()
+    nobody = to_pandas(Poses.empty(SIZE))
     assert len(nobody) == 0
     kinds = table.dtypes.to_dict()
     assert bare.dtypes.to_dict() == kinds == nobody.dtypes.to_dict()  # so that tables of many images can be joined
@@ -185,16 +191,16 @@ def test_pandas(full, plain):
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl", ".JSONL"])
 def test_saved_poses_are_read_back(suffix, full, tmp_path):
-    full.save(tmp_path / f"poses{suffix}")
+    save_poses(full, tmp_path / f"poses{suffix}")
     text = (tmp_path / f"poses{suffix}").read_text(encoding="utf-8")
     assert (text.count("\n") == 1) == (suffix.lower() == ".jsonl")
     assert Poses.from_dict(json.loads(text), TWO).to_dict() == full.to_dict()
 
 
 def test_saved_csv(full, plain, tmp_path):
-    full.save(tmp_path / "full.csv")
-    plain.save(str(tmp_path / "plain.csv"))
-    Poses.empty(SIZE).save(tmp_path / "nobody.csv")
+    save_poses(full, tmp_path / "full.csv")
+    save_poses(plain, str(tmp_path / "plain.csv"))
+    save_poses(Poses.empty(SIZE), tmp_path / "nobody.csv")
     table = list(csv.DictReader((tmp_path / "full.csv").open(encoding="utf-8")))
     assert list(table[0]) == list(COLUMNS)
     assert [[float(r["x"]), float(r["y"])] for r in table] == POINTS.reshape(-1, 2).tolist()
@@ -207,7 +213,7 @@ def test_saved_csv(full, plain, tmp_path):
 @pytest.mark.parametrize(("name", "word"), [("a.xml", "unknown suffix '.xml'"), ("no/a.json", "folder exist")])
 def test_places_that_cannot_be_saved_to(name, word, plain, tmp_path):
     with pytest.raises(InputError, match=word):
-        plain.save(tmp_path / name)
+        save_poses(plain, tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
@@ -216,7 +222,7 @@ def test_places_that_cannot_be_saved_to(name, word, plain, tmp_path):
 
 def test_supervision(full, plain):
     supervision = pytest.importorskip("supervision", "0.29", exc_type=ImportError)
-    points = full.to_supervision(3)
+    points = to_supervision(full, 3)
     assert isinstance(points, supervision.KeyPoints)
     assert np.abs(points.xy - POINTS).max() < 1e-4  # float32
     assert points.class_id.tolist() == [3, 3, 3]
@@ -225,13 +231,13 @@ def test_supervision(full, plain):
     assert points.data["track_id"].tolist() == [4, 1, 9]
     assert np.allclose(points.as_detections().confidence, full.scores)
     assert points[points.detection_confidence > 0.3].data["filled"].tolist() == [False, True]
-    bare = plain.to_supervision()
+    bare = to_supervision(plain)
     assert (bare.keypoint_confidence, bare.data) == (None, {})
     for nobody in (Poses.empty(SIZE), full[[]]):
-        assert len(nobody.to_supervision()) == 0
+        assert len(to_supervision(nobody)) == 0
 
 
-@pytest.mark.parametrize(("package", "call"), [("supervision", Poses.to_supervision), ("pandas", Poses.to_pandas)])
+@pytest.mark.parametrize(("package", "call"), [("supervision", to_supervision), ("pandas", to_pandas)])
 def test_a_missing_package_is_named(package, call, plain, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(InputError, match=rf"pip install 'calipose\[{package}\]'"):
@@ -246,9 +252,9 @@ def test_an_old_supervision_is_named(plain, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "supervision", Old)
     with pytest.raises(InputError, match=r"0\.29 or newer"):
-        plain.to_supervision()
+        to_supervision(plain)
 
 
 def test_the_names_are_coco():
-    result = regions(many(1).to_label_studio("a.jpg"))
+    result = regions(to_label_studio(many(1), "a.jpg"))
     assert [r["value"]["keypointlabels"][0] for r in result[1:]] == list(COCO_17.keypoints)

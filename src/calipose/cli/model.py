@@ -1,0 +1,64 @@
+"""Opening the model that a command is given, with what its options change."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from calipose.cli.console import note
+from calipose.cli.options import read_scales
+
+if TYPE_CHECKING:
+    from calipose.inference.predictor import Predictor
+
+
+def open_predictor(
+    model: str | Path,
+    device: str = "",
+    flip: bool = False,
+    short_side: int | None = None,
+    min_score: float = math.inf,
+    providers: list[str] | None = None,
+    threads: int = 0,
+    scales: str = "",
+    need_torch: bool = False,
+) -> Predictor:
+    """Predictor of a model with its own settings, except for those that the options change.
+
+    Args:
+        model: a file, a run folder, or "default": then the ONNX file, or the checkpoint if `flip` or `need_torch`.
+        device: see `Predictor`.
+        flip: average with the mirrored image.
+        short_side: in network pixels; None: the model's.
+        min_score: the model's own threshold is lowered to this where it is higher.
+        providers: see `Predictor`.
+        threads: see `Predictor`.
+        scales: numbers with commas between, as the option has them; empty: the model's.
+        need_torch: something is asked for that only a checkpoint can.
+
+    Raises:
+        InputError: as `Predictor`; or `scales` is no list of positive numbers.
+    """
+    import msgspec
+
+    from calipose.inference.predictor import DEFAULT, Predictor, default_model
+
+    if str(model) == DEFAULT and (flip or need_torch):
+        model = default_model(".safetensors")
+    predictor = Predictor(model, device=device, providers=providers, threads=threads)
+    predictor.settings = msgspec.structs.replace(
+        predictor.settings,
+        flip=flip or predictor.settings.flip,
+        short_side=short_side or predictor.settings.short_side,
+        score_threshold=min(predictor.settings.score_threshold, min_score),
+        scales=read_scales(scales) or predictor.settings.scales,
+    )
+    return predictor
+
+
+def warn_of_setting(predictor: Predictor) -> None:
+    """Print a note where the scores are calibrated for another setting than the predictor's."""
+    calibrated_for, used = predictor.calibration.score.setting, predictor.settings.setting
+    if calibrated_for is not None and calibrated_for != used:
+        note(f"scores are calibrated for {calibrated_for}; with {used} they may be off")

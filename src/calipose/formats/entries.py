@@ -1,0 +1,97 @@
+"""Entries, one an image, and the files or streams that they are written to one by one.
+
+An entry is what is written of one image: `{"file": ..., **poses.to_dict()}`, and for a frame of a video also its
+"index" and "seconds". Writers take entries one by one, so that memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from calipose.errors import InputError
+from calipose.io.atomic import replacing, write_errors
+
+Entry = dict[str, Any]
+Target = str | Path | TextIO
+
+
+def read_entries(path: str | Path, keys: Iterable[str] = ("file",)) -> Iterator[Entry]:
+    """The entries of a JSON lines file, one by one; a half line at its end is passed over.
+
+    Args:
+        path: the file.
+        keys: what each entry must have.
+
+    Raises:
+        InputError: the file cannot be read, or a line is no entry with these keys.
+    """
+    try:
+        with Path(path).open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    entry = json.loads(line)
+                    for key in keys:
+                        entry[key]
+                except (ValueError, TypeError, KeyError):
+                    raise InputError(f"{path}, line {number}: not from calipose predict") from None
+                yield entry
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def is_still(entry: Entry) -> bool:
+    """The entry is of a still image, not of a frame of a video."""
+    return "index" not in entry
+
+
+@contextmanager
+def open_target(target: Target) -> Iterator[TextIO]:
+    """The text stream to write to: the target itself, or a file that appears whole or not at all.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    if not isinstance(target, str | Path):
+        yield target
+        target.flush()
+        return
+    path = Path(target)
+    # Names of files need not be UTF-8; surrogateescape writes their bytes as they are.
+    with (
+        write_errors(path),
+        replacing(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
+        yield file
+
+
+def flush_stream(stream: TextIO, target: Target) -> None:
+    """Flush a stream, so that its reader sees every entry at once; nobody sees a file before its end."""
+    if stream is target:
+        stream.flush()
+
+
+def write_json_list(target: Target, parts: Iterable[list[Any]]) -> None:
+    """Write one JSON list, one line an element.
+
+    Args:
+        target: a file, which appears whole or not at all, or a text stream, which is flushed after each part.
+        parts: the list's elements, some at a time.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    with open_target(target) as stream:
+        separator = "["
+        for part in parts:
+            for element in part:
+                stream.write(f"{separator}\n{json.dumps(element)}")
+                separator = ","
+            flush_stream(stream, target)
+        stream.write("[]\n" if separator == "[" else "\n]\n")

@@ -1,0 +1,69 @@
+"""The one table of formats: what `--save` and `--format` offer, under which names, and who writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from calipose.formats.coco import write_coco
+from calipose.formats.csv import write_csv
+from calipose.formats.cvat import write_cvat
+from calipose.formats.entries import Entry, Target
+from calipose.formats.jsonl import write_jsonl
+from calipose.formats.label_studio import write_label_studio
+from calipose.skeleton import Skeleton
+
+
+class Writer(Protocol):
+    """Writes entries one by one, so that memory does not grow with their number."""
+
+    def __call__(self, target: Target, entries: Iterable[Entry], skeleton: Skeleton, /) -> None:
+        """Write to a file, which appears whole or not at all, or to a text stream, flushed after each entry.
+
+        Raises:
+            InputError: an entry is of another skeleton, or the file cannot be written.
+        """
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format that the poses of many images can be written in; a row of `FORMATS`.
+
+    Example:
+        FORMATS["csv"].write("poses.csv", read_entries("calipose-out/poses.jsonl"), COCO_17)
+
+    Attributes:
+        description: what the file is, in a few words, for help texts and docs.
+        file_name: of the file that `--save` writes; None where every prediction writes it anyway.
+        write: writes it.
+        takes_videos: it holds the frames of videos, too, not only still images.
+        can_stream: it may be written to standard output.
+    """
+
+    description: str
+    file_name: str | None
+    write: Writer
+    takes_videos: bool = True
+    can_stream: bool = False
+
+
+FORMATS: dict[str, Format] = {
+    "jsonl": Format("JSON lines, one an image or frame", None, write_jsonl, can_stream=True),
+    "csv": Format("a table, one row a keypoint", "poses.csv", write_csv, can_stream=True),
+    "coco": Format("COCO keypoint results", "results.json", write_coco, can_stream=True),
+    "label-studio": Format(
+        "Label Studio tasks with pre-annotations", "label_studio.json", write_label_studio, takes_videos=False
+    ),
+    "cvat": Format("CVAT for images 1.1", "cvat.xml", write_cvat, takes_videos=False),
+}
+
+
+def saved_formats() -> dict[str, str]:
+    """The formats that `--save` offers: file name by format name."""
+    return {name: row.file_name for name, row in FORMATS.items() if row.file_name is not None}
+
+
+def streamed_formats() -> list[str]:
+    """The names of the formats that `--format` offers."""
+    return [name for name, row in FORMATS.items() if row.can_stream]
