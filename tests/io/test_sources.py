@@ -19,7 +19,7 @@ from PIL import Image
 from calipose.errors import ImageError, InputError
 from calipose.io.images import read_image
 from calipose.io.sources import Source, find_sources
-from drawn_video import write_video
+from synthetic_video import write_video
 
 NOISE = np.random.default_rng(0).integers(0, 255, (50, 70, 3), np.uint8)
 

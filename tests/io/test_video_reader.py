@@ -14,7 +14,7 @@ import pytest
 
 from calipose.errors import ImageError
 from calipose.io.video_reader import VideoHeader, read_header, read_video, read_webcam
-from drawn_video import SIZE, drawn_frame, number_of, write_video
+from synthetic_video import SIZE, drawn_frame, number_of, write_video
 
 pytest.importorskip("av")
 

@@ -39,7 +39,7 @@ def synthesize(
     with err.status(f"Drawing {images} images"):
         annotations = write_synthetic_data(folder, images, PRESETS[preset], image_size(size), seed, workers)
     say(f"{images} images in {folder / 'images'}, their people in {annotations}")
-    say(f"learn from them: calipose train drawn --data {folder} --out runs/drawn", "dim")
+    say(f"learn from them: calipose train synthetic --data {folder} --out runs/synthetic", "dim")
 
 
 def image_size(text: str) -> tuple[int, int]:
