@@ -112,8 +112,8 @@ def pose_area(keypoints: ArrayLike) -> Floats:
 def pose_nms(keypoints: ArrayLike, scores: ArrayLike, sigmas: ArrayLike, threshold: float) -> NDArray[np.int64]:
     """Greedy non-maximum suppression of poses by OKS.
 
-    A pose is dropped if its OKS with a kept pose of higher score exceeds `threshold`. The OKS takes that pose's area and
-    all keypoints.
+    A pose is dropped if its OKS with a kept pose of higher score exceeds `threshold`. That OKS takes the kept pose's
+    area and all keypoints.
 
     Args:
         keypoints: `(p, k, 2)`.

@@ -47,7 +47,7 @@ class Skeleton(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         k = len(self.keypoints)
         if k == 0 or len(set(self.keypoints)) != k:
-            raise InputError(f"skeleton '{self.name}': keypoints must be a list of names, each name once")
+            raise InputError(f"skeleton '{self.name}': keypoints must be one or more names, each name once")
         if len(self.sigmas) != k or not all(0 < s < float("inf") for s in self.sigmas):
             raise InputError(f"skeleton '{self.name}': sigmas must be {k} positive numbers, one for each keypoint")
         for field in ("flip_pairs", "limbs"):

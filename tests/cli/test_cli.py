@@ -172,7 +172,7 @@ def test_demo_replaces_only_a_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("evaluate RUN --data nowhere", 1, "nowhere"),
         ("evaluate RUN --data DATA --device gpu", 1, "device 'gpu'"),
         ("info nothing", 1, "no recipe 'nothing'"),
-        ("synthesize DATA", 1, "exists already"),
+        ("synthesize DATA", 1, "already exists"),
         ("synthesize x --size 64", 1, "width x height"),
         ("synthesize x --preset esay", 2, "esay"),
         ("trian", 2, "Did you mean 'train'"),
