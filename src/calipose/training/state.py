@@ -102,7 +102,13 @@ def freeze_backbone(backbone: nn.Module, how: str) -> None:
 
 
 def training_mode(network: nn.Module, backbone: nn.Module, how: str) -> None:
-    """Training mode, but frozen batch norms keep their statistics."""
+    """Put a network into training mode, except for frozen batch norms, which keep their statistics.
+
+    Args:
+        network: the network, perhaps wrapped for several processes.
+        backbone: its backbone.
+        how: which part of it is frozen, as `BackboneSettings.freeze` says.
+    """
     network.train()
     for module in backbone.modules():
         if how != "none" and isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -185,9 +191,9 @@ def load_state(
         parts[part][rest] = value
     fill(network, parts["network"], str(path))
     if bool(parts["average"]) != (average is not None):
+        saved, current = ("with", "without") if parts["average"] else ("without", "with")
         raise InputError(
-            f"{path} cannot be resumed: it was saved {'with' if parts['average'] else 'without'} a moving average; "
-            "set optim.ema as it was"
+            f"{path}: a training saved {saved} a moving average cannot go on {current} one; set optim.ema as it was"
         )
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
