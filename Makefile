@@ -22,7 +22,7 @@ $(VENV)/ready: pyproject.toml constraints.txt | $(VENV)/bin/python
 demo: $(VENV)/ready-demo
 	$(BIN)/python -m calipose demo $(IMAGES)
 
-# Draws people, trains on them, finds the poses in images it has not seen.
+# Makes synthetic people, trains on them, predicts on unseen images.
 train-demo: $(VENV)/ready
 	$(BIN)/python -m calipose train-demo
 

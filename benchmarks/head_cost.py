@@ -24,7 +24,7 @@ from calipose.model.network import Network
 
 
 def machine() -> str:
-    """One line that a figure is void without."""
+    """One line that names the machine and the versions; no figure counts without it."""
     names = [
         line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     ]
@@ -48,6 +48,7 @@ def interleaved(tasks: dict[str, Callable[[], object]], repeats: int) -> dict[st
 
 
 def report(title: str, times: dict[str, list[float]]) -> None:
+    """Print a line a task: median, quartiles, and the ratio to the backbone's median."""
     base = statistics.median(times["backbone"])
     for name, values in times.items():
         low, middle, high = statistics.quantiles(values, n=4)
@@ -57,6 +58,7 @@ def report(title: str, times: dict[str, list[float]]) -> None:
 
 
 def main() -> None:
+    """Measure prediction and a training step, each beside the bare backbone."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="hrnet-w32")
     parser.add_argument("--size", type=int, default=512)

@@ -3,7 +3,7 @@
     python benchmarks/install.py [--model FILE.onnx] [--turns 5]
 
 Makes an environment in a temporary folder, installs the project from this folder as `pip install .` does (nothing
-taken from pip's cache, so downloads are part of the time), and times `calipose predict` on a drawn image from the
+taken from pip's cache, so downloads are part of the time), and times `calipose predict` on a synthetic image from the
 start of the process to its end: cold, the environment's and the model's files not in memory, and once more. The files
 of the Python that the environment was made from stay in memory.
 """

@@ -4,7 +4,7 @@
 
 Everything runs in one process, in turns whose order is shuffled, so that a slow moment hits all alike; each run follows
 a short pause in which the thread pools of the one before fall asleep, and the first turn is not counted. Given are
-medians and quartiles. The image is drawn, 640 x 480; reading the file is not part of it.
+medians and quartiles. The image is synthetic, 640 x 480; reading the file is not part of it.
 
 For each recipe: the bare backbone in eager torch (fp32, channels-last) on the same input, the yardstick `x`; then the
 `Predictor` with torch, with torch.compile, and with the exported file in ONNX Runtime. Its parts follow each other:
@@ -142,8 +142,10 @@ def random_checkpoint(recipe_name: str, image: Image) -> Checkpoint:
 def contestants_of(
     name: str, checkpoint: Checkpoint, onnx: Path, image: Image, people: Poses, threads: int
 ) -> Iterator[Contestant]:
-    """Those of one recipe at one input size, fewer, with the reason printed, where torch.compile does not work; where
-    it predicts at several sizes, ONNX Runtime with all of them, too.
+    """The ways of running one recipe at one input size.
+
+    Where torch.compile does not work, its row is left out and the reason is printed. A recipe that predicts at several
+    sizes has one more row: ONNX Runtime with all of them.
     """
     scales = checkpoint.recipe.predict.scales
     settings = msgspec.structs.replace(checkpoint.recipe.predict, scales=(1.0,))

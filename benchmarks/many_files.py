@@ -2,9 +2,9 @@
 
     python benchmarks/many_files.py [--files 1000] [--model FILE.onnx]
 
-Draws the images, breaks ten of them in ten ways, runs `calipose predict`, interrupts it with Ctrl-C after a third,
-resumes it, and checks: exit codes 130 and 1, every good image drawn and written exactly once, every broken one named.
-Then a drawn video of 100 and of 300 frames: peak memory of the process, which must not grow with the length.
+Makes synthetic images, breaks ten of them in ten ways, runs `calipose predict`, interrupts it with Ctrl-C after a
+third, resumes it, and checks: exit codes 130 and 1, every good image drawn and written exactly once, every broken one
+named. Then a synthetic video of 100 and of 300 frames: peak memory of the process, which must not grow with the length.
 """
 
 from __future__ import annotations

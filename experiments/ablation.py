@@ -2,8 +2,8 @@
 
     calipose synthesize runs/hard-train --images 3000 --preset hard --size 256x256 --seed 3
     calipose synthesize runs/hard-val --images 300 --preset hard --size 256x256 --seed 4
-    python experiments/ablation.py --recipe drawn --train runs/hard-train --val runs/hard-val --seeds 0 1 2 \
-        --set epochs=1 --out runs/ablation-drawn [--group tables|open] [--jobs 2]
+    python experiments/ablation.py --recipe synthetic --train runs/hard-train --val runs/hard-val --seeds 0 1 2 \
+        --set epochs=1 --out runs/ablation-synthetic [--group tables|open] [--jobs 2]
 
 Every row is trained from the same seeds on the same images for the same number of steps, in a process of its own with
 one thread; what has been run already is not run again. Prints mean and range over the seeds of AP, of Spearman's
@@ -74,6 +74,7 @@ def run_one(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    """Train every row with every seed, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", required=True)
     parser.add_argument("--train", action="append", required=True)

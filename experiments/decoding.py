@@ -22,6 +22,7 @@ from calipose.poses import Poses
 
 
 def main() -> None:
+    """Print AP for each NMS threshold and peak window."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--data", required=True)

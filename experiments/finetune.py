@@ -100,6 +100,7 @@ def fresh_keypoints(out: Path, kind: str) -> Path:
 
 
 def folder_of(out: Path, kind: str, start: Start, seed: int) -> Path:
+    """The run folder of one training."""
     return out / kind / f"{''.join(c if c.isalnum() else '-' for c in start.name)}-{seed}"
 
 

@@ -1,4 +1,4 @@
-"""Drawn figures whose skeletons are not COCO's: people with other joints, and four-legged animals.
+"""Synthetic figures whose skeletons are not COCO's: people with other joints, and four-legged animals.
 
 For `finetune.py`. An image depends on its seed alone. All coordinates are pixels, integer = pixel centre.
 """
@@ -139,7 +139,7 @@ def animal(rng: Rng, w: int, h: int, colours: Floats) -> Drawable:
     ears = [poll + 0.17 * upwards + np.array([0, 0, z]) for z in (0.1, -0.1)]
     tail_tip = tail_base + turned(rng.uniform(0.3, 0.6), rng.uniform(-130, -20)) + 2 * sideways
     coat, legs, dark = (
-        Cloth.draw(rng, c, p)
+        Cloth.sample(rng, c, p)
         for c, p in zip((*colours[rng.integers(5, size=2)], np.full(3, 20.0)), (0.7, 0.2, 0), strict=True)
     )
     trunk = np.array([0, 0.75 * stout, 0])

@@ -49,6 +49,7 @@ def choose(data: KeypointData) -> np.ndarray:
 
 
 def main() -> None:
+    """Train on the same few photographs again and again, and print AP on them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="../shared/data/coco-train")
     parser.add_argument("--out", type=Path, default=Path("runs/overfit"))

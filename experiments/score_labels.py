@@ -42,6 +42,7 @@ MIN_SCORE = 0.01  # of candidates: a Gaussian's scores are lower than an OKS, an
 
 
 def main() -> None:
+    """Train every row, or print the table of the trained ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--images", type=Path, required=True, help="folder with coco-train, lspet and coco-val")

@@ -61,7 +61,7 @@ def test_a_skeleton_survives_its_file(tmp_path):
     ("change", "word"),
     [
         ({"keypoints": ["a", "a", "b"]}, "each name once"),
-        ({"keypoints": [], "sigmas": []}, "named"),
+        ({"keypoints": [], "sigmas": []}, "one or more names"),
         ({"sigmas": [0.1, 0.1]}, "3 positive"),
         ({"sigmas": [0.1, 0.1, 0.0]}, "positive"),
         ({"sigmas": [0.1, 0.1, float("inf")]}, "positive"),

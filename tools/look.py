@@ -1,4 +1,4 @@
-"""Images of what the network sees and learns: loss terms, OKS of Omega's cells, score map, offsets.
+"""Draws what the network predicts and learns: loss terms, OKS of Omega's cells, score map, offsets.
 
     python tools/look.py RUN --data ../shared/data/coco-train --images 3 --out runs/look
 
@@ -28,6 +28,7 @@ from calipose.training.targets import make_targets, oks_of_cells, scatter_cells,
 
 
 def main() -> None:
+    """Write one sheet of four panels an image."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--data", required=True)

@@ -1,16 +1,24 @@
-"""The errors that a user can mend."""
+"""The errors that a user can fix."""
 
 
 class CaliposeError(Exception):
-    """Base of all errors that Calipose raises on purpose; the command line prints them without a traceback."""
+    """Base of all errors that Calipose raises on purpose; the command line prints them without a traceback.
+
+    Example:
+        >>> try:
+        ...     read_image("missing.jpg")
+        ... except CaliposeError as error:
+        ...     print(error)
+        image missing.jpg cannot be read: No such file or directory
+    """
 
 
 class InputError(CaliposeError, ValueError):
-    """A file, entry or option that the user gave is wrong; the message names it and the fix."""
+    """A file, an entry or an option given by the user is wrong; the message names it and the fix."""
 
 
 class ImageError(InputError):
-    """An image that cannot be read; the message names the file."""
+    """An image cannot be read; the message names the file."""
 
 
 class NonFiniteLossError(CaliposeError):

@@ -1,4 +1,4 @@
-"""Frames and affines, OKS, pose NMS (numpy only; docs/frames.md draws the frames)."""
+"""Coordinate frames and affines, OKS, pose NMS (numpy only; docs/frames.md shows the frames)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ CELL_CENTRE_INP = (STRIDE - 1) / 2  # cell i covers input pixels 4i .. 4i+3, so 
 
 
 def cell_from_inp(points_inp: ArrayLike) -> Floats:
-    """Input pixels -> cells, any shape."""
+    """Convert input pixels to cells; any shape."""
     return (np.asarray(points_inp, np.float64) - CELL_CENTRE_INP) / STRIDE
 
 
 def inp_from_cell(points_cell: ArrayLike) -> Floats:
-    """Cells -> input pixels, any shape."""
+    """Convert cells to input pixels; any shape."""
     return np.asarray(points_cell, np.float64) * STRIDE + CELL_CENTRE_INP
 
 
 def resize_affine(inp_per_img: float) -> Floats:
-    """`(2, 3)` affine of a resize: pixel centres obey inp + 0.5 = s (img + 0.5)."""
+    """Affine `(2, 3)` of a resize by the factor s: pixel centres obey inp + 0.5 = s (img + 0.5)."""
     shift = 0.5 * inp_per_img - 0.5
     return np.array([[inp_per_img, 0.0, shift], [0.0, inp_per_img, shift]])
 
@@ -35,7 +35,10 @@ def apply_affine(affine: ArrayLike, points: ArrayLike) -> Floats:
 
 
 def invert_affine(affine: ArrayLike) -> Floats:
-    """`(2, 3)` inverse of a `(2, 3)` affine.
+    """Invert a `(2, 3)` affine.
+
+    Returns:
+        The inverse, `(2, 3)`.
 
     Raises:
         numpy.linalg.LinAlgError: the affine maps the plane to a line.
@@ -46,22 +49,29 @@ def invert_affine(affine: ArrayLike) -> Floats:
 
 
 def compose_affines(outer: ArrayLike, inner: ArrayLike) -> Floats:
-    """`(2, 3)` affine that applies `inner` first, then `outer`."""
+    """Affine `(2, 3)` that applies `inner` first, then `outer`."""
     square = [np.vstack([np.asarray(a, np.float64), [0.0, 0.0, 1.0]]) for a in (outer, inner)]
     product: Floats = (square[0] @ square[1])[:2]
     return product
 
 
 def area_scale(affine: ArrayLike) -> float:
-    """Factor by which a `(2, 3)` affine multiplies areas."""
+    """The factor by which a `(2, 3)` affine multiplies areas."""
     return float(abs(np.linalg.det(np.asarray(affine, np.float64)[:, :2])))
 
 
 def keypoint_similarity(squared_distance: ArrayLike, area: ArrayLike, sigmas: ArrayLike) -> Floats:
-    """One joint's term of the OKS, exp(-d^2 / (2 s^2 k^2)) with k = 2 sigma and s^2 = area.
+    """One keypoint's term of the OKS (Eq. 1), exp(-d^2 / (2 s^2 k^2)) with k = 2 sigma and s^2 = area.
 
-    Args: `squared_distance` (..., k), `area` (...), `sigmas` (k,), distance and area in the same frame.
-    Source: Eq. 1; the area is guarded as in pycocotools (one double epsilon).
+    The area is kept from zero as in pycocotools (one double epsilon).
+
+    Args:
+        squared_distance: `(..., k)`, squared pixels.
+        area: `(...)`, square pixels of the same frame.
+        sigmas: `(k,)`, the skeleton's.
+
+    Returns:
+        `(..., k)`, 0 to 1.
     """
     k2 = (2.0 * np.asarray(sigmas, np.float64)) ** 2
     s2 = np.asarray(area, np.float64)[..., None] + np.spacing(1)
@@ -70,12 +80,19 @@ def keypoint_similarity(squared_distance: ArrayLike, area: ArrayLike, sigmas: Ar
 
 
 def oks(keypoints: ArrayLike, truth: ArrayLike, labelled: ArrayLike, area: ArrayLike, sigmas: ArrayLike) -> Floats:
-    """Object keypoint similarity of poses with annotated people (Eq. 1): mean over the labelled keypoints.
+    """Object keypoint similarity (Eq. 1) of poses with annotated people: the mean over the labelled keypoints.
 
-    Args: `keypoints`, `truth` (..., k, 2); `labelled` (..., k) bool; `area` (...) of the annotation; all in one
-    frame, broadcast against each other.
+    The arguments are in one frame and are broadcast against each other.
 
-    Returns: (...); 0 where no joint is labelled.
+    Args:
+        keypoints: `(..., k, 2)`, the poses.
+        truth: `(..., k, 2)`, the annotated keypoints.
+        labelled: `(..., k)` bool; the other keypoints do not count.
+        area: `(...)`, the annotation's area.
+        sigmas: `(k,)`, the skeleton's.
+
+    Returns:
+        `(...)`, 0 to 1; 0 where no keypoint is labelled.
     """
     labelled = np.asarray(labelled, bool)
     d2 = ((np.asarray(keypoints, np.float64) - np.asarray(truth, np.float64)) ** 2).sum(-1)
@@ -85,7 +102,7 @@ def oks(keypoints: ArrayLike, truth: ArrayLike, labelled: ArrayLike, area: Array
 
 
 def pose_area(keypoints: ArrayLike) -> Floats:
-    """Area of the box around each pose `(..., k, 2)`: what stands for the annotation's area where there is none."""
+    """Area of the box around each pose `(..., k, 2)`; it replaces the annotation's area where there is none."""
     keypoints = np.asarray(keypoints, np.float64)
     span = keypoints.max(-2) - keypoints.min(-2)
     area: Floats = span.prod(-1)
@@ -95,19 +112,26 @@ def pose_area(keypoints: ArrayLike) -> Floats:
 def pose_nms(keypoints: ArrayLike, scores: ArrayLike, sigmas: ArrayLike, threshold: float) -> NDArray[np.int64]:
     """Greedy non-maximum suppression of poses by OKS.
 
-    A pose is dropped if its OKS with a better kept one (with the better one's area, all joints) exceeds `threshold`.
+    A pose is dropped if its OKS with a kept pose of higher score exceeds `threshold`. That OKS takes the kept pose's
+    area and all keypoints.
 
-    Args: `keypoints` (p, k, 2), `scores` (p,). Returns: indices of the kept poses, best first; equal scores keep
-    their order.
+    Args:
+        keypoints: `(p, k, 2)`.
+        scores: `(p,)`.
+        sigmas: `(k,)`, the skeleton's.
+        threshold: OKS above which the pose of lower score is dropped.
+
+    Returns:
+        Indices of the kept poses, highest score first; equal scores keep their order.
     """
     keypoints, scores = np.asarray(keypoints, np.float64), np.asarray(scores, np.float64)
     area = pose_area(keypoints)
     everywhere = np.ones(keypoints.shape[-2], bool)
-    waiting = np.argsort(-scores, kind="stable")
+    remaining = np.argsort(-scores, kind="stable")
     kept = []
-    while len(waiting):
-        best, waiting = waiting[0], waiting[1:]
+    while len(remaining):
+        best, remaining = remaining[0], remaining[1:]
         kept.append(best)
-        similarity = oks(keypoints[waiting], keypoints[best], everywhere, area[best], sigmas)
-        waiting = waiting[similarity <= threshold]
+        similarity = oks(keypoints[remaining], keypoints[best], everywhere, area[best], sigmas)
+        remaining = remaining[similarity <= threshold]
     return np.array(kept, np.int64)

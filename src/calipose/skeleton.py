@@ -1,4 +1,4 @@
-"""Skeletons: the names of keypoints, which of them are mirror images, what is drawn, and the OKS constants."""
+"""Skeletons: names of the keypoints, mirror pairs, limbs to draw, and the sigmas of the OKS."""
 
 from __future__ import annotations
 
@@ -16,14 +16,26 @@ Index = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Skeleton(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Keypoints of one kind of object.
+    """The keypoints of one kind of object.
 
-    `flip_pairs` and `limbs` hold indices into `keypoints`; `sigmas` are COCO's per-keypoint standard deviations
-    (the paper's k_i is 2 sigma_i, as COCO evaluates).
+    Attributes:
+        name: what messages call it.
+        keypoints: names, k of them, in the order of all arrays.
+        flip_pairs: pairs of indices into `keypoints` that change places when the image is mirrored.
+        limbs: pairs of indices into `keypoints` between which a line is drawn.
+        sigmas: tolerance of each keypoint in the OKS: COCO's standard deviation, relative to the square root of the
+            area (the paper's k_i is 2 sigma_i, as COCO evaluates).
 
     Raises:
-        InputError: lengths differ, a name appears twice, an index is out of range, a keypoint has two mirror
-            images, or a sigma is not positive.
+        InputError: lengths differ, a name appears twice, an index is out of range, a keypoint stands in two mirror
+            pairs, or a sigma is not positive.
+
+    Example:
+        >>> stick = Skeleton(
+        ...     "stick", ("head", "left_hand", "right_hand"), ((1, 2),), ((0, 1), (0, 2)), (0.03, 0.06, 0.06)
+        ... )
+        >>> len(stick), stick.flip_index.tolist()
+        (3, [0, 2, 1])
     """
 
     name: str
@@ -35,9 +47,9 @@ class Skeleton(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         k = len(self.keypoints)
         if k == 0 or len(set(self.keypoints)) != k:
-            raise InputError(f"skeleton '{self.name}': keypoints must be named, each name once")
+            raise InputError(f"skeleton '{self.name}': keypoints must be one or more names, each name once")
         if len(self.sigmas) != k or not all(0 < s < float("inf") for s in self.sigmas):
-            raise InputError(f"skeleton '{self.name}': sigmas must be {k} positive numbers, one a keypoint")
+            raise InputError(f"skeleton '{self.name}': sigmas must be {k} positive numbers, one for each keypoint")
         for field in ("flip_pairs", "limbs"):
             for a, b in getattr(self, field):
                 if a >= k or b >= k or a == b:
@@ -51,7 +63,7 @@ class Skeleton(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def flip_index(self) -> np.ndarray:
-        """`(k,)` int64: after mirroring the image, keypoint i is what keypoint `flip_index[i]` was."""
+        """`(k,)` int64: keypoint i of the mirrored image is keypoint `flip_index[i]` of the original."""
         index = np.arange(len(self))
         for a, b in self.flip_pairs:
             index[a], index[b] = b, a
@@ -63,15 +75,19 @@ class Skeleton(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return np.array(self.sigmas, np.float64)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and strings, as a skeleton file holds them."""
+        """The skeleton as plain lists and strings, as a skeleton file holds them."""
         return dict(msgspec.to_builtins(self))
 
     @classmethod
     def from_dict(cls, entries: object, source: str = "skeleton") -> Skeleton:
-        """Skeleton from plain lists and strings; `source` is named in errors.
+        """Make a skeleton from plain lists and strings.
+
+        Args:
+            entries: what `to_dict` gives.
+            source: what messages call the entries.
 
         Raises:
-            InputError: a field is missing, unknown or of the wrong type, or the skeleton contradicts itself.
+            InputError: A field is missing, unknown or of the wrong type, or the skeleton contradicts itself.
         """
         try:
             return msgspec.convert(entries, cls)
@@ -80,10 +96,10 @@ class Skeleton(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def from_file(cls, path: str | Path) -> Skeleton:
-        """Skeleton from a JSON or TOML file.
+        """Read a skeleton from a JSON or TOML file.
 
         Raises:
-            InputError: the file is missing or no skeleton.
+            InputError: the file is missing or is not a skeleton.
         """
         path = Path(path)
         try:

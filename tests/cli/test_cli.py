@@ -158,7 +158,7 @@ def test_demo_replaces_only_a_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     [
         ("train RECIPE --data nowhere --out x", 1, "nowhere"),
         ("train RECIPE --data DATA --out x --validate nowhere", 1, "nowhere"),
-        ("train drawm --data DATA --out x", 1, "did you mean 'drawn'"),
+        ("train syntethic --data DATA --out x", 1, "did you mean 'synthetic'"),
         ("train none.toml --data DATA --out x", 1, "none.toml"),
         ("train RECIPE --data DATA --out x --set optim.lrr=1", 1, "did you mean 'optim.lr'"),
         ("train RECIPE --data DATA --out x --set epochs", 1, "key=value"),
@@ -172,7 +172,7 @@ def test_demo_replaces_only_a_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("evaluate RUN --data nowhere", 1, "nowhere"),
         ("evaluate RUN --data DATA --device gpu", 1, "device 'gpu'"),
         ("info nothing", 1, "no recipe 'nothing'"),
-        ("synthesize DATA", 1, "exists already"),
+        ("synthesize DATA", 1, "already exists"),
         ("synthesize x --size 64", 1, "width x height"),
         ("synthesize x --preset esay", 2, "esay"),
         ("trian", 2, "Did you mean 'train'"),

@@ -25,7 +25,7 @@ def test_valid_combinations(points: tuple[int, ...], number: int) -> None:
 @pytest.mark.parametrize(
     ("switches", "words"),
     [
-        ({"quality_branch": True}, "quality_branch belongs to label 'discrete' or 'gaussian'"),
+        ({"quality_branch": True}, "quality_branch needs label 'discrete' or 'gaussian'"),
         ({"kqe": False}, "'query' needs kqe = true"),
         ({"kqe": False, "pose_query": "semantic"}, "'semantic' needs kqe = true"),
         ({"semantic_points": 0, "pose_query": "semantic"}, "semantic_points > 0"),

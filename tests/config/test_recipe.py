@@ -11,7 +11,7 @@ from calipose.model.network import Network
 
 
 def test_the_packaged_recipes() -> None:
-    assert {"coco-w32-512", "coco-w48-640", "drawn", "photo"} <= set(recipe_names())
+    assert {"coco-w32-512", "coco-w48-640", "synthetic", "photo"} <= set(recipe_names())
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -53,7 +53,7 @@ def test_the_paper_s_settings(name: str, backbone: str, size: int) -> None:
     ],
 )
 def test_overrides(override: str, path: tuple[str, ...], value: object) -> None:
-    found: object = load_recipe("drawn", [override])
+    found: object = load_recipe("synthetic", [override])
     for name in path:
         found = getattr(found, name)
     assert found == value
@@ -61,7 +61,7 @@ def test_overrides(override: str, path: tuple[str, ...], value: object) -> None:
 
 
 def test_the_last_override_wins() -> None:
-    assert load_recipe("drawn", ["epochs=2", "epochs=3"]).epochs == 3
+    assert load_recipe("synthetic", ["epochs=2", "epochs=3"]).epochs == 3
 
 
 @pytest.mark.parametrize(
@@ -96,14 +96,14 @@ def test_the_last_override_wins() -> None:
         (["optim.weight_decay=inf"], r"weight_decay"),
         (["augment.scale=[1, inf]"], r"augment\.scale"),
         (["epochs"], "'epochs': write key=value"),
-        (["epochs.first=3"], "'epochs' is no table"),
+        (["epochs.first=3"], "'epochs' is a value, not a table"),
         (["=3"], "'=3': write key=value"),
         (["optim.=3"], "'optim.=3': write key=value"),
     ],
 )  # fmt: skip
 def test_wrong_overrides(overrides: list[str], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        load_recipe("drawn", overrides)
+        load_recipe("synthetic", overrides)
 
 
 @pytest.mark.parametrize(
@@ -132,5 +132,5 @@ def test_files_and_names(tmp_path: Path) -> None:
         load_recipe(tmp_path / "missing.toml")
     with pytest.raises(InputError, match="no recipe 'coco-w32'; did you mean 'coco-w32-512'"):
         load_recipe("coco-w32")
-    with pytest.raises(InputError, match=r"no recipe 'zzz'; there are coco-w32-512, .*drawn"):
+    with pytest.raises(InputError, match=r"no recipe 'zzz'; there are coco-w32-512, .*synthetic"):
         load_recipe("zzz")

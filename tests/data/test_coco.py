@@ -131,7 +131,7 @@ BROKEN = {
     "zero area": (person(1, 1, area=0), "area 0.0 must be positive"),
     "negative area": (person(1, 1, area=-3), "area -3.0 must be positive"),
     "nan area": (person(1, 1, area=NAN), "area nan"),
-    "missing image": (person(1, 99), "no sound image"),
+    "missing image": (person(1, 99), "no valid image"),
     "category": (person(1, 1, category_id=2), "unknown category 2"),
     "twice": (person(1000, 1), "id appears twice"),
     "negative box": (person(1, 1, bbox=[1, 2, -3, 4]), "bbox"),
@@ -199,7 +199,7 @@ def test_missing_images_are_reported_at_once(tmp_path: Path) -> None:
         (None, "cannot be read"),
         ("", "is empty"),
         (" \n", "is empty"),
-        ("{", "no valid JSON"),
+        ("{", "not valid JSON"),
         ("[1]", "no list 'images'"),
         ('{"images": [], "annotations": []}', "no list 'categories'"),
         ('{"images": [], "annotations": [], "categories": []}', "0 categories have 'keypoints'"),
@@ -255,9 +255,9 @@ def test_subset_and_concatenate(tmp_path: Path) -> None:
     assert both.image_path(0) == data.image_path(2)
     for place, source, index in [(0, data, 2), (1, data, 0), (2, data, 0), (3, data, 1), (4, data, 2)]:
         assert same(both.labels(place), source.labels(index))
-    with pytest.raises(InputError, match="cannot be one"):
+    with pytest.raises(InputError, match="cannot be joined"):
         concatenate([data, replace(data, skeleton=Skeleton("x", COCO_17.keypoints, (), (), COCO_17.sigmas))])
-    with pytest.raises(InputError, match="no data sets"):
+    with pytest.raises(InputError, match="no data set was given"):
         concatenate([])
 
 

@@ -196,6 +196,6 @@ def test_wrong_wishes_are_refused(tmp_path, images, size, match):
 
 def test_an_existing_folder_is_not_overwritten(tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="already exists"):
         write_synthetic_data(tmp_path, 1, EASY, (64, 64), 0)
     assert (tmp_path / "mine.txt").read_text() == "keep"

@@ -19,7 +19,7 @@ from PIL import Image
 from calipose.errors import ImageError, InputError
 from calipose.io.images import read_image
 from calipose.io.sources import Source, find_sources
-from drawn_video import write_video
+from synthetic_video import write_video
 
 NOISE = np.random.default_rng(0).integers(0, 255, (50, 70, 3), np.uint8)
 
@@ -113,8 +113,8 @@ def test_what_is_no_file(what: Any, kind: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ([], "no images were named"),
-        ([[], ()], "no images were named"),
+        ([], "no images were given"),
+        ([[], ()], "no images were given"),
         (["album", "empty"], r"empty: no images or videos in this folder"),
         (["album/*.tiff"], r"\*\.tiff: nothing matches"),
         (["empty/*"], r"no image or video matches"),
@@ -124,11 +124,11 @@ def test_what_is_no_file(what: Any, kind: str, name: str) -> None:
         ([-1], "webcam -1"),
         ([""], "an empty name"),
         (["a\0b.jpg"], "an empty name"),
-        ([None], "NoneType: no kind of image"),
-        ([True], "bool: no kind"),
-        ([1.5], "float: no kind"),
-        ([b"a.jpg"], "bytes: no kind"),
-        ([{"a.jpg": 1}], "dict: no kind"),
+        ([None], "NoneType is not a source of images"),
+        ([True], "bool is not a source"),
+        ([1.5], "float is not a source"),
+        ([b"a.jpg"], "bytes is not a source"),
+        ([{"a.jpg": 1}], "dict is not a source"),
     ],
 )
 def test_what_cannot_be_found(album: Path, what: list[Any], message: str) -> None:
@@ -164,7 +164,7 @@ def test_an_iterator_raises_when_it_comes_to_it(album: Path) -> None:
     assert next(found).name == str(Path("album/f2.JPG"))
     with pytest.raises(InputError, match="NoneType"):
         next(found)
-    with pytest.raises(InputError, match="no images were named"):
+    with pytest.raises(InputError, match="no images were given"):
         list(find_sources(iter([])))
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from calipose.errors import ImageError
 from calipose.io.video_reader import VideoHeader, read_header, read_video, read_webcam
-from drawn_video import SIZE, drawn_frame, number_of, write_video
+from synthetic_video import SIZE, drawn_frame, number_of, write_video
 
 pytest.importorskip("av")
 
@@ -282,7 +282,7 @@ def test_webcam_is_released_when_it_is_left(cameras: list[Camera]) -> None:
     assert cameras[0].released
 
 
-@pytest.mark.parametrize(("number", "message"), [(7, "webcam 7: there is none"), (0, "webcam 0 gives no image")])
+@pytest.mark.parametrize(("number", "message"), [(7, "webcam 7 cannot be opened"), (0, "webcam 0 gives no image")])
 def test_webcam_that_gives_nothing(cameras: list[Camera], number: int, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         next(read_webcam(number))

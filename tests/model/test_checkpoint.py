@@ -98,7 +98,7 @@ def header(**changes: object) -> dict[str, str]:
         ("state", "is a training state, not a checkpoint"),
         ("newer format", r"written by Calipose 9\.9\.9; this is .*: upgrade"),
         ("recipe of a newer version", "unknown key 'warp'"),
-        ("broken skeleton", "keypoints must be named"),
+        ("broken skeleton", "keypoints must be one or more names"),
         ("weights of another network", "checkpoint of recipe 'own': weights of another network"),
     ],
 )

@@ -121,7 +121,7 @@ class _Code:
         (
             "w.pth",
             {"fc.weight": torch.zeros(1)},
-            r"has fc\.weight; the backbone wants conv_stem\.weight, bn1\.weight",
+            r"has fc\.weight; the backbone has conv_stem\.weight, bn1\.weight",
         ),
         ("w.pth", {"conv_stem.weight": torch.zeros(1)}, "file of another network"),
         ("w.pth", {"bn1.num_batches_tracked": torch.tensor(3)}, "file of another network"),
@@ -169,7 +169,7 @@ def test_hub_fails(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
         raise error
 
     _hub(monkeypatch, download)
-    with pytest.raises(InputError, match=rf"'hf-hub:a/b': can't get its model\.safetensors: {error}"):
+    with pytest.raises(InputError, match=rf"'hf-hub:a/b': model\.safetensors cannot be downloaded: {error}"):
         load_weights(build_backbone("mobilenetv2-0.35"), "hf-hub:a/b")
 
 

@@ -44,7 +44,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> KeypointData:
         skeleton=COCO_17,
         folders=(folder,),
         folder=np.zeros(n, np.uint16),
-        names=Ragged.of(names, np.zeros(0, np.uint8)),
+        names=Ragged.from_rows(names, np.zeros(0, np.uint8)),
         image_ids=np.arange(n) + 100,
         sizes=np.full((n, 2), (64, 48), np.int32),
         people_complete=np.ones(n, bool),
@@ -53,9 +53,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> KeypointData:
         visibility=np.full((m, 17), 2, np.uint8),
         area_img=np.full(m, 300, np.float32),
         annotation_ids=np.arange(m),
-        outlines_img=Ragged.of([box] * m, np.zeros((0, 2), np.float32)),
+        outlines_img=Ragged.from_rows([box] * m, np.zeros((0, 2), np.float32)),
         region_start=np.zeros(n + 1, np.int64),
-        regions_img=Ragged.of([], np.zeros((0, 2), np.float32)),
+        regions_img=Ragged.from_rows([], np.zeros((0, 2), np.float32)),
     )
 
 

@@ -235,7 +235,7 @@ def test_run_folders(data: KeypointData, tmp_path: Path) -> None:
     recipe = msgspec.structs.replace(RECIPE, epochs=1)
     Trainer(recipe, data, tmp_path / "a").run()
     history = (tmp_path / "a" / "history.jsonl").read_text()
-    with pytest.raises(InputError, match=r"holds a training already.*--resume"):
+    with pytest.raises(InputError, match=r"already holds a training.*--resume"):
         Trainer(recipe, data, tmp_path / "a")
     assert (tmp_path / "a" / "history.jsonl").read_text() == history
     with pytest.raises(InputError, match="no such"):

@@ -107,7 +107,7 @@ def test_gradients_go_where_they_should() -> None:
     # The quality branch learns in Omega only, the score outside of ignored regions only.
     assert torch.equal(torch.autograd.grad(losses.quality, quality, retain_graph=True)[0] != 0, omega)
     assert torch.equal(torch.autograd.grad(losses.score, score, retain_graph=True)[0] != 0, ~targets.ignore)
-    counts = (targets.of_cells(targets.labelled) & targets.inside[..., None]).transpose(1, 2)
+    counts = (targets.at_cells(targets.labelled) & targets.inside[..., None]).transpose(1, 2)
     moved = torch.autograd.grad(losses.offset, displacements, retain_graph=True)[0] != 0
     assert torch.equal(moved.any(-1), counts)
     # The label of score and quality is a fact, not something to be learnt.

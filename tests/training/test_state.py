@@ -159,7 +159,7 @@ def test_files_that_are_no_state_of_this_network(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"state\.safetensors: no such"):
         load_state(path, net, optimizer, None)
     save_checkpoint(path, Checkpoint(recipe(), COCO_17, net.state_dict()))
-    with pytest.raises(InputError, match=r"state\.safetensors: is a checkpoint, not a training state"):
+    with pytest.raises(InputError, match=r"state\.safetensors is a checkpoint, not a training state"):
         load_state(path, net, optimizer, None)
     other = Network("mobilenetv2-0.1", 5, METHOD)
     save_state(path, other, make_optimizer(other, recipe()), None, {})

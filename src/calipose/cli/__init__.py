@@ -56,7 +56,7 @@ def _calipose(
 app.command(
     "train",
     epilog=examples(
-        "calipose train drawn --data people --out runs/first --validate unseen",
+        "calipose train synthetic --data people --out runs/first --validate unseen",
         "calipose train photo --data coco.json=images --out runs/photo --set epochs=20 --set optim.lr=1e-3",
         "calipose train photo --data coco.json=images --out runs/photo --resume",
         "calipose train finetune --data mine.json=images --skeleton mine.toml --out runs/mine",

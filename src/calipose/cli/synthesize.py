@@ -39,7 +39,7 @@ def synthesize_command(
     with err.status(f"Synthesizing {images} images"):
         annotations = write_synthetic_data(folder, images, PRESETS[preset], image_size(size), seed, workers)
     say(f"{images} images in {folder / 'images'}, their people in {annotations}")
-    say(f"to train with them: calipose train drawn --data {folder} --out runs/drawn", "dim")
+    say(f"to train with them: calipose train synthetic --data {folder} --out runs/synthetic", "dim")
 
 
 def image_size(text: str) -> tuple[int, int]:

@@ -45,7 +45,7 @@ def train_demo_command(
 
     Needs no data and no GPU; takes minutes. Ends with AP on the unseen images.
     """
-    figures, quality = run_demo(folder, train_images, UNSEEN_IMAGES, load_recipe("drawn"))
+    figures, quality = run_demo(folder, train_images, UNSEEN_IMAGES, load_recipe("synthetic"))
     out.print(figures_table(figures, quality))
     say(f"unseen images with the poses found: {folder / 'contact_sheet.jpg'}, each in {folder / 'images'}")
     say(f"network: {folder / 'run'}; poses: {folder / 'poses.jsonl'}")

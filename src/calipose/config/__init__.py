@@ -1,1 +1,1 @@
-"""What a user may set: recipes, the method's switches."""
+"""What a user may set: recipes, and the switches of the method."""

@@ -19,18 +19,26 @@ class Method(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     Attributes:
         label: what the score map learns in the neighbourhood of a person's centre: 1, a Gaussian of the distance,
             or the OKS of the pose predicted there (CIR, Eq. 2). Tables 2 and 3.
-        quality_branch: a second read-out learns the OKS inside that neighbourhood and multiplies the score
-            (QEB of Table 3).
-        kqe: Keypoint Query Encoding; without it the keypoints are regressed from the centre's features at once.
-        semantic_points: N, points read around each query; 0 reads the query alone (Table 4).
+        quality_branch: add a second read-out that learns the OKS inside that neighbourhood; the score is multiplied by
+            it (QEB of Table 3).
+        kqe: use Keypoint Query Encoding; without it the keypoints are regressed from the centre's features in one
+            step.
+        semantic_points: N, the number of points read around each query; 0 reads the query alone (Table 4).
         pose_query: where the instance features are read for the score (Table 6): at the centre only, at K freely
             learned points, at the K x N semantic points, at the predicted keypoints, or at the keypoint queries.
-        keypoint_scores: a third output beside each keypoint's last displacement learns that joint's own term of the OKS
-            (not in the paper).
+        keypoint_scores: add a third output beside each keypoint's last displacement, which learns that keypoint's own
+            term of the OKS (not in the paper).
         keypoint_width: channels of each keypoint's separate features (C_k).
         instance_width: channels of the instance features (C_I).
         semantic_at: read the displacements to the semantic points at the query or at the centre; the paper leaves
             this open.
+
+    Raises:
+        InputError: the switches contradict each other.
+
+    Example:
+        >>> Method(label="gaussian", quality_branch=True).query_points(keypoints=17)
+        17
     """
 
     label: InstanceLabel = "cir"
@@ -45,20 +53,22 @@ class Method(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     def __post_init__(self) -> None:
         if self.quality_branch and self.label == "cir":
-            raise InputError("method: quality_branch belongs to label 'discrete' or 'gaussian'; CIR is the quality")
+            raise InputError(
+                "method: quality_branch needs label 'discrete' or 'gaussian'; a score with label 'cir' is the quality"
+            )
         if self.pose_query in {"semantic", "query"} and not self.kqe:
             raise InputError(f"method: pose_query '{self.pose_query}' needs kqe = true")
         if self.pose_query == "semantic" and not self.semantic_points:
             raise InputError("method: pose_query 'semantic' needs semantic_points > 0")
 
     def query_points(self, keypoints: int) -> int:
-        """Number of positions whose instance features make the score."""
+        """Number of positions whose instance features give the score of one cell."""
         per_keypoint = {"auto": 1, "semantic": self.semantic_points, "keypoint": 1, "query": 1}
         return keypoints * per_keypoint[self.pose_query] if self.pose_query != "none" else 1
 
 
 def valid_methods(semantic_points: tuple[int, ...] = (0, 9)) -> list[Method]:
-    """Every valid combination of the paper's switches, for the given numbers of semantic points."""
+    """List every valid combination of the paper's switches, for the given numbers of semantic points."""
     methods = []
     labels: list[tuple[InstanceLabel, bool]] = [
         ("discrete", False), ("discrete", True), ("gaussian", False), ("gaussian", True), ("cir", False),

@@ -27,17 +27,34 @@ from calipose.errors import InputError
 
 
 class Recipe(Settings, frozen=True):
-    """A whole training; `calipose/config/*.toml` in the package holds the named ones.
+    """All settings of a training; the files `calipose/config/*.toml` of the package are the named recipes.
 
     Attributes:
+        name: name of the recipe.
+        description: one line about it.
         size: side of the square training crop in input pixels, a multiple of 32.
-        batch_size: images per batch, those of all processes together.
-        epochs: passes over the data (scheduled by epochs).
+        batch_size: images per batch, over all processes together.
+        epochs: passes over the data.
         evaluate_every: epochs between evaluations.
         precision: `fp32`, or `bf16` for automatic mixed precision.
-        seed: of weights, order and augmentation; 0 or more.
-        init: checkpoint to start from where neither another nor `backbone.weights` is named; "default" is the model
-            that comes with Calipose.
+        seed: seed of weights, order and augmentation; 0 or more.
+        init: checkpoint to start from, unless `--init` or `backbone.weights` names another start; "default" is the
+            model in the package.
+        backbone: which backbone, and its first weights.
+        method: switches of the paper's tables.
+        loss: targets and losses.
+        optim: optimiser and schedule.
+        augment: augmentation.
+        data: how images are loaded.
+        predict: settings of prediction, which the trained checkpoint keeps.
+
+    Raises:
+        InputError: `size` is not a multiple of 32.
+
+    Example:
+        >>> recipe = load_recipe("synthetic", ["epochs=2", "optim.lr=1e-3"])
+        >>> recipe.epochs, recipe.optim.lr
+        (2, 0.001)
     """
 
     name: str
@@ -62,15 +79,19 @@ class Recipe(Settings, frozen=True):
             raise InputError(f"recipe '{self.name}': size {self.size} is not a multiple of 32")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain tables, as a recipe file holds them."""
+        """The recipe as plain tables, as a recipe file holds them."""
         return dict(msgspec.to_builtins(self))
 
     @classmethod
     def from_dict(cls, entries: object, source: str = "recipe") -> Recipe:
-        """Recipe from plain tables; `source` is named in errors.
+        """Make a recipe from plain tables.
+
+        Args:
+            entries: what `to_dict` gives.
+            source: what messages call the entries.
 
         Raises:
-            InputError: a wrong value, or an unknown key (with the nearest right one).
+            InputError: A value is wrong, or a key is unknown; the message suggests the most similar key.
         """
         try:
             return msgspec.convert(entries, cls)
@@ -79,16 +100,20 @@ class Recipe(Settings, frozen=True):
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that the package holds."""
+    """Names of the recipes in the package."""
     files = resources.files("calipose.config").iterdir()
     return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
 
 
 def load_recipe(source: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
-    """Recipe by name or from a TOML file, with `key.key=value` overrides (values as TOML writes them).
+    """Load a recipe by its name or from a TOML file.
+
+    Args:
+        source: name of a recipe in the package, or path of a file that ends in .toml.
+        overrides: changes as `key.key=value`, with values as TOML writes them.
 
     Raises:
-        InputError: no such recipe or file, not TOML, unknown key, wrong value.
+        InputError: there is no such recipe or file, it is not TOML, a key is unknown, or a value is wrong.
     """
     path = Path(source)
     if path.suffix == ".toml":
@@ -99,7 +124,8 @@ def load_recipe(source: str | Path, overrides: list[str] | tuple[str, ...] = ())
     elif str(source) in recipe_names():
         text = resources.files("calipose.config").joinpath(f"{source}.toml").read_text(encoding="utf-8")
     else:
-        raise InputError(f"no recipe '{source}'{_nearest(str(source), recipe_names())}; a file's name ends in .toml")
+        advice = _nearest(str(source), recipe_names())
+        raise InputError(f"no recipe '{source}'{advice}; the name of a recipe file ends in .toml")
     try:
         entries = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -121,12 +147,12 @@ def _override(entries: dict[str, Any], override: str) -> None:
     for table in tables:
         entries = entries.setdefault(table, {})
         if not isinstance(entries, dict):
-            raise InputError(f"'{override}': '{table}' is no table")
+            raise InputError(f"'{override}': '{table}' is a value, not a table of settings")
     entries[last] = parsed
 
 
 def _explain(message: str) -> str:
-    """The message of msgspec, with the nearest right name added where a field is unknown."""
+    """The message of msgspec; where a field is unknown, the most similar name is added."""
     unknown = re.search(r"unknown field `([^`]*)`(?: - at `\$\.([\w.]+)`)?", message)
     if not unknown:
         return message
@@ -144,7 +170,7 @@ def _keys(struct: type[msgspec.Struct], table: str = "") -> Iterator[str]:
 
 
 def _nearest(name: str, choices: list[str], otherwise: list[str] | tuple[str, ...] = ()) -> str:
-    """Advice: the choice most like a name, else one of `otherwise`, else all choices."""
+    """Suggest the choice most similar to a name, or one of `otherwise`, or else list all choices."""
 
     def likeness(choice: str) -> float:
         last = choice.rpartition(".")[2]

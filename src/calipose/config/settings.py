@@ -19,17 +19,18 @@ Finite = Annotated[float, msgspec.Meta(ge=-LARGEST, le=LARGEST)]
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base: immutable, unknown fields are errors."""
+    """Base of all tables: immutable, and an unknown field is an error."""
 
 
 class BackboneSettings(Settings, frozen=True):
-    """Which backbone, its first weights, and what of it learns.
+    """Which backbone, its first weights, and which part of it is trained.
 
     Attributes:
-        name: as `calipose.model.backbones.build.build_backbone` knows it.
+        name: a name that `calipose.model.backbones.build.build_backbone` accepts.
         weights: file or hub name of pretrained weights, or empty.
-        freeze: nothing; the batch norms (statistics and gains as loaded); also all that lies before a feature pyramid
-            (movenet's MobileNetV2, `body`), or of that only its strides 2 to 8 (`early`); or the whole backbone.
+        freeze: what stays as loaded: `none`; `norm`, the batch norms (statistics and gains); `body`, also all layers
+            below the feature pyramid (movenet's MobileNetV2); `early`, of these only the strides 2 to 8; or `all`, the
+            whole backbone.
         lr_factor: the backbone's learning rate as a multiple of the head's.
     """
 
@@ -40,18 +41,20 @@ class BackboneSettings(Settings, frozen=True):
 
 
 class LossSettings(Settings, frozen=True):
-    """Targets and losses (design section 5); the defaults are the paper's, or the readings of docs/decisions.md.
+    """Targets and losses; the defaults are the paper's, or the choices explained in docs/decisions.md.
 
     Attributes:
         radius: gamma of Eq. 2, in cells; Omega is the open disc of that radius.
-        center: the person's centre is the mean of the labelled keypoints or the middle of their box.
+        center: the person's centre: the mean of the labelled keypoints or the middle of their box.
         background_weight: weight of background cells in Eq. 3; Omega's cells weigh 1.
-        score_divisor: Eq. 3's sum is divided by the number of people, the sum of weights, or the number of cells.
-        offset_unit: Eq. 6's errors in cells, or in units of the person's sqrt(area).
-        offset_beta: where smooth L1 turns from squares to absolute values, in that unit.
-        score_weight, offset_weight, keypoint_weight: factors of the losses of score, offsets and joints' scores.
-        oks_weight: factor of 1 - OKS of Omega's cells as a further loss of the offsets (not in the paper): what the
-            evaluation asks for, but without a gradient far from the truth.
+        score_divisor: what Eq. 3's sum is divided by: the number of people, the sum of weights, or the number of cells.
+        offset_unit: unit of Eq. 6's errors: cells, or the person's sqrt(area).
+        offset_beta: error, in that unit, at which smooth L1 changes from squares to absolute values.
+        score_weight: factor of the score's loss.
+        offset_weight: factor of the offsets' loss.
+        keypoint_weight: factor of the loss of the keypoint scores.
+        oks_weight: factor of 1 - OKS of Omega's cells, a further loss of the offsets (not in the paper). It is what the
+            evaluation measures, but it has no gradient far from the truth.
     """
 
     radius: PositiveFloat = 4.0
@@ -71,12 +74,14 @@ class OptimSettings(Settings, frozen=True):
 
     Attributes:
         name: Adam, or AdamW (decoupled weight decay).
-        lr, weight_decay: of the head; the backbone's rate is `backbone.lr_factor` times that.
-        schedule: `steps` multiplies the rate by 0.1 at the given `milestones` (epochs); `cosine` falls to 0.
+        lr: learning rate of the head; the backbone's is `backbone.lr_factor` times this.
+        weight_decay: weight decay of all weights but norms and biases.
+        schedule: `steps` multiplies the rate by 0.1 at each of `milestones`; `cosine` lets it fall to 0.
+        milestones: epochs, for the schedule `steps`.
         warmup_steps: optimiser steps in which the rate rises linearly to its value.
         clip_norm: largest norm of the gradient; 0 clips nothing.
         accumulate: batches per optimiser step.
-        ema: decay of the moving average of the weights that is evaluated and exported; 0 for none.
+        ema: decay of the moving average of the weights, which is what is evaluated and exported; 0 for none.
     """
 
     name: Literal["adam", "adamw"] = "adam"
@@ -91,13 +96,21 @@ class OptimSettings(Settings, frozen=True):
 
 
 class AugmentSettings(Settings, frozen=True):
-    """How much images are altered; flip, rotation, scale and shift are the paper's ("Augmentation").
+    """How much training images are changed; flip, rotation, scale and shift are the paper's ("Augmentation").
 
-    `fit` says which side of the image has the crop's size at scale 1: "short" as in HigherHRNet and DEKR
-    (the rest is cut off), "long" keeps all. `shift_inp` is in input pixels. Jitter: brightness, contrast
-    and saturation are multiplied by a factor of 1 +- strength; hue turns by +- strength turns; the paper says
-    "color jitter" only. `mosaic` is the probability of putting four half-size images side by side, shifted by
-    half as much, which makes crowds out of images of single people (not in the paper).
+    Attributes:
+        flip: probability of mirroring the image.
+        rotation_degrees: largest rotation, either way.
+        scale: smallest and largest magnification.
+        shift_inp: largest shift along x and along y, in input pixels.
+        fit: the side of the image that has the crop's size at scale 1: "short" as in HigherHRNet and DEKR (the rest is
+            cut off), or "long", which keeps the whole image.
+        brightness: strength s; the factor is sampled from 1 - s to 1 + s. The paper says "color jitter" only.
+        contrast: strength, as of brightness.
+        saturation: strength, as of brightness.
+        hue: largest turn of the hue, either way; 1 is a full turn.
+        mosaic: probability of putting four images of half the size side by side, shifted by half as much; this makes
+            crowds out of images of single people (not in the paper).
     """
 
     flip: Share = 0.5
@@ -117,7 +130,7 @@ class AugmentSettings(Settings, frozen=True):
 
     @classmethod
     def none(cls, fit: Literal["short", "long"] = "short") -> AugmentSettings:
-        """Nothing is altered; the image's middle is fitted to the crop."""
+        """Settings that change nothing; the image's middle is fitted to the crop."""
         return cls(
             flip=0, rotation_degrees=0, scale=(1, 1), shift_inp=0, fit=fit, brightness=0, contrast=0,
             saturation=0, hue=0,
@@ -125,12 +138,13 @@ class AugmentSettings(Settings, frozen=True):
 
 
 class DataSettings(Settings, frozen=True):
-    """How images come.
+    """How images are loaded.
 
     Attributes:
         in_memory: decode all images once and keep them (small data sets).
         workers: loading processes; 0 loads in threads of the training process.
-        repeat: how often an epoch draws the images of each data set, in the order they are named; empty for once.
+        repeat: for each data set, in the order they are named, how often an epoch uses each of its images; empty for
+            once. A fraction is a probability.
     """
 
     in_memory: bool = False
@@ -139,16 +153,20 @@ class DataSettings(Settings, frozen=True):
 
 
 class PredictSettings(Settings, frozen=True):
-    """Decoding (design section 6).
+    """Input size, decoding and pose NMS.
 
     Attributes:
         short_side: input pixels of the image's short side.
-        max_aspect: a longer image is reduced further.
-        score_threshold: cells of a raw score below are no candidates.
-        max_poses: candidates per image.
-        nms_threshold: OKS above which the lesser of two poses is dropped.
-        flip: average with the mirrored image.
-        scales: multiples of the short side; of the poses of several the best of each person is kept.
+        max_aspect: long side / short side above which the image is reduced further.
+        score_threshold: a cell with a lower raw score gives no candidate.
+        max_poses: largest number of candidates per image.
+        nms_threshold: OKS above which the pose of lower score is dropped.
+        flip: average the maps with those of the mirrored image.
+        scales: multiples of the short side at which the network runs; of each person the pose of highest score is kept.
+
+    Example:
+        >>> PredictSettings(short_side=448, scales=(0.35, 1.0)).setting.short_side
+        448
     """
 
     short_side: Positive = 512
@@ -161,5 +179,5 @@ class PredictSettings(Settings, frozen=True):
 
     @property
     def setting(self) -> Setting:
-        """What a calibration holds for."""
+        """The settings that a calibration depends on."""
         return Setting(short_side=self.short_side, flip=self.flip, scales=self.scales, nms_threshold=self.nms_threshold)

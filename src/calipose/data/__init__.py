@@ -1,1 +1,1 @@
-
+"""Training data: COCO files, the compact store, augmentation, synthetic people (no torch)."""

@@ -1,4 +1,4 @@
-"""Augmentation: one affine carries image, people and ignore regions (numpy and OpenCV, no torch)."""
+"""Augmentation: one affine transforms image, people and ignore regions (numpy and OpenCV, no torch)."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ GREY = np.array([0.299, 0.587, 0.114])  # luma of RGB, ITU-R BT.601
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A square image of s input pixels a side, ready for the network, and what is known about its people.
+    """A square image of s input pixels a side, ready for the network, with the annotations of its p people.
 
     Attributes:
-        image: (s, s, 3) uint8 RGB.
-        keypoints_inp: (p, k, 2) float32, input pixels.
-        labelled: (p, k) bool; each person has at least one labelled keypoint, and it lies in the image.
-        area_inp: (p,) float32, square input pixels.
-        ignore_cell: (s / 4, s / 4) bool: cells to which the score's loss gives no weight.
-        index: the image's place in its data set.
+        image: `(s, s, 3)` uint8 RGB.
+        keypoints_inp: `(p, k, 2)` float32, input pixels.
+        labelled: `(p, k)` bool; each person has at least one labelled keypoint, and it lies in the image.
+        area_inp: `(p,)` float32, square input pixels.
+        ignore_cell: `(s / 4, s / 4)` bool, cells without weight in the score's loss.
+        index: index of the image in its data set.
     """
 
     image: Image
@@ -55,20 +55,23 @@ def augment(
     pad_colour: ArrayLike,
     skeleton: Skeleton,
 ) -> Sample:
-    """A random square crop.
+    """Cut a random square crop.
 
-    A keypoint outside of the crop counts as not labelled; a person without any left is no longer trained on,
-    and what is visible of it is ignored. Ignored are also crowds, people without labelled keypoints and cells
-    outside of the image, and in an image whose people are not complete all outside of its people's boxes.
+    A keypoint outside of the crop counts as not labelled. A person without any labelled keypoint left is not trained
+    on, and the visible part is ignored. Crowds, people without labelled keypoints and cells outside of the image are
+    ignored, too; if the people of an image are not complete, so is everything outside of their boxes.
 
     Args:
         image: `(h, w, 3)` uint8 RGB, in the frame of `labels`.
-        labels: what is known about the image.
+        labels: annotations of the image.
         size: side of the crop in input pixels, a multiple of 4.
-        settings: how much is altered (`mosaic` apart, which needs more images).
-        rng: source of all chance.
+        settings: how much is changed (except `mosaic`, which needs several images).
+        rng: random generator.
         pad_colour: `(3,)` RGB, 0 to 255, outside of the image.
-        skeleton: says which keypoints change places in a mirror.
+        skeleton: its mirror pairs.
+
+    Returns:
+        The crop with its annotations.
     """
     height, width = image.shape[:2]
     flip = bool(rng.random() < settings.flip)
@@ -101,14 +104,17 @@ def augment(
 def random_affine(
     image_size: tuple[int, int], size: int, settings: AugmentSettings, flip: bool, rng: np.random.Generator
 ) -> Floats:
-    """`(2, 3)` affine `inp_from_img`: fit, scale and rotate about the image's middle, shift, mirror.
+    """Sample an affine: fit, scale and rotate about the image's middle, shift, mirror.
 
     Args:
         image_size: width and height in pixels.
         size: side of the square crop in input pixels.
         settings: ranges of scale, rotation and shift.
         flip: mirror last, x -> size - 1 - x.
-        rng: source of all chance.
+        rng: random generator.
+
+    Returns:
+        `(2, 3)` affine `inp_from_img`.
     """
     side = min(image_size) if settings.fit == "short" else max(image_size)
     inp_per_img = size / side * rng.uniform(*settings.scale)
@@ -122,9 +128,9 @@ def random_affine(
 
 
 def jitter(image: Image, settings: AugmentSettings, rng: np.random.Generator) -> Image:
-    """Change brightness, contrast, saturation and hue, all in one affine of the colours.
+    """Change brightness, contrast, saturation and hue at random, all in one affine of the colours.
 
-    Contrast is about middle grey, saturation mixes with the luma, hue turns about the grey axis.
+    Contrast scales about middle grey, saturation mixes with the luma, hue rotates about the grey axis.
     """
     strengths = np.array([settings.brightness, settings.contrast, settings.saturation])
     brightness, contrast, saturation = 1 + rng.uniform(-1, 1, 3) * strengths
@@ -140,7 +146,7 @@ def jitter(image: Image, settings: AugmentSettings, rng: np.random.Generator) ->
 
 
 def mosaic(samples: Sequence[Sample]) -> Sample:
-    """Four samples of equal size side by side, as one of twice the size; it keeps the first one's index."""
+    """Put four samples of equal size side by side, into one of twice the size, which keeps the first one's index."""
     side = samples[0].image.shape[0]
     corners = np.array([[0, 0], [side, 0], [0, side], [side, side]], np.float32)
     pairs = list(zip(samples, corners, strict=True))
@@ -159,11 +165,14 @@ def mosaic(samples: Sequence[Sample]) -> Sample:
 
 
 def cells_inside(outline_cell: ArrayLike, cells: int) -> NDArray[np.bool_]:
-    """`(cells, cells)`: which cells' centres an outline encloses, by the even-odd rule.
+    """Find the cells whose centres are inside an outline, by the even-odd rule.
 
     Args:
         outline_cell: `(q, 2)`, closed rings in cells, a row of NaN between two rings.
         cells: side of the square map.
+
+    Returns:
+        `(cells, cells)` bool.
     """
     outline = np.asarray(outline_cell, np.float64)
     first, second = outline[:-1], outline[1:]
@@ -173,7 +182,7 @@ def cells_inside(outline_cell: ArrayLike, cells: int) -> NDArray[np.bool_]:
     edge, row = np.nonzero((first[:, 1:] <= rows) != (second[:, 1:] <= rows))
     step = second[edge] - first[edge]
     crossing = first[edge, 0] + (row - first[edge, 1]) * step[:, 0] / step[:, 1]
-    # From the first cell at or right of a crossing on, inside and outside change places.
+    # From the first cell at or to the right of a crossing on, inside and outside are exchanged.
     column = np.clip(np.ceil(crossing), 0, cells).astype(np.int64)
     changes = np.bincount(row * (cells + 1) + column, minlength=cells * (cells + 1)).reshape(cells, -1)
     inside: NDArray[np.bool_] = changes.cumsum(1)[:, :cells] % 2 == 1

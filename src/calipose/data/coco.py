@@ -1,4 +1,4 @@
-"""COCO person keypoints, read strictly into the compact store (numpy and OpenCV, no torch)."""
+"""Reading COCO keypoint files strictly into the compact store (numpy and OpenCV, no torch)."""
 
 from __future__ import annotations
 
@@ -43,11 +43,16 @@ def read_coco(
         annotations: the JSON file.
         image_folder: the folder that `file_name` starts from.
         skeleton: needed unless the file has COCO's own 17 keypoints.
-        check_files: look (once a folder) whether all image files are there.
+        check_files: check that all image files exist (each folder is listed once).
 
     Raises:
-        InputError: the file is missing or no such JSON; the keypoints' names are not the skeleton's; or
+        InputError: the file is missing or not a COCO keypoint file; the keypoints' names are not the skeleton's; or
             entries are broken: all of them are counted and the first 20 listed, with image and annotation.
+
+    Example:
+        >>> data = read_coco("people/annotations.json", "people/images")
+        >>> len(data), data.skeleton.name
+        (1000, 'coco-17')
     """
     annotations, image_folder = Path(annotations), Path(image_folder)
     content = _read_json(annotations)
@@ -55,16 +60,16 @@ def read_coco(
     skeleton = _matching(skeleton, names, annotations)
     problems: list[str] = []
     images: dict[int, _Image] = {}
-    for place, entry in enumerate(content["images"]):
+    for index, entry in enumerate(content["images"]):
         try:
             image = _image(entry)
             if image.id in images:
                 raise ValueError("its id appears twice")
             images[image.id] = image
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            problems.append(f"image {_named(entry, 'id', place)}: {_words(error)}")
+            problems.append(f"image {_entry_name(entry, 'id', index)}: {_description(error)}")
     seen: set[int] = set()
-    for place, entry in enumerate(content["annotations"]):
+    for index, entry in enumerate(content["annotations"]):
         try:
             if entry["category_id"] in other_ids:
                 continue
@@ -75,13 +80,13 @@ def read_coco(
                 raise ValueError("its id appears twice")
             seen.add(number)
             if entry["image_id"] not in images:
-                raise ValueError("the file has no sound image with this id")
+                raise ValueError("the file has no valid image with this id")
             image = images[entry["image_id"]]
             outline = _outline(entry, image.size)
             person = _person(entry, len(skeleton), outline)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            where = f"image {_named(entry, 'image_id', '?')}, annotation {_named(entry, 'id', place)}"
-            problems.append(f"{where}: {_words(error)}")
+            where = f"image {_entry_name(entry, 'image_id', '?')}, annotation {_entry_name(entry, 'id', index)}"
+            problems.append(f"{where}: {_description(error)}")
         else:
             image.regions.append(outline) if person is None else image.people.append(person)
     if check_files:
@@ -98,7 +103,7 @@ def read_coco(
 
 
 def _trim_heap() -> None:
-    """Give freed memory back, where the C library can: a file of COCO's size leaves 170 MB behind."""
+    """Give freed memory back to the system, where the C library can: a file of COCO's size leaves 170 MB."""
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -131,16 +136,16 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"annotation file {path} is no valid JSON: {error}") from None
+        raise InputError(f"annotation file {path} is not valid JSON: {error}") from None
     parts = ("images", "annotations", "categories")
     missing = [p for p in parts if not isinstance(content, dict) or not isinstance(content.get(p), list)]
     if missing:
-        raise InputError(f"annotation file {path} is no COCO keypoint file: no list '{missing[0]}'")
+        raise InputError(f"annotation file {path} is not a COCO keypoint file: it has no list '{missing[0]}'")
     return dict(content)
 
 
 def _categories(entries: list[Any], path: Path) -> tuple[int, set[int], tuple[str, ...]]:
-    """Id of the category with keypoints, ids of the others, names of the keypoints."""
+    """The id of the category with keypoints, the ids of the others, the names of the keypoints."""
     try:
         having = [entry for entry in entries if entry.get("keypoints")]
         if len(having) != 1:
@@ -148,27 +153,33 @@ def _categories(entries: list[Any], path: Path) -> tuple[int, set[int], tuple[st
         others = {_integer(entry, "id") for entry in entries if entry is not having[0]}
         return _integer(having[0], "id"), others, tuple(str(name) for name in having[0]["keypoints"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: broken entry in 'categories': {_words(error)}") from None
+        raise InputError(f"{path}: broken entry in 'categories': {_description(error)}") from None
 
 
 def _matching(skeleton: Skeleton | None, names: tuple[str, ...], path: Path) -> Skeleton:
     """The skeleton, COCO's where none is given, if its keypoints are those of the file."""
-    wanted = skeleton or COCO_17
-    require_keypoints(names, wanted, str(path), "" if skeleton else "; give the skeleton that belongs to the file")
-    return wanted
+    required = skeleton or COCO_17
+    require_keypoints(names, required, str(path), "" if skeleton else "; give the skeleton that belongs to the file")
+    return required
 
 
 def require_keypoints(names: Sequence[str], skeleton: Skeleton, source: str, advice: str = "") -> None:
-    """Check that a file's keypoints are the skeleton's, in its order; `source` is named in errors.
+    """Check that a file's keypoints are the skeleton's, in its order.
+
+    Args:
+        names: names of the file's keypoints.
+        skeleton: the skeleton that they should be of.
+        source: what messages call the file.
+        advice: end of the message.
 
     Raises:
-        InputError: they are not; the message names the first that differs.
+        InputError: the keypoints differ; the message names the first that does.
     """
     if len(names) != len(skeleton):
         raise InputError(f"{source}: {len(names)} keypoints, skeleton '{skeleton.name}' has {len(skeleton)}{advice}")
-    for i, (name, wanted) in enumerate(zip(names, skeleton.keypoints, strict=True)):
-        if name != wanted:
-            raise InputError(f"{source}: keypoint {i} is '{name}', not '{wanted}' of '{skeleton.name}'{advice}")
+    for i, (name, expected) in enumerate(zip(names, skeleton.keypoints, strict=True)):
+        if name != expected:
+            raise InputError(f"{source}: keypoint {i} is '{name}', not '{expected}' of '{skeleton.name}'{advice}")
 
 
 def _image(entry: dict[str, Any]) -> _Image:
@@ -184,7 +195,9 @@ def _person(entry: dict[str, Any], k: int, outline: Outline) -> _Person | None:
     """The annotated person, or None for a crowd and for a person without labelled keypoints.
 
     Raises:
-        KeyError, TypeError, ValueError: the annotation is broken.
+        KeyError: a field is missing.
+        TypeError: a field is of the wrong type.
+        ValueError: a field has a wrong value.
     """
     unlabelled = bool(entry.get("iscrowd", 0)) or entry.get("num_keypoints") == 0
     if unlabelled and not entry.get("keypoints"):
@@ -205,7 +218,7 @@ def _person(entry: dict[str, Any], k: int, outline: Outline) -> _Person | None:
 
 
 def _outline(entry: dict[str, Any], size: tuple[int, int]) -> Outline:
-    """The segmentation as closed rings (see `KeypointData.outlines_img`), the box where there is none."""
+    """The segmentation, or the box where there is none, as closed rings (see `KeypointData.outlines_img`)."""
     box = np.array(entry.get("bbox") or [], np.float64)
     if box.size and (box.shape != (4,) or not np.isfinite(box).all() or (box[2:] < 0).any()):
         raise ValueError(f"bbox {entry['bbox']} must be x, y, and a width and height that are not negative")
@@ -227,7 +240,7 @@ def _outline(entry: dict[str, Any], size: tuple[int, int]) -> Outline:
 
 
 def _run_length_mask(segmentation: dict[str, Any], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """`(h, w)` mask from runs of 0 and 1 in turn, down the columns; plain or compressed."""
+    """Mask `(h, w)` from the lengths of alternating runs of 0 and 1, column by column; plain or compressed."""
     counts = segmentation["counts"]
     if isinstance(counts, str):
         counts = _expand(counts)
@@ -239,10 +252,10 @@ def _run_length_mask(segmentation: dict[str, Any], size: tuple[int, int]) -> NDA
 
 
 def _expand(text: str) -> list[int]:
-    """Run lengths from pycocotools' compressed string.
+    """Run lengths from pycocotools' compressed string (maskApi.c).
 
-    Five bits a character (offset 48; bit 6: more follow), lowest first, signed; from the fourth number on
-    they are differences to the number two before. Source: its maskApi.c.
+    Each character holds five bits (offset 48; bit 6: more follow), lowest first, signed. From the fourth number on,
+    a number is the difference to the second last.
     """
     counts: list[int] = []
     value = shift = 0
@@ -265,12 +278,12 @@ def _mask_rings(mask: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
 
 
 def _missing_images(folder: Path, images: Iterable[_Image]) -> list[str]:
-    """Problems of image files that are not there; each folder is listed once."""
-    wanted: dict[Path, list[_Image]] = defaultdict(list)
+    """One problem for each missing image file; each folder is listed once."""
+    by_folder: dict[Path, list[_Image]] = defaultdict(list)
     for image in images:
-        wanted[(folder / image.name).parent].append(image)
+        by_folder[(folder / image.name).parent].append(image)
     problems = []
-    for parent, inside in wanted.items():
+    for parent, inside in by_folder.items():
         present = set(os.listdir(parent)) if parent.is_dir() else set()
         absent = [image for image in inside if Path(image.name).name not in present]
         problems += [f"image {image.id}: no image {folder / image.name}" for image in absent]
@@ -284,12 +297,12 @@ def _integer(entry: dict[str, Any], field: str) -> int:
     return value
 
 
-def _named(entry: object, field: str, otherwise: object) -> object:
-    """What to call a broken entry: its id, or its place in the list."""
-    return entry.get(field, f"number {otherwise}") if isinstance(entry, dict) else f"number {otherwise}"
+def _entry_name(entry: object, field: str, index: object) -> object:
+    """What to call a broken entry: its id, or its index in the list."""
+    return entry.get(field, f"number {index}") if isinstance(entry, dict) else f"number {index}"
 
 
-def _words(error: Exception) -> str:
+def _description(error: Exception) -> str:
     return f"no field {error}" if isinstance(error, KeyError) else str(error)
 
 
@@ -303,7 +316,7 @@ def _store(skeleton: Skeleton, folder: Path, images: list[_Image]) -> KeypointDa
         skeleton=skeleton,
         folders=(folder,),
         folder=np.zeros(len(images), np.uint16),
-        names=Ragged.of(names, np.zeros(0, np.uint8)),
+        names=Ragged.from_rows(names, np.zeros(0, np.uint8)),
         image_ids=np.array([image.id for image in images], np.int64),
         sizes=np.array([image.size for image in images], np.int32).reshape(-1, 2),
         people_complete=np.array([image.people_complete for image in images], bool),
@@ -312,7 +325,7 @@ def _store(skeleton: Skeleton, folder: Path, images: list[_Image]) -> KeypointDa
         visibility=keypoints[..., 2].astype(np.uint8),
         area_img=np.array([person.area for person in people], np.float32),
         annotation_ids=np.array([person.id for person in people], np.int64),
-        outlines_img=Ragged.of([person.outline for person in people], no_points),
+        outlines_img=Ragged.from_rows([person.outline for person in people], no_points),
         region_start=np.cumsum([0] + [len(image.regions) for image in images], dtype=np.int64),
-        regions_img=Ragged.of(regions, no_points),
+        regions_img=Ragged.from_rows(regions, no_points),
     )

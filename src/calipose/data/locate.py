@@ -1,4 +1,4 @@
-"""Where a data set lies: what the user names -> annotation file and image folder."""
+"""Finding a data set: annotation file and image folder of what the user names."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from calipose.skeleton import Skeleton
 
 
 def find_data(source: str | Path) -> tuple[Path, Path]:
-    """Annotation file and image folder of a data set.
+    """Find annotation file and image folder of a data set.
 
-    Args: `source` is a folder with `annotations.json` and `images/`, or `ANNOTATIONS.json`, with its images in
-    `images/` beside it, or `ANNOTATIONS.json=IMAGES`.
+    Args:
+        source: a folder with `annotations.json` and `images/`; or `ANNOTATIONS.json`, with its images in `images/`
+            beside it; or `ANNOTATIONS.json=IMAGES`.
+
+    Returns:
+        Path of the annotation file and path of the image folder.
 
     Raises:
-        InputError: something of it does not exist.
+        InputError: the file or the folder does not exist.
     """
     first, _, second = str(source).partition("=")
     annotations = Path(first)
@@ -32,9 +36,13 @@ def find_data(source: str | Path) -> tuple[Path, Path]:
 
 
 def read_data(sources: list[str] | list[Path] | list[str | Path], skeleton: Skeleton | None = None) -> KeypointData:
-    """One store of several data sets (see `find_data`).
+    """Read several data sets into one store.
+
+    Args:
+        sources: data sets as `find_data` takes them.
+        skeleton: the skeleton of all of them; COCO's by default.
 
     Raises:
-        InputError: a data set is missing or broken, or skeletons differ.
+        InputError: a data set is missing or broken, or the skeletons differ.
     """
     return concatenate([read_coco(*find_data(source), skeleton) for source in sources])

@@ -1,4 +1,4 @@
-"""The compact store of labelled images (numpy only, no torch).
+"""A compact store of labelled images (numpy only, no torch).
 
 A store holds a few large arrays and no Python object per image, so that forked data workers share one copy
 of it: reading an object writes its reference count and thereby copies its page, reading an array does not.
@@ -21,14 +21,29 @@ from calipose.skeleton import Skeleton
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
-    """Rows of different lengths in one array: row i is `values[start[i] : start[i + 1]]`."""
+    """Rows of different lengths in one array (a ragged array): row i is `values[start[i] : start[i + 1]]`.
+
+    Attributes:
+        values: `(n, ...)`, all rows one after the other.
+        start: `(rows + 1,)` int64, where each row starts in `values`.
+
+    Example:
+        >>> rows = Ragged.from_rows([np.array([1, 2]), np.array([3])], np.zeros(0, np.int64))
+        >>> len(rows), rows[0].tolist()
+        (2, [1, 2])
+    """
 
     values: NDArray[Any]
     start: NDArray[np.int64]
 
     @classmethod
-    def of(cls, rows: Sequence[NDArray[Any]], empty: NDArray[Any]) -> Ragged:
-        """Rows put behind each other; `empty` is a row of length 0 that gives dtype and shape."""
+    def from_rows(cls, rows: Sequence[NDArray[Any]], empty: NDArray[Any]) -> Ragged:
+        """Put rows into one array.
+
+        Args:
+            rows: arrays of equal dtype and shape but for their first dimension.
+            empty: a row of length 0, which gives dtype and shape where there are no rows.
+        """
         start = np.cumsum([0] + [len(row) for row in rows], dtype=np.int64)
         return cls(np.concatenate([empty, *rows], dtype=empty.dtype), start)
 
@@ -39,28 +54,28 @@ class Ragged:
         return self.values[self.start[row] : self.start[row + 1]]
 
     def take(self, rows: NDArray[np.int64]) -> Ragged:
-        """The chosen rows, in the order asked for."""
-        places, start = _places(self.start, rows)
-        return Ragged(self.values[places], start)
+        """Select rows, in the order given."""
+        indices, start = _value_indices(self.start, rows)
+        return Ragged(self.values[indices], start)
 
     @staticmethod
     def join(parts: Sequence[Ragged]) -> Ragged:
-        """The rows of all parts."""
+        """The rows of all parts, one part after the other."""
         return Ragged(np.concatenate([part.values for part in parts]), _join_starts([p.start for p in parts]))
 
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """What is known about one image, in its stored pixels (integer = pixel centre).
+    """The annotations of one image with p labelled people, in its stored pixels (integer = pixel centre).
 
     Attributes:
-        keypoints_img: `(p, k, 2)` float32; a joint that is not labelled may hold anything finite.
+        keypoints_img: `(p, k, 2)` float32; a keypoint that is not labelled may have any finite value.
         labelled: `(p, k)` bool.
         area_img: `(p,)` float32, square pixels.
-        outlines_img: one `(q, 2)` float32 a person, see `KeypointData.outlines_img`.
-        regions_img: outlines of crowds and of people without labelled keypoints.
-        people_complete: False if people may be in the image that neither list holds.
-        index: the image's place in its data set.
+        outlines_img: p outlines, `(q, 2)` float32 each; see `KeypointData.outlines_img`.
+        regions_img: outlines of crowds and of people without labelled keypoints, which training ignores.
+        people_complete: False if the image may show people that are in neither list.
+        index: index of the image in its data set.
     """
 
     keypoints_img: NDArray[np.float32]
@@ -78,18 +93,27 @@ class KeypointData:
 
     Attributes:
         skeleton: names and order of the k keypoints.
-        folders: image folders; `folder` (n,) uint16 says which one an image lies in.
+        folders: image folders.
+        folder: `(n,)` uint16, index into `folders` of each image.
         names: n file names, UTF-8 bytes.
-        image_ids: (n,) int64.
-        sizes: (n, 2) int32, width and height as stored (EXIF orientation ignored, as COCO counts).
-        people_complete: (n,) bool; False: unlabelled people may be anywhere in the image.
-        person_start: (n + 1,) int64; image i has the people `person_start[i] : person_start[i + 1]`.
-        keypoints_img: (m, k, 2) float32; visibility: (m, k) uint8, 0 not labelled, 1 hidden, 2 visible.
-        area_img: (m,) float32, square pixels; annotation_ids: (m,) int64.
-        outlines_img: m outlines, (q, 2) float32: closed rings (last point = first), a row of NaN between two
-            rings; inside is what an odd number of rings encloses. The segmentation, else the box.
-        region_start: (n + 1,) int64.
+        image_ids: `(n,)` int64.
+        sizes: `(n, 2)` int32, width and height as stored (EXIF orientation ignored, as COCO counts).
+        people_complete: `(n,)` bool; False: unlabelled people may be anywhere in the image.
+        person_start: `(n + 1,)` int64; image i has the people `person_start[i] : person_start[i + 1]`.
+        keypoints_img: `(m, k, 2)` float32.
+        visibility: `(m, k)` uint8; 0 not labelled, 1 hidden, 2 visible.
+        area_img: `(m,)` float32, square pixels.
+        annotation_ids: `(m,)` int64.
+        outlines_img: m outlines, `(q, 2)` float32: closed rings (last point = first), a row of NaN between two rings;
+            a point is inside if an odd number of rings enclose it. The segmentation, or the box where there is none.
+        region_start: `(n + 1,)` int64; image i has the regions `region_start[i] : region_start[i + 1]`.
         regions_img: r outlines of crowds and of people without labelled keypoints.
+
+    Example:
+        >>> data = read_coco("people/annotations.json", "people/images")
+        >>> labels = data.labels(0)
+        >>> labels.keypoints_img.shape, data.image_path(0).name
+        ((2, 17, 2), '000001.jpg')
     """
 
     skeleton: Skeleton
@@ -112,11 +136,11 @@ class KeypointData:
         return len(self.image_ids)
 
     def image_path(self, index: int) -> Path:
-        """Where image `index` lies."""
+        """Path of image `index`."""
         return self.folders[int(self.folder[index])] / bytes(self.names[index]).decode()
 
     def labels(self, index: int) -> Labels:
-        """What is known about image `index`."""
+        """Annotations of image `index`."""
         people = range(self.person_start[index], self.person_start[index + 1])
         regions = range(self.region_start[index], self.region_start[index + 1])
         chosen = slice(people.start, people.stop)
@@ -131,10 +155,10 @@ class KeypointData:
         )
 
     def subset(self, indices: ArrayLike) -> KeypointData:
-        """The chosen images (indices or a mask of length n), in the order asked for."""
+        """Select images by indices, in the order given, or by a mask of length n."""
         chosen = np.arange(len(self))[np.asarray(indices)]
-        people, person_start = _places(self.person_start, chosen)
-        regions, region_start = _places(self.region_start, chosen)
+        people, person_start = _value_indices(self.person_start, chosen)
+        regions, region_start = _value_indices(self.region_start, chosen)
         return replace(
             self,
             **{name: getattr(self, name)[chosen] for name in _PER_IMAGE},
@@ -152,17 +176,17 @@ _PER_PERSON = ("keypoints_img", "visibility", "area_img", "annotation_ids")
 
 
 def concatenate(parts: Sequence[KeypointData]) -> KeypointData:
-    """Several data sets as one, images in the order given; image ids may repeat between the parts.
+    """Join data sets, images in the order given; image ids may repeat between the parts.
 
     Raises:
-        InputError: there is no part, or the skeletons differ.
+        InputError: no part is given, or the skeletons differ.
     """
     if not parts:
-        raise InputError("no data sets to put together")
+        raise InputError("no data set was given; name at least one")
     for part in parts[1:]:
         if part.skeleton != parts[0].skeleton:
             names = f"'{parts[0].skeleton.name}' and '{part.skeleton.name}'"
-            raise InputError(f"data sets with the skeletons {names} cannot be one; {part.folders[0]} differs")
+            raise InputError(f"data sets with the skeletons {names} cannot be joined; {part.folders[0]} differs")
     first_folder = np.cumsum([0] + [len(part.folders) for part in parts])
     folder = [part.folder + first for part, first in zip(parts, first_folder, strict=False)]
     arrays = {n: np.concatenate([getattr(p, n) for p in parts]) for n in (*_PER_IMAGE, *_PER_PERSON)}
@@ -179,8 +203,8 @@ def concatenate(parts: Sequence[KeypointData]) -> KeypointData:
     )
 
 
-def _places(start: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where the values of the chosen rows lie, row after row, and where each chosen row then starts."""
+def _value_indices(start: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the values of the chosen rows, row after row, and where each chosen row then starts."""
     lengths = start[rows + 1] - start[rows]
     new_start = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return np.arange(new_start[-1]) + np.repeat(start[rows] - new_start[:-1], lengths), new_start

@@ -1,1 +1,1 @@
-"""Images and videos, from where they lie to arrays, and back to files."""
+"""Reading images and videos from files, URLs and webcams; writing videos."""

@@ -1,4 +1,4 @@
-"""Images from http and https URLs, with limits of size and time (standard library only)."""
+"""Loading images from http and https URLs, with limits of size and time (standard library only)."""
 
 from __future__ import annotations
 
@@ -25,20 +25,22 @@ REDIRECTS = {301, 302, 303, 307, 308}
 
 
 def fetch_image(url: str, max_bytes: int = MAX_BYTES, max_seconds: float = MAX_SECONDS) -> Image:
-    """The image at a URL, as `read_image` would read its file.
+    """Load the image at a URL, as `read_image` would read its file.
 
-    A user and password in the URL are sent to its own host only, and are in no message. Redirects are followed to
-    http and https URLs only, at most 5.
+    A user and password in the URL are sent to its own host only, and no message shows them. At most 5 redirects are
+    followed, to http and https URLs only.
 
     Args:
-        url: http or https.
-        max_bytes: of the file.
-        max_seconds: of the whole download.
+        url: an http or https URL.
+        max_bytes: largest size of the file.
+        max_seconds: longest time of the whole download.
 
-    Returns: `(h, w, 3)` uint8, RGB.
+    Returns:
+        `(h, w, 3)` uint8, RGB.
 
     Raises:
-        ImageError: it cannot be loaded within the limits, or is no image; the message has the URL.
+        ImageError: the image cannot be loaded within the limits, or the file is not an image; the message names the
+            URL.
     """
     name = public_url(url)
     loaded: Future[bytes] = Future()
@@ -64,7 +66,7 @@ def fetch_image(url: str, max_bytes: int = MAX_BYTES, max_seconds: float = MAX_S
 
 
 def public_url(url: str) -> str:
-    """The URL without user and password."""
+    """Remove user and password from a URL."""
     scheme, _, rest = url.partition("://")
     host, tail = re.fullmatch(r"([^/?#]*)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
     host = host.rpartition("@")[2]
@@ -74,7 +76,7 @@ def public_url(url: str) -> str:
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """Redirects become errors, and are followed one by one below: urllib would go to ftp too."""
+    """Turns redirects into errors; `_load` follows them one by one, since urllib would follow them to ftp too."""
 
     def redirect_request(self, *_: Any) -> None:
         """Do not follow."""
@@ -105,7 +107,7 @@ def _load(url: str, name: str, max_bytes: int, deadline: float) -> bytes:
 
 
 def _plain_url(parts: SplitResult) -> str:
-    """The URL as it is sent: without user and password, and with what is not ASCII quoted."""
+    """The URL as it is sent: without user and password, characters beyond ASCII quoted."""
     host = parts.netloc.rpartition("@")[2]
     if not host.isascii():
         host = host.encode("idna").decode()
@@ -126,7 +128,7 @@ def _read(response: http.client.HTTPResponse, name: str, max_bytes: int, deadlin
     if kind.startswith("video/"):
         raise ImageError(f"{name} is a video ({kind}); download it and name the file")
     if kind.startswith(("text/", "audio/")):
-        raise ImageError(f"{name} is no image, but {kind}")
+        raise ImageError(f"{name} is not an image, but {kind}")
     announced = response.length or 0
     data = bytearray()
     while len(data) <= max_bytes and announced <= max_bytes:
@@ -142,11 +144,11 @@ def _read(response: http.client.HTTPResponse, name: str, max_bytes: int, deadlin
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, in words that hold nothing of the URL: that could be a password."""
+    """Describe an error without any part of the URL, which could be a password."""
     if isinstance(error, URLError) and isinstance(error.reason, Exception):
         return _reason(error.reason)
     if isinstance(error, OSError) and not isinstance(error, URLError):
         return getattr(error, "verify_message", "") or error.strerror or type(error).__name__
     if isinstance(error, URLError | http.client.InvalidURL | ValueError):
-        return "it is no proper URL"
-    return f"the server breaks off ({type(error).__name__})"
+        return "it is not a valid URL"
+    return f"the server broke the connection off ({type(error).__name__})"

@@ -1,4 +1,4 @@
-"""Reading images as a person sees them, and fitting them to the network's input (OpenCV, no torch)."""
+"""Reading images upright, and resizing them to the network's input (OpenCV, no torch)."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ _ORIENTATIONS = {
 
 
 def read_image(path: str | Path, ignore_orientation: bool = False) -> Image:
-    """The image in a file, as a person sees it.
+    """Read an image from a file, upright.
 
     The EXIF orientation is applied (JPEG, PNG, WebP; a TIFF's always, by its decoder), grey becomes three
     equal channels, transparency is composed onto white, and 16-bit values v become round(v / 257).
 
     Args:
-        path: any format that OpenCV decodes.
+        path: file of any format that OpenCV decodes.
         ignore_orientation: leave the pixels as stored, as COCO's annotations count them.
 
-    Returns: `(h, w, 3)` uint8, RGB.
+    Returns:
+        `(h, w, 3)` uint8, RGB.
 
     Raises:
         ImageError: the file is missing, empty, cut off, or cannot be decoded; the message names it.
@@ -52,17 +53,18 @@ def read_image(path: str | Path, ignore_orientation: bool = False) -> Image:
 
 
 def decode_image(data: bytes, name: str, ignore_orientation: bool = False) -> Image:
-    """The image in the bytes of a file, as `read_image` gives it; of several images in it, the first.
+    """Decode the image in the bytes of a file, as `read_image` does; if the file holds several, the first.
 
     Args:
         data: the whole file.
-        name: what the messages call it.
+        name: what messages call the image.
         ignore_orientation: leave the pixels as stored.
 
-    Returns: `(h, w, 3)` uint8, RGB.
+    Returns:
+        `(h, w, 3)` uint8, RGB.
 
     Raises:
-        ImageError: the bytes are none, cut off, or cannot be decoded; the message has the name.
+        ImageError: the data are empty, cut off, or cannot be decoded; the message has the name.
     """
     if not data:
         raise ImageError(f"image {name} is empty (0 bytes)")
@@ -74,22 +76,24 @@ def decode_image(data: bytes, name: str, ignore_orientation: bool = False) -> Im
     except cv2.error:
         pixels = None
     if pixels is None:
-        raise ImageError(f"image {name} cannot be decoded: it is damaged or no image")
+        raise ImageError(f"image {name} cannot be decoded: it is damaged or not an image")
     rgb = rgb_image(pixels, name)
     return rgb if ignore_orientation else _upright(rgb, exif_orientation(data))
 
 
 def rgb_image(pixels: NDArray[Any], name: str) -> Image:
-    """Pixels as OpenCV decodes them -> RGB of 8 bits: grey in three channels, transparency onto white.
+    """Convert decoded pixels to RGB of 8 bits: grey in three channels, transparency composed onto white.
 
     Args:
-        pixels: `(h, w)`, or `(h, w, c)` with 1 (grey), 3 (BGR) or 4 (BGRA) channels; uint8 or uint16.
-        name: what the message calls the image.
+        pixels: `(h, w)`, or `(h, w, c)` with 1 (grey), 3 (BGR) or 4 (BGRA) channels, as OpenCV decodes them; uint8 or
+            uint16.
+        name: what messages call the image.
 
-    Returns: `(h, w, 3)` uint8.
+    Returns:
+        `(h, w, 3)` uint8.
 
     Raises:
-        ImageError: other kinds of pixels.
+        ImageError: the pixels are of another type or shape.
     """
     if pixels.dtype == np.uint16:
         pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
@@ -102,19 +106,20 @@ def rgb_image(pixels: NDArray[Any], name: str) -> Image:
 def network_input(
     image: Image, short_side: int, pad_colour: ArrayLike, max_aspect: float = 2.5
 ) -> tuple[Image, Floats]:
-    """Fit an image to the network: aspect kept, short side to `short_side`, padded right and bottom.
+    """Resize an image to the network's input: aspect kept, short side `short_side`, padded right and bottom.
 
     An image longer than `max_aspect` x its short side is reduced further, so that its long side is
     `max_aspect * short_side`.
 
     Args:
         image: `(h, w, 3)` uint8 RGB.
-        short_side: input pixels.
+        short_side: length of the short side in input pixels.
         pad_colour: `(3,)` RGB, 0 to 255.
-        max_aspect: long side / short side beyond which the image is reduced further.
+        max_aspect: long side / short side above which the image is reduced further.
 
-    Returns: `(H, W, 3)` uint8 with H and W multiples of 32, and the `(2, 3)` affine `inp_from_img`, which is
-    exactly inp + 0.5 = s (img + 0.5) with one s for both axes.
+    Returns:
+        The input `(H, W, 3)` uint8, with H and W multiples of 32, and the `(2, 3)` affine `inp_from_img`, which is
+        exactly inp + 0.5 = s (img + 0.5) with one s for both axes.
     """
     height, width = image.shape[:2]
     inp_per_img = min(short_side / min(height, width), max_aspect * short_side / max(height, width))
@@ -126,18 +131,19 @@ def network_input(
 
 
 def warp(image: Image, out_from_img: Floats, size: tuple[int, int], pad_colour: ArrayLike) -> Image:
-    """Carry an image through an affine, bilinearly; what lies outside of the image gets `pad_colour`.
+    """Warp an image by an affine, bilinearly; pixels outside of the image get `pad_colour`.
 
-    A reduction by 2 or more is first done by area averaging of whole pixels, exactly in the frame, since
-    bilinear reading alone would skip pixels.
+    A reduction by 2 or more is first done by averaging blocks of whole pixels (the affine is corrected for it exactly),
+    since bilinear sampling alone would skip pixels.
 
     Args:
         image: `(h, w, 3)` uint8.
-        out_from_img: `(2, 3)`.
+        out_from_img: `(2, 3)` affine.
         size: width and height of the result.
         pad_colour: `(3,)` RGB, 0 to 255.
 
-    Returns: `(height, width, 3)` uint8.
+    Returns:
+        `(height, width, 3)` uint8.
     """
     out_per_img = float(np.linalg.norm(out_from_img[:, :2], 2))  # spectral norm: the larger scale of the two axes
     factor = int(1 / max(out_per_img, 1e-9) + 1e-9)
@@ -150,9 +156,10 @@ def warp(image: Image, out_from_img: Floats, size: tuple[int, int], pad_colour: 
 
 
 def shrink(image: Image, factor: int) -> tuple[Image, Floats]:
-    """Average `factor` x `factor` pixels to one; the last column and row are repeated to fill the last block.
+    """Average blocks of `factor` x `factor` pixels; the last column and row are repeated to fill the last block.
 
-    Returns: the small image and the `(2, 3)` affine to its frame, exactly that of a resize by 1 / factor.
+    Returns:
+        The small image and the `(2, 3)` affine to its frame, exactly that of a resize by 1 / factor.
     """
     height, width = image.shape[:2]
     down, right = -height % factor, -width % factor
@@ -165,20 +172,20 @@ def shrink(image: Image, factor: int) -> tuple[Image, Floats]:
 def exif_orientation(data: bytes) -> int:
     """EXIF orientation (1 to 8) in the bytes of a JPEG, PNG or WebP file; 1 where there is none.
 
-    Source: EXIF 2.3, tag 0x0112 of the first directory, a TIFF structure.
+    It is tag 0x0112 of the first directory, a TIFF structure (EXIF 2.3).
     """
     tiff = _exif_block(data)
     if tiff[:4] not in {b"II*\0", b"MM\0*"}:
         return 1
 
-    def number(at: int, length: int) -> int:
-        return int.from_bytes(tiff[at : at + length], "little" if tiff[:1] == b"I" else "big")
+    def number(start: int, length: int) -> int:
+        return int.from_bytes(tiff[start : start + length], "little" if tiff[:1] == b"I" else "big")
 
     directory = number(4, 4)
     for entry in range(min(number(directory, 2), len(tiff) // 12)):
-        at = directory + 2 + 12 * entry
-        if number(at, 2) == 0x0112:
-            value = number(at + 8, 2)
+        start = directory + 2 + 12 * entry
+        if number(start, 2) == 0x0112:
+            value = number(start + 8, 2)
             return value if value in _ORIENTATIONS else 1
     return 1
 
@@ -201,15 +208,15 @@ def _exif_block(data: bytes) -> bytes:
 
 def _jpeg_scan(data: bytes) -> int:
     """Position at which a JPEG's first scan starts (its length where it has none)."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
+    offset = 2
+    while offset + 4 <= len(data) and data[offset] == 0xFF and data[offset + 1] != 0xDA:
         # 0xFF is also a fill byte; every other marker before the scan has a length.
-        at += 1 if data[at + 1] == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return min(at, len(data))
+        offset += 1 if data[offset + 1] == 0xFF else 2 + int.from_bytes(data[offset + 2 : offset + 4], "big")
+    return min(offset, len(data))
 
 
 def _is_complete(data: bytes) -> bool:
-    """False where the format's end marker is missing: decoders fill a cut-off JPEG or PNG silently."""
+    """Whether the format's end marker is there: decoders fill a cut-off JPEG or PNG silently."""
     if data.startswith(b"\xff\xd8"):
         # After the scan's start only: an EXIF thumbnail has an end marker of its own.
         return data.find(b"\xff\xd9", _jpeg_scan(data)) >= 0
@@ -219,7 +226,7 @@ def _is_complete(data: bytes) -> bool:
 
 
 def _rgb(pixels: Image) -> Image:
-    """Grey, BGR or BGRA -> RGB, alpha composed onto white."""
+    """Convert grey, BGR or BGRA to RGB, alpha composed onto white."""
     if pixels.ndim == 2 or pixels.shape[2] < 4:
         grey = pixels.ndim == 2 or pixels.shape[2] == 1
         rgb: Image = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB if grey else cv2.COLOR_BGR2RGB)

@@ -1,4 +1,4 @@
-"""Everything that images come from: files, folders, patterns, videos, webcams, URLs, arrays (no torch)."""
+"""Sources of images: files, folders, patterns, videos, webcams, URLs, arrays (no torch)."""
 
 from __future__ import annotations
 
@@ -37,13 +37,18 @@ Nameable: TypeAlias = "str | os.PathLike[str] | int | NDArray[Any] | PilImage | 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One image, and where it is from.
+    """One image, and where it comes from.
 
     Attributes:
         image: `(h, w, 3)` uint8 RGB, upright.
-        source: the source's name.
-        index: number of a video's or webcam's frame, from 0; None for a still image.
-        seconds: time since the first frame; None for a still image, or where a video does not say it.
+        source: name of the source.
+        index: index of the frame in a video or webcam, from 0; None for a still image.
+        seconds: time since the first frame; None for a still image, or where a video does not give it.
+
+    Example:
+        >>> frame = next(find_sources("dance.mp4")[0].frames())
+        >>> frame.source, frame.index, frame.seconds
+        ('dance.mp4', 0, 0.0)
     """
 
     image: Image
@@ -54,12 +59,18 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """One thing to be read; nothing is opened before it is asked for.
+    """One source of images; it is opened when its frames are read.
 
     Attributes:
-        name: the file, the URL without user and password, "webcam 0", "array 0"; unique among those found together.
-        kind: "image" and "video" are files; "array" is also a PIL image.
+        name: the file, the URL without user and password, "webcam 0" or "array 0"; unique among the sources found
+            together.
+        kind: "image" and "video" are files; "array" is an array or a PIL image.
         value: the file's path, the whole URL, the webcam's number, or the array or PIL image.
+
+    Example:
+        >>> for source in find_sources("holiday/", "dance.mp4"):
+        ...     for frame in source.frames():
+        ...         print(frame.source, frame.index, frame.image.shape)
     """
 
     name: str
@@ -67,13 +78,16 @@ class Source:
     value: Any = field(repr=False)  # a URL may hold a password
 
     def frames(self) -> Iterator[Frame]:
-        """The image, or the frames of a video or webcam one by one, of which only the last is held.
+        """Read the image, or the frames of a video or webcam one by one; only the last one is held in memory.
 
         A video that is damaged or cut off gives all frames that can be read, and raises after the last of them.
-        A webcam goes on until the iteration is left, or it is unplugged.
+        A webcam gives frames until the iteration is left, or it is unplugged.
+
+        Yields:
+            One frame for a still image; the frames of a video or webcam in order.
 
         Raises:
-            ImageError: the source cannot be read, or not wholly; the message has its name.
+            ImageError: the source cannot be read, or only in part; the message has its name.
         """
         if self.kind == "video":
             moving = read_video(self.value)
@@ -87,14 +101,14 @@ class Source:
 
     @property
     def frame_count(self) -> int | None:
-        """1 for a still image; a video's as its header says, to show progress; None where nobody knows."""
+        """Number of frames: 1 for a still image, a video's as its header says; None where it is not known."""
         if self.kind == "video":
             return self._header.frame_count
         return None if self.kind == "webcam" else 1
 
     @property
     def frames_per_second(self) -> float | None:
-        """A video's mean rate as its header says; None where it does not, and for all else."""
+        """A video's mean frame rate as its header says; None where it does not, and for other sources."""
         return self._header.frames_per_second if self.kind == "video" else None
 
     @cached_property
@@ -118,25 +132,32 @@ def find_sources(*what: Nameable, recursive: bool = False) -> list[Source]: ...
 @overload
 def find_sources(*what: Nameable | Iterable[Any], recursive: bool = False) -> Iterable[Source]: ...
 def find_sources(*what: Nameable | Iterable[Any], recursive: bool = False) -> Iterable[Source]:
-    """All images and videos that are named, in order, each file, URL and webcam once.
+    """Find all images and videos that are named, in order, each file, URL and webcam once.
 
     Args:
         what: any number of
-            - files. One that is missing or broken is found out when it is read, so that all others can still be done;
-            - folders: their images and videos by name, numbers in it counted (`f2` before `f10`), hidden ones not;
-            - patterns as `holiday/*.jpg`, or `holiday/**/*.jpg` for all folders below, unless a file has that name;
+            - files; a missing or broken one raises only when it is read, so that all others can still be processed;
+            - folders: the images and videos in them by name, numbers by value (`f2` before `f10`), hidden ones left
+              out;
+            - patterns such as `holiday/*.jpg`, or `holiday/**/*.jpg` for all folders below, unless a file has that
+              name;
             - `http://` and `https://` URLs of images;
             - webcams: 0 or `webcam:0` for the first;
             - arrays `(h, w, 3)` RGB or `(h, w)` grey, uint8; and PIL images;
             - lists and tuples of all these, and other iterables of them, such as generators.
-        recursive: also look into the folders of folders (not through links).
+        recursive: also look into the folders inside of folders (links are not followed).
 
-    Returns: a list; but an iterator if an iterable is named that is no list or tuple. Of that, one thing after the
-        other is taken and none kept, so it may be endless, or make images that would not fit into memory together.
+    Returns:
+        A list; or an iterator if `what` has an iterable other than a list or tuple. Such an iterable is read one item
+        at a time and nothing is kept, so it may be endless, or give images that would not fit into memory together.
 
     Raises:
-        InputError: nothing was found, in all or in one of the folders and patterns; or something of an unknown kind
-            is named. An iterator raises when it comes to it.
+        InputError: nothing was found at all, or nothing in one of the folders and patterns; or an argument is of an
+            unknown kind. An iterator raises when it reaches the argument.
+
+    Example:
+        >>> [source.name for source in find_sources("photo.jpg", "webcam:0")]
+        ['photo.jpg', 'webcam 0']
     """
     arrays = count()
     found = _each_once(source for value in what for source in _sources_of(value, recursive, arrays))
@@ -158,7 +179,7 @@ def _each_once(sources: Iterable[Source]) -> Iterator[Source]:
             seen.add(key)
             yield source
     if not seen:
-        raise InputError("no images were named; name files, folders, URLs, arrays, or a webcam")
+        raise InputError("no images were given; name files, folders, URLs, arrays, or a webcam")
 
 
 def _sources_of(value: Any, recursive: bool, arrays: Iterator[int]) -> Iterator[Source]:
@@ -170,7 +191,7 @@ def _sources_of(value: Any, recursive: bool, arrays: Iterator[int]) -> Iterator[
         yield Source(f"array {next(arrays)}", "array", value)
     elif getattr(value, "ndim", 1) > 1 or isinstance(value, NO_LIST) or not isinstance(value, Iterable):
         kinds = "files, folders, URLs, numpy arrays, PIL images or webcams"
-        raise InputError(f"{type(value).__name__}: no kind of image; name {kinds}")
+        raise InputError(f"{type(value).__name__} is not a source of images; name {kinds}")
     else:
         for item in value:
             yield from _sources_of(item, recursive, arrays)
@@ -180,7 +201,7 @@ def _named(what: str | os.PathLike[str], recursive: bool) -> Iterator[Source]:
     text = os.fspath(what)
     if isinstance(what, str):
         if not text.strip() or "\0" in text:
-            raise InputError("an empty name is no image; name a file, a folder (. for this one) or a URL")
+            raise InputError("an empty name is not an image; name a file, a folder (. for this one) or a URL")
         scheme, slashes, _ = text.partition("://")
         if slashes and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+", scheme):  # two letters at least: C:// is a drive
             yield _url(text, scheme.lower())
@@ -195,7 +216,7 @@ def _named(what: str | os.PathLike[str], recursive: bool) -> Iterator[Source]:
     if os.path.isdir(path):  # Path.is_dir raises for a name that is too long
         files = _in_folder(path, recursive)
         if not files:
-            deeper = "" if recursive else " itself (those in its folders are taken when asked for: recursive)"
+            deeper = "" if recursive else " itself (recursive looks into the folders inside of it, too)"
             raise InputError(f"{path}: no images or videos in this folder{deeper}")
     elif any(sign in text for sign in "*?[") and not os.path.lexists(path):
         files = _matching(text, recursive)
@@ -250,7 +271,7 @@ def _is_known(file: Path) -> bool:
 
 
 def _by_name(file: Path) -> tuple[list[list[str | int]], Path]:
-    """Sorts as people do: numbers by value, letters without their case; equal ones as the computer does."""
+    """Sort key: numbers by value, letters without their case; equal ones by their exact path."""
     parts = [re.split(r"([0-9]+)", part.casefold()) for part in file.parts]
     return [[int(text) if i % 2 else text for i, text in enumerate(part)] for part in parts], file
 

@@ -18,14 +18,19 @@ from calipose.io.images import Image
 
 @dataclass(frozen=True)
 class VideoHeader:
-    """What a video says of itself; None where it does not."""
+    """What the header of a video file says; None where it does not.
+
+    Attributes:
+        frame_count: number of frames; estimated from duration and rate where the header gives only these.
+        frames_per_second: mean frame rate.
+    """
 
     frame_count: int | None = None
     frames_per_second: float | None = None
 
 
 def read_header(path: Path) -> VideoHeader:
-    """A video's header; one that says nothing where the video cannot be read, which is for `read_video` to tell."""
+    """Read a video's header; it is empty where the video cannot be read, an error that `read_video` raises."""
     try:
         with _opened(path) as container:
             stream = container.streams.video[0]
@@ -37,14 +42,17 @@ def read_header(path: Path) -> VideoHeader:
 
 
 def read_video(path: Path) -> Iterator[tuple[Image, float | None]]:
-    """The frames of a video's first image track, upright, and their times in seconds since the first.
+    """Read the frames of a video's first image track, upright.
 
-    Colours are what the track says; where it does not, BT.601, as ffmpeg reads them. Frames that the decoder
-    itself calls damaged are left out. Only some frames are in memory at a time, however long the video is.
+    The colour matrix is the track's; where it names none, BT.601, as ffmpeg does. Frames that the decoder marks as
+    damaged are left out. Only some frames are in memory at a time, however long the video is.
+
+    Yields:
+        The frame `(h, w, 3)` uint8 RGB, and its time in seconds since the first; None where it is not known.
 
     Raises:
-        ImageError: the video cannot be read, or PyAV is not there; or, after all frames that can be read, the video
-            is damaged or cut off.
+        ImageError: the video cannot be read, or PyAV is not installed; or, after all frames that can be read, the
+            video is damaged or cut off.
     """
     with _opened(path) as container:
         from av.video.reformatter import VideoReformatter
@@ -70,9 +78,10 @@ def read_video(path: Path) -> Iterator[tuple[Image, float | None]]:
 
 
 def read_webcam(number: int) -> Iterator[tuple[Image, float]]:
-    """The frames of a webcam and their times in seconds since the first; it ends when the webcam is unplugged.
+    """Read the frames of a webcam until it is unplugged; it is released when the iteration is left.
 
-    The webcam is released when the iteration is left.
+    Yields:
+        The frame `(h, w, 3)` uint8 RGB, and its time in seconds since the first.
 
     Raises:
         ImageError: there is no such webcam, or it gives no image.
@@ -86,7 +95,7 @@ def read_webcam(number: int) -> Iterator[tuple[Image, float]]:
         log.setLogLevel(level)
     try:
         if not camera.isOpened():
-            raise ImageError(f"webcam {number}: there is none of this number, or another program uses it")
+            raise ImageError(f"webcam {number} cannot be opened: it does not exist, or another program uses it")
         camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # now's frame, not one that waited while the last was looked at
         start = None
         while True:
@@ -103,11 +112,11 @@ def read_webcam(number: int) -> Iterator[tuple[Image, float]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """A PyAV container that has an image track."""
+    """Open a video as a PyAV container that has an image track."""
     try:
         import av
     except ImportError:
-        # A ImageError, so that images beside the video are still done.
+        # An ImageError, so that images beside the video are still processed.
         raise ImageError(f"video {path} needs PyAV: pip install 'calipose[video]'") from None
     try:
         # Opened here, since ffmpeg takes a name such as a:b.mp4 for a URL. Not all metadata is proper text.
@@ -120,7 +129,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _intact_frames(container: Any, breaks_s: list[float]) -> Iterator[Any]:
-    """PyAV's frames; the times at which something is damaged or missing are appended to `breaks_s`."""
+    """PyAV's undamaged frames; times at which something is damaged or missing are appended to `breaks_s`."""
     from av.error import FFmpegError
 
     stream = container.streams.video[0]
@@ -153,9 +162,9 @@ def _intact_frames(container: Any, breaks_s: list[float]) -> Iterator[Any]:
 
 
 def _display_turn(frame: Any) -> tuple[int, int, int, int]:
-    """(a, b, c, d): the pixel (x, y) is to be seen at (a x + c y, b x + d y), but for a shift and a scale.
+    """(a, b, c, d): the pixel (x, y) is displayed at (a x + c y, b x + d y), apart from a shift and a scale.
 
-    Source: the display matrix of ISO/IEC 14496-12, 8.3.2; phones write it, as their sensor is mounted in one way only.
+    It is the display matrix of ISO/IEC 14496-12, 8.3.2. Phones write it, as their sensor is mounted in one way only.
     """
     entry = frame.side_data.get("DISPLAYMATRIX")
     if entry is None:

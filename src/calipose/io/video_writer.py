@@ -26,27 +26,28 @@ SOUND_GAP = 0.1  # seconds
 
 
 class VideoWriter:
-    """An MP4 file that appears whole when the block ends, or not at all.
+    """Writes an MP4 file, which appears whole when the `with` block ends, or not at all.
 
-        with VideoWriter(path, 25.0, (1280, 720), sound_from=original) as video:
-            video.write(image)
-
-    The first image is at time 0. Memory is that of the encoder, however long the video is.
+    The first image is at time 0. The memory used is the encoder's, however long the video is.
 
     Args:
         path: the file; its folder must exist.
-        frames_per_second: of images that are written without a time.
-        size: width and height of the images. H.264's colours come in blocks of 2 x 2 pixels, so that an odd side is
-            made even by repeating its last column or row.
-        sound_from: the original, whose first sound track is kept: as it is where MP4 can hold it, else as AAC. None, or
-            a file without sound: no sound.
+        frames_per_second: rate of images that are written without a time.
+        size: width and height of the images. H.264 stores colours in blocks of 2 x 2 pixels, so an odd side is made
+            even by repeating the last column or row.
+        sound_from: the original, whose first sound track is kept: copied where MP4 can hold it, else encoded as AAC.
+            None, or a file without sound, gives no sound.
 
     Attributes:
-        sound: what became of it: "none", "copied", "encoded", or "lost" where the original's could not be read to its
-            end.
+        sound: what was done with the sound: "none", "copied", "encoded", or "lost" where the original's could not be
+            read to its end.
 
     Raises:
         InputError: PyAV is not installed, the file cannot be written, or no image was written.
+
+    Example:
+        >>> with VideoWriter("out.mp4", 25.0, (1280, 720), sound_from=Path("dance.mp4")) as video:
+        ...     video.write(image)
     """
 
     def __init__(
@@ -80,16 +81,21 @@ class VideoWriter:
         self._sound = None if sound_from is None else self._open_sound(sound_from)
 
     def write(self, image: Image, seconds: float | None = None) -> None:
-        """Add an image (height, width, 3), RGB uint8; `seconds` is its time in the original, where it is known.
+        """Add an image.
 
-        With times, a video of uneven frame rate (of a phone, of a webcam) plays as it was taken, with its sound.
+        With times, a video of uneven frame rate (from a phone or a webcam) plays as it was taken, with its sound.
+
+        Args:
+            image: `(height, width, 3)` uint8 RGB.
+            seconds: its time in the original, where it is known.
 
         Raises:
-            InputError: an image of another size, or the file cannot be written.
+            InputError: the image has another size than the video, or the file cannot be written.
         """
         if image.shape != (self.size[1], self.size[0], 3) or image.dtype != np.uint8:
             raise InputError(
-                f"{self.path}: an image of shape {image.shape} in a video of {self.size[0]} x {self.size[1]} pixels"
+                f"{self.path}: an image of shape {image.shape} does not fit the video's {self.size[0]} x "
+                f"{self.size[1]} pixels"
             )
         if seconds is None:
             seconds = 0.0 if self._first is None else (self._ticks / TICKS) + self._first + self._seconds_apart
@@ -180,10 +186,10 @@ class VideoWriter:
 
 
 def import_av() -> Any:
-    """PyAV.
+    """Import PyAV.
 
     Raises:
-        InputError: it is not installed.
+        InputError: PyAV is not installed.
     """
     try:
         import av
@@ -193,12 +199,12 @@ def import_av() -> Any:
 
 
 def _url(path: Path) -> str:
-    """The file as ffmpeg takes it, which would see a protocol in a name such as a:b.mp4."""
+    """The file as a URL: ffmpeg would take a:b.mp4 for a URL of the protocol `a`."""
     return f"file:{path}"
 
 
 def _copied(original: Any, track: Any, stream: Any, start: float) -> Iterator[tuple[float, list[Any]]]:
-    """Packets as they are, `start` seconds earlier, each with its time."""
+    """The original's packets unchanged, moved `start` seconds earlier, each with its time."""
     for packet in original.demux(track):
         if packet.dts is None:  # the demuxer's last, empty packet
             continue
@@ -210,7 +216,7 @@ def _copied(original: Any, track: Any, stream: Any, start: float) -> Iterator[tu
 
 
 def _encoded(original: Any, track: Any, stream: Any, start: float) -> Iterator[tuple[float, list[Any]]]:
-    """Packets decoded and encoded again, `start` seconds earlier, each with its time."""
+    """The original's sound decoded and encoded again, moved `start` seconds earlier; packets with their times."""
     expected = 0
     for frame in original.decode(track):
         rate = frame.sample_rate

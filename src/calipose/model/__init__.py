@@ -1,1 +1,1 @@
-"""The network of the paper: backbone, Keypoint Query Encoding, Pose Query Encoding (needs torch)."""
+"""The paper's network: backbone, Keypoint Query Encoding, Pose Query Encoding (needs torch)."""

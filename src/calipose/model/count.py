@@ -1,7 +1,7 @@
 """Parameters and multiply-adds, as the paper's Table 1 counts them.
 
-A multiply-add counts once, though the table's column is called FLOPs; only convolutions and linear layers count, not
-normalisation, activation, sampling or upsampling (DEKR counts so, too). 1 G is 1e9.
+A multiply-add counts once, though the table's column is called FLOPs. Only convolutions and linear layers count, not
+normalisation, activation, sampling or upsampling, as in DEKR. 1 G is 1e9.
 """
 
 from __future__ import annotations
@@ -24,11 +24,18 @@ class Counts:
     """Parameters and multiply-adds of one network for one image of `size` x `size` input pixels.
 
     Attributes:
-        parameters: of backbone and head, without batch norms' running statistics.
-        backbone_parameters: of the backbone alone.
+        size: side of the image in input pixels.
+        parameters: parameters of backbone and head, without the running statistics of batch norms.
+        backbone_parameters: parameters of the backbone alone.
         backbone_adds: multiply-adds of the backbone alone.
-        dense_adds: of the whole network as the paper writes it (Table 1): every layer of the head at every cell.
-        real_adds: of the whole network as it is computed here in prediction (see `calipose.model.head`).
+        dense_adds: multiply-adds of the whole network as the paper writes it (Table 1): every layer of the head at
+            every cell.
+        real_adds: multiply-adds of the whole network as it is computed here in prediction (see `calipose.model.head`).
+
+    Example:
+        >>> counts = count_network("hrnet-w32", 512)
+        >>> round(counts.parameters / 1e6, 2), round(counts.dense_adds / 1e9, 2)
+        (29.61, 46.22)
     """
 
     size: int
@@ -42,9 +49,14 @@ class Counts:
 def count_network(
     backbone: str, size: int, keypoints: int = 17, method: Method | None = None, peaks: int = 30
 ) -> Counts:
-    """Counts of a network for a square image; nothing is computed and no memory is taken (meta tensors).
+    """Count parameters and multiply-adds of a network for a square image, on meta tensors: nothing is computed.
 
-    Args: `size` in input pixels, a multiple of 32; `peaks`, poses per image for which KQE runs in prediction.
+    Args:
+        backbone: name that `build_backbone` accepts.
+        size: side of the image in input pixels, a multiple of 32.
+        keypoints: number of keypoints.
+        method: switches of the paper's tables; the full method by default.
+        peaks: number of poses per image for which KQE runs in prediction.
 
     Raises:
         InputError: there is no such backbone.
@@ -71,15 +83,21 @@ def backbone_adds(backbone: Backbone, size: int) -> int:
 
 
 def dense_head_adds(head: Head, cells: int) -> int:
-    """Multiply-adds of the head as the paper writes it: all are 1x1 convolutions at every cell of stride 4."""
+    """Multiply-adds of the head as the paper writes it: 1x1 convolutions at every cell of stride 4."""
     return cells * sum(_weights(head).values())
 
 
 def real_head_adds(head: Head, channels: tuple[int, int, int, int], cells: int, peaks: int) -> int:
-    """Multiply-adds of the head as `Head.forward` and `Head.displacements` at `peaks` cells compute it.
+    """Multiply-adds of the head as it is computed here: `Head.forward`, and `Head.displacements` at the peaks.
 
     The coarsest branch is projected at its own resolution, and the displacements to the semantic points are computed
     at the peaks only, unless the pose query needs them everywhere.
+
+    Args:
+        head: the head.
+        channels: channels of the backbone's maps.
+        cells: number of cells at stride 4.
+        peaks: number of cells at which keypoints are computed.
     """
     coarse_cells = cells // (STRIDES[-1] // STRIDE) ** 2
     everywhere = head.method.pose_query in {"semantic", "keypoint"}
@@ -96,5 +114,5 @@ def real_head_adds(head: Head, channels: tuple[int, int, int, int], cells: int, 
 
 
 def _weights(head: Head) -> dict[str, int]:
-    """Weights of each 1x1 convolution, without biases: its multiply-adds at one cell."""
+    """Number of weights of each 1x1 convolution, without biases: its multiply-adds at one cell."""
     return {name: layer.weight.numel() for name, layer in head.named_children() if isinstance(layer, nn.Conv2d)}

@@ -1,4 +1,4 @@
-"""Which device a network runs on."""
+"""Choosing the device that a network runs on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from calipose.errors import InputError
 
 
 def choose_device(name: str) -> str:
-    """The device of that name; an empty name takes a GPU where there is one.
+    """Check a device's name; an empty name chooses a GPU where there is one.
 
     Raises:
         InputError: there is no such device.

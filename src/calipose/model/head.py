@@ -1,10 +1,9 @@
-"""Keypoint Query Encoding and Pose Query Encoding, in the exact cheap form (design: docs/paper.md).
+"""Keypoint Query Encoding and Pose Query Encoding, in an exact form of less cost (docs/paper.md).
 
 The paper writes both encodings densely: sample features, then apply linear layers. Sampling and linear layers commute,
-so here the linear layers of score and D_qk come first and few channels are sampled; the 1x1 convolutions on the
-concatenated branches commute with the upsampling in the same way; displacements beyond the query are computed only at
-chosen cells.
-tests/model/dense_reference.py holds the paper's literal form; both agree, gradients included.
+so here the linear layers of score and D_qk come first, and few channels are sampled. The 1x1 convolutions on the
+concatenated branches commute with the upsampling in the same way. Displacements beyond the query are computed only at
+chosen cells. `tests/model/dense_reference.py` holds the paper's literal form; both agree, gradients included.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from calipose.model.sampling import all_cells, read_cells, sample_bilinear, samp
 
 @dataclass(frozen=True)
 class KeypointMaps:
-    """What KQE needs of every cell; displacements in cells, from the cell to the target.
+    """The maps that KQE reads; displacements in cells, from the cell to the target.
 
     Attributes:
-        displacement: (b, k, 2, h, w), D_cq; without KQE, D_ck.
-            With joint scores and without KQE (b, k, 3, h, w): the joint's score comes third.
-        keypoint: (b, k, 2, h, w), W_qk R_k: what one semantic point contributes to D_qk; None without KQE. With joint
-            scores (b, k, 3, h, w).
-        features: (b, k C_k, h, w), R_k, from which D_qq' is computed where it is needed.
+        displacement: `(b, k, 2, h, w)`, D_cq; without KQE, D_ck. With keypoint scores and without KQE
+            `(b, k, 3, h, w)`: the score comes third.
+        keypoint: `(b, k, 2, h, w)`, W_qk R_k: what one semantic point contributes to D_qk; None without KQE. With
+            keypoint scores `(b, k, 3, h, w)`.
+        features: `(b, k C_k, h, w)`, R_k, from which D_qq' is computed at chosen cells.
     """
 
     displacement: Tensor
@@ -40,11 +39,11 @@ class KeypointMaps:
 
 @dataclass(frozen=True)
 class Maps(KeypointMaps):
-    """All that the head computes for every cell.
+    """All maps that the head computes.
 
     Attributes:
-        score: (b, h, w), the predicted Consistent Instance Representation (or the label that replaces it).
-        quality: (b, h, w), the quality branch, or None.
+        score: `(b, h, w)`, I-bar: the predicted Consistent Instance Representation (or the label that replaces it).
+        quality: `(b, h, w)`, the quality branch; None without one.
     """
 
     score: Tensor
@@ -52,10 +51,17 @@ class Maps(KeypointMaps):
 
 
 def semantic_start(number: int, radius_cell: float = 2.0) -> Tensor:
-    """Where the semantic points start around the query: (N, 2) cells, evenly on a disc (Vogel's spiral).
+    """Initial positions of the semantic points around the query, evenly on a disc (Vogel's spiral).
 
-    Started all at the query they get the same gradient, since R'_k is a plain sum, and stay together: N points that
-    read one place. Source: docs/decisions.md.
+    Points that all start at the query get the same gradient, since R'_k is a plain sum, and stay together: N points
+    then read one position (docs/decisions.md).
+
+    Args:
+        number: N, the number of points.
+        radius_cell: radius of the disc in cells.
+
+    Returns:
+        `(N, 2)`, cells.
     """
     n = torch.arange(number, dtype=torch.float64)
     distance, angle = radius_cell * (n / max(number, 1)).sqrt(), n * math.pi * (3 - math.sqrt(5))
@@ -63,7 +69,19 @@ def semantic_start(number: int, radius_cell: float = 2.0) -> Tensor:
 
 
 class Head(nn.Module):
-    """KQE (Eq. 4), PQE (Eq. 7) and the score read-out for `keypoints` joints on a backbone's four branches."""
+    """The head on a backbone's four branches: KQE (Eq. 4), PQE and the score's read-out (Eq. 7).
+
+    Args:
+        channels: channels of the backbone's maps at strides 4, 8, 16 and 32.
+        keypoints: K, the number of keypoints.
+        method: switches of the paper's tables.
+
+    Example:
+        >>> head = Head((32, 64, 128, 256), keypoints=17, method=Method())
+        >>> maps = head([torch.zeros(1, c, 32 // s, 32 // s) for c, s in zip((32, 64, 128, 256), (1, 2, 4, 8))])
+        >>> head.displacements(maps, torch.zeros(1, 5, 2, dtype=torch.int64)).shape
+        torch.Size([1, 17, 5, 2])
+    """
 
     def __init__(self, channels: Sequence[int], keypoints: int, method: Method) -> None:
         super().__init__()
@@ -106,7 +124,7 @@ class Head(nn.Module):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
     def forward(self, branches: Sequence[Tensor]) -> Maps:
-        """Maps of a batch from the branches at strides 4, 8, 16, 32, each (b, c, h_s, w_s)."""
+        """Compute the maps from the branches at strides 4, 8, 16 and 32, each `(b, c, h_s, w_s)`, which make up R_g."""
         keypoint, instance = self._features(branches)  # R_k (b, k C_k, h, w), R_I (b, C_I, h, w)
         # Positions, displacements and score stay in full precision whatever the features are in.
         with torch.autocast(keypoint.device.type, enabled=False):
@@ -156,7 +174,7 @@ class Head(nn.Module):
         return KeypointMaps(displacement, part, features)
 
     def _pose_query_positions(self, maps: KeypointMaps, instance: Tensor) -> Tensor | None:
-        """Positions (b, points, h w, 2) at which PQE reads the instance features of every cell; None: the cell."""
+        """Positions `(b, points, h w, 2)` at which PQE reads the instance features for each cell; None: at the cell."""
         query = self.method.pose_query
         if query == "none":
             return None
@@ -174,9 +192,9 @@ class Head(nn.Module):
         return points.transpose(2, 3).flatten(1, 2)
 
     def _pose_query(self, instance: Tensor, positions: Tensor | None, readout: nn.Conv2d) -> Tensor:
-        """PQE (Eq. 7) with a linear read-out: score(c) = b + sum_i w_i . R_I(position_i), (b, h, w).
+        """PQE (Eq. 7) with a linear read-out: score(c) = b + sum_i w_i . R_I(position_i), `(b, h, w)`.
 
-        `w_i . R_I` is a map of one channel, so projecting before sampling reads one number a point instead of C_I.
+        `w_i . R_I` is a map of one channel, so projecting before sampling reads one number per point instead of C_I.
         """
         b, width, h, w = instance.shape
         projected = F.conv2d(instance, readout.weight.view(-1, width, 1, 1))  # (b, points, h, w)
@@ -188,28 +206,31 @@ class Head(nn.Module):
         return summed if readout.bias is None else summed + readout.bias
 
     def _query_points(self, maps: KeypointMaps, cells: Tensor) -> tuple[Tensor, Tensor]:
-        """Keypoint queries (b, k, m, 2) of cells (b, m, 2), and the points (b, k, m, max(N, 1), 2) read for them."""
+        """Keypoint queries `(b, k, m, 2)` of cells `(b, m, 2)`, and their semantic points `(b, k, m, max(N, 1), 2)`."""
         query = self.queries(maps, cells)
         if not self.method.semantic_points:
             return query, query.unsqueeze(-2)
-        at = query if self.method.semantic_at == "query" else cells.to(query.dtype).unsqueeze(1).expand_as(query)
+        positions = query if self.method.semantic_at == "query" else cells.to(query.dtype).unsqueeze(1).expand_as(query)
         layer = self.query_to_semantic
         assert layer.bias is not None
         weight = layer.weight.view(self.keypoints, -1, self.method.keypoint_width).transpose(1, 2)
-        to_semantic = sample_rows(maps.features, at) @ weight + layer.bias.view(self.keypoints, 1, -1)
+        to_semantic = sample_rows(maps.features, positions) @ weight + layer.bias.view(self.keypoints, 1, -1)
         return query, query.unsqueeze(-2) + torch.unflatten(to_semantic, -1, (-1, 2))
 
     def displacements(self, maps: KeypointMaps, cells: Tensor) -> Tensor:
-        """D_ck (Eq. 4) alone, (b, k, m, 2); see `keypoints_at`."""
+        """D_ck (Eq. 4) alone, `(b, k, m, 2)`; see `keypoints_at`."""
         return self.keypoints_at(maps, cells)[0]
 
     def keypoints_at(self, maps: KeypointMaps, cells: Tensor) -> tuple[Tensor, Tensor | None]:
         """KQE (Eq. 4): D_ck = D_cq + D_qk at chosen cells.
 
-        Args: `cells` (b, m, 2) int64, x and y.
+        Args:
+            maps: from `forward`.
+            cells: `(b, m, 2)` int64, x and y.
 
-        Returns: (b, k, m, 2) displacements from the cell to its pose's keypoints, in cells; the joints' scores
-        (b, k, m), None where the network has none.
+        Returns:
+            The displacements `(b, k, m, 2)` from the cell to its pose's keypoints, in cells; and the keypoint scores
+            `(b, k, m)`, None where the network has none.
         """
         if not self.method.kqe:
             return self._split(read_cells(maps.displacement, cells).transpose(-1, -2))
@@ -225,18 +246,18 @@ class Head(nn.Module):
             return query - cells.to(query.dtype).unsqueeze(1) + to_keypoint, scores
 
     def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Displacement and joint's score in the outputs (..., 2 or 3) of the layer that ends at the keypoint."""
+        """Split the outputs `(..., 2 or 3)` of the last layer into displacement and keypoint score."""
         return outputs[..., :2], outputs[..., 2] if self.method.keypoint_scores else None
 
     def queries(self, maps: KeypointMaps, cells: Tensor) -> Tensor:
-        """Keypoint queries of chosen cells: (b, k, m, 2) positions in cells (the yellow circles of Figure 2)."""
+        """Keypoint queries of chosen cells: `(b, k, m, 2)`, positions in cells (the yellow circles of Figure 2)."""
         return cells.unsqueeze(1) + read_cells(maps.displacement, cells).transpose(-1, -2)[..., :2]
 
 
 def _sample_per_keypoint(maps: Tensor, positions: Tensor) -> Tensor:
-    """Read (b, k, c, h, w) at (b, k, l, 2): (b, k, l, c).
+    """Read maps `(b, k, c, h, w)` at positions `(b, k, l, 2)`: `(b, k, l, c)`.
 
-    The keypoints are the batch of one sampling call, since the CPU's sampler is parallel over its batch only.
+    The keypoints are the batch of one sampling call, since torch's sampler on a CPU is parallel over its batch only.
     """
     b, k = maps.shape[:2]
     read = sample_bilinear(maps.flatten(0, 1), positions.flatten(0, 1))
@@ -248,7 +269,12 @@ def _upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def fold(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the convolution that equals `norm` (evaluation mode) after a convolution with `weight`."""
+    """Fold a batch norm into the convolution before it; returns the new convolution's weight and bias.
+
+    Args:
+        weight: the convolution's weight; it has no bias.
+        norm: the batch norm, in evaluation mode.
+    """
     assert norm.running_mean is not None
     assert norm.running_var is not None
     gain = norm.weight * torch.rsqrt(norm.running_var + norm.eps)

@@ -15,8 +15,12 @@ from calipose.model.head import Head, Maps
 
 @dataclass(frozen=True)
 class Output:
-    """Maps of a batch, and at the cells that were asked for the displacements (b, k, m, 2) and, where the network has
-    them, the joints' scores (b, k, m).
+    """Maps of a batch, and keypoints at chosen cells.
+
+    Attributes:
+        maps: the head's maps.
+        displacements: `(b, k, m, 2)`, from each chosen cell to its pose's keypoints, in cells.
+        keypoint_scores: `(b, k, m)`; None where the network has none.
     """
 
     maps: Maps
@@ -25,9 +29,17 @@ class Output:
 
 
 class Network(nn.Module):
-    """The paper's network; it knows nothing of files, thresholds or people.
+    """The paper's network, backbone and head; it knows nothing of files, thresholds or people.
 
-    Args: `backbone` as `build_backbone` names it; `keypoints` of the skeleton; `method`, the paper's switches.
+    Args:
+        backbone: a backbone, or a name that `build_backbone` accepts.
+        keypoints: number of keypoints.
+        method: switches of the paper's tables; the full method by default.
+
+    Example:
+        >>> network = Network("hrnet-w32").eval()
+        >>> network.encode(torch.zeros(1, 64, 96, 3)).score.shape
+        torch.Size([1, 16, 24])
     """
 
     def __init__(self, backbone: str | Backbone, keypoints: int = 17, method: Method | None = None) -> None:
@@ -40,13 +52,22 @@ class Network(nn.Module):
         self.std: Tensor
 
     def encode(self, images: Tensor) -> Maps:
-        """Maps of `images` (b, h, w, 3), RGB of 0 to 255, uint8 or float; sides are multiples of 32."""
+        """Compute the maps of images.
+
+        Args:
+            images: `(b, h, w, 3)` RGB, 0 to 255, uint8 or float; h and w are multiples of 32.
+        """
         # The images' own order (rows, columns, channels) is the channels-last layout the convolutions like best.
         channels_first = images.permute(0, 3, 1, 2).to(self.mean.dtype)
         maps: Maps = self.head(self.backbone((channels_first - self.mean) / self.std))
         return maps
 
     def forward(self, images: Tensor, cells: Tensor) -> Output:
-        """Maps of `images` (see `encode`) and the displacements at `cells` (b, m, 2) int64."""
+        """Compute the maps of images, and the keypoints at chosen cells.
+
+        Args:
+            images: as for `encode`.
+            cells: `(b, m, 2)` int64, x and y.
+        """
         maps = self.encode(images)
         return Output(maps, *self.head.keypoints_at(maps, cells))

@@ -10,10 +10,15 @@ from torch import Tensor
 def sample_bilinear(maps: Tensor, positions_cell: Tensor) -> Tensor:
     """Read maps bilinearly at positions in cells, positions clamped to the map.
 
-    Args: `maps` (n, c, h, w); `positions_cell` (n, l, 2), x and y, integer = centre of a cell.
+    The clamp makes every padding mode of a grid sampler agree, torch's and ONNX's alike. A clamped coordinate has no
+    gradient.
 
-    Returns: (n, c, l). The clamp makes every padding mode of a grid sampler agree, torch's and ONNX's alike; a
-    clamped coordinate has no gradient.
+    Args:
+        maps: `(n, c, h, w)`.
+        positions_cell: `(n, l, 2)`, x and y, integer = centre of a cell.
+
+    Returns:
+        `(n, c, l)`.
     """
     height, width = maps.shape[-2:]
     x, y = positions_cell[..., 0].clamp(0, width - 1), positions_cell[..., 1].clamp(0, height - 1)
@@ -26,18 +31,22 @@ def sample_bilinear(maps: Tensor, positions_cell: Tensor) -> Tensor:
 def sample_rows(features: Tensor, positions_cell: Tensor) -> Tensor:
     """Read each keypoint's features bilinearly at a few positions, clamped to the map.
 
-    Args: `features` (b, k c, h, w), channels-last in memory, so that a cell's features of one keypoint are a row that
-    is gathered in one piece; `positions_cell` (b, k, m, 2).
+    The values are those of `sample_bilinear` on each keypoint's own maps, without reading the other cells.
 
-    Returns: (b, k, m, c); the same as `sample_bilinear` on every keypoint's own maps, without touching the cells in
-    between.
+    Args:
+        features: `(b, k c, h, w)`, channels-last in memory, so that a cell's features of one keypoint are a contiguous
+            row.
+        positions_cell: `(b, k, m, 2)`, x and y, integer = centre of a cell.
+
+    Returns:
+        `(b, k, m, c)`.
     """
     b, k = positions_cell.shape[:2]
     height, width = features.shape[-2:]
     rows = features.permute(0, 2, 3, 1).reshape(b * height * width * k, -1)
     x, y = positions_cell[..., 0].clamp(0, width - 1), positions_cell[..., 1].clamp(0, height - 1)
     left, top = x.detach().floor().clamp(max=width - 2), y.detach().floor().clamp(max=height - 2)
-    # A position that is not a number must end in a loss that is not, which is reported, and not in a wild index.
+    # A position that is NaN must lead to a NaN loss, which is reported, and not to an index out of range.
     column, line = left.nan_to_num(0).long(), top.nan_to_num(0).long()
     x, y = x - left, y - top
     image = torch.arange(b, device=features.device).view(b, 1, 1)
@@ -52,7 +61,12 @@ def sample_rows(features: Tensor, positions_cell: Tensor) -> Tensor:
 def read_cells(maps: Tensor, cells: Tensor) -> Tensor:
     """Read maps at whole cells.
 
-    Args: `maps` (b, ..., h, w); `cells` (b, m, 2) int64, x and y. Returns: (b, ..., m).
+    Args:
+        maps: `(b, ..., h, w)`.
+        cells: `(b, m, 2)` int64, x and y.
+
+    Returns:
+        `(b, ..., m)`.
     """
     width = maps.shape[-1]
     flat = cells[..., 1] * width + cells[..., 0]
@@ -61,6 +75,6 @@ def read_cells(maps: Tensor, cells: Tensor) -> Tensor:
 
 
 def all_cells(height: int, width: int, batch: int, device: torch.device) -> Tensor:
-    """Every cell of a map, row by row: (batch, height * width, 2) int64, x and y."""
+    """List every cell of a map, row by row: `(batch, height * width, 2)` int64, x and y."""
     y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
     return torch.stack([x, y], -1).reshape(1, -1, 2).expand(batch, -1, -1)

@@ -1,4 +1,4 @@
-"""Weights of backbones from files of the official (.pth) and timm (.safetensors) form, or from the hub."""
+"""Loading weights of backbones from .pth files (official code), .safetensors files (timm), or from the hub."""
 
 import pickle
 from collections.abc import Mapping
@@ -22,12 +22,14 @@ class LoadReport:
 
     Attributes:
         source: the path or hub name.
-        loaded: tensors that the network took from the file.
-        skipped: tensors of the file that the network has no place for (a classifier's, say).
-        missing: tensors of the network that the file doesn't have; they keep their values.
-        mismatched: tensors of both whose shapes differ, as "name: (file's shape) for (network's shape)";
-            they keep their values too.
+        loaded: tensors that were loaded from the file.
+        skipped: tensors of the file that the network does not have (a classifier's, for example).
+        missing: tensors of the network that the file does not have; they keep their values.
+        mismatched: tensors of both whose shapes differ, as "name: (file's shape) for (network's shape)"; they keep
+            their values, too.
 
+    Example:
+        >>> print(load_weights(build_backbone("hrnet-w32"), "hf-hub:timm/hrnet_w32.ms_in1k"))
     """
 
     source: str
@@ -49,18 +51,20 @@ class LoadReport:
 
 
 def load_weights(backbone: Backbone, source: str) -> LoadReport:
-    """Load what fits of `source` into the backbone, in place; half precision becomes the network's.
+    """Load all tensors of `source` that fit into the backbone, in place, converted to the network's precision.
 
-    Names may stand behind a prefix ("module.", "backbone."), or in a dictionary under "state_dict".
+    Names in the file may have a prefix ("module.", "backbone."), and may be in a dictionary under "state_dict".
 
     Args:
         backbone: the network.
-        source: a path (.pth, .pt: plain tensors, read with ``weights_only=True``; .safetensors), or
-            "hf-hub:OWNER/NAME", whose model.safetensors is fetched once and kept by huggingface_hub.
+        source: a path (.pth, .pt: plain tensors, read with `weights_only=True`; .safetensors), or
+            "hf-hub:OWNER/NAME", whose model.safetensors is downloaded once and cached by huggingface_hub.
+
+    Returns:
+        The names of what was loaded and what was not.
 
     Raises:
-        InputError: the file can't be had or read, or has nothing for this network.
-
+        InputError: the file cannot be downloaded or read, or nothing in it fits this network.
     """
     path = _fetch(source.removeprefix(_HUB)) if source.startswith(_HUB) else Path(source)
     own = backbone.state_dict()
@@ -74,7 +78,7 @@ def load_weights(backbone: Backbone, source: str) -> LoadReport:
     if not loaded:
         raise InputError(
             f"{source}: nothing in it fits this backbone. The file has {_few(list(found))}; "
-            f"the backbone wants {_few(list(own))}. Is it the file of another network?"
+            f"the backbone has {_few(list(own))}. Is it the file of another network?"
         )
     backbone.load_state_dict(fitting, strict=False)
     return LoadReport(
@@ -88,8 +92,8 @@ def load_weights(backbone: Backbone, source: str) -> LoadReport:
     )
 
 
-def _few(names: list[str] | tuple[str, ...], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+def _few(names: list[str] | tuple[str, ...], max_names: int = 5) -> str:
+    return ", ".join(names[:max_names]) + (", ..." if len(names) > max_names else "")
 
 
 def _fits(name: str, own: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> bool:
@@ -97,7 +101,7 @@ def _fits(name: str, own: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) ->
 
 
 def _prefix(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    """What stands before the file's names: judged by the network's first name, then by what fits most."""
+    """The prefix of the file's names: of those that the network's first name allows, the one that fits most tensors."""
     first = next(iter(own))
     candidates = {""} | {name.removesuffix(first) for name in found if name.endswith("." + first)}
 
@@ -115,7 +119,7 @@ def _fetch(repository: str) -> Path:
     try:
         return Path(hf_hub_download(repository, "model.safetensors"))
     except (OSError, ValueError) as error:  # no such repository or file, no network; a malformed name
-        raise InputError(f"'{_HUB}{repository}': can't get its model.safetensors: {error}") from error
+        raise InputError(f"'{_HUB}{repository}': model.safetensors cannot be downloaded: {error}") from error
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -135,8 +139,8 @@ def _read(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise InputError(
-            f"{path}: not a file of plain tensors (nothing else is read, as it could run code). "
-            "Load it where you trust it and save torch.save(model.state_dict(), ...)"
+            f"{path} is not a file of plain tensors: it is damaged, or holds other objects, which are not read, as "
+            "they could run code. If you trust it, load it yourself and save torch.save(model.state_dict(), ...)"
         ) from error
     for nest in _NESTS:
         if isinstance(content, dict) and isinstance(content.get(nest), dict):

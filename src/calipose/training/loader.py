@@ -1,4 +1,4 @@
-"""Batches for training: which images, in which order, read and augmented ahead of the network (torch)."""
+"""Batches for training: order of the images, reading and augmentation ahead of the network (torch)."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from calipose.data.store import KeypointData
 from calipose.errors import ImageError, InputError
 from calipose.io.images import Image, read_image
 
-Key = tuple[int, int]  # epoch, draw: image i is drawn as i, i + n, i + 2 n ... (n images)
+Key = tuple[int, int]  # epoch, draw: the draws of image i are i, i + n, i + 2 n ... (n images)
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Samples of equal size; people are padded with ones that have no labelled keypoint.
+    """A batch of samples of equal size, padded to p people; padding has no labelled keypoint.
 
     Attributes:
-        images: (b, h, w, 3) uint8 RGB.
-        keypoints_inp: (b, p, k, 2) float32, input pixels; p >= 1.
-        labelled: (b, p, k) bool.
-        area_inp: (b, p) float32, square input pixels; 0 for padding.
-        ignore_cell: (b, h / 4, w / 4) bool: cells without weight in the score's loss.
-        index: (b,) int64, the images' places in their data set.
+        images: `(b, h, w, 3)` uint8 RGB.
+        keypoints_inp: `(b, p, k, 2)` float32, input pixels; p >= 1.
+        labelled: `(b, p, k)` bool.
+        area_inp: `(b, p)` float32, square input pixels; 0 for padding.
+        ignore_cell: `(b, h / 4, w / 4)` bool, cells without weight in the score's loss.
+        index: `(b,)` int64, indices of the images in their data set.
     """
 
     images: Tensor
@@ -51,21 +51,21 @@ class Batch:
         return len(self.index)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device (copied in the background where the memory is pinned)."""
+        """Copy the batch to another device (in the background where the memory is pinned)."""
         return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
     def pin_memory(self) -> Batch:
-        """The same batch in memory that a GPU copies from directly; torch's DataLoader calls this."""
+        """Copy the batch to memory that a GPU reads directly; torch's DataLoader calls this."""
         return Batch(*(getattr(self, field.name).pin_memory() for field in fields(self)))
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Samples of equal size as one batch."""
-    most = max(1, *(len(sample.area_inp) for sample in samples))
+    """Put samples of equal size into one batch."""
+    max_people = max(1, *(len(sample.area_inp) for sample in samples))
 
     def padded(field: str) -> Tensor:
         values = [getattr(sample, field) for sample in samples]
-        out = np.zeros((len(samples), most, *values[0].shape[1:]), values[0].dtype)
+        out = np.zeros((len(samples), max_people, *values[0].shape[1:]), values[0].dtype)
         for row, value in zip(out, values, strict=True):
             row[: len(value)] = value
         return torch.from_numpy(out)
@@ -81,7 +81,10 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def read_stored(data: KeypointData, index: int) -> Image:
-    """Image `index` of a data set, `(h, w, 3)` uint8, in the stored orientation as its annotations.
+    """Read image `index` of a data set, in the stored orientation, which its annotations have, too.
+
+    Returns:
+        `(h, w, 3)` uint8 RGB.
 
     Raises:
         ImageError: the file cannot be read, or its size is not the annotation file's.
@@ -98,10 +101,16 @@ def read_stored(data: KeypointData, index: int) -> Image:
 class ImageCache:
     """All images of a small data set, decoded once: 0.7 GiB for 3,000 images of 286 x 262.
 
-    Forked data workers share it. Called with a data set and an index like `read_stored`.
+    Forked data workers share it. It is called with a data set and an index, as `read_stored` is.
+
+    Args:
+        data: the data set.
 
     Raises:
-        ImageError: as `read_stored`.
+        ImageError: an image cannot be read.
+
+    Example:
+        >>> images = TrainingImages(data, 192, AugmentSettings(), (0, 0, 0), seed=0, read=ImageCache(data))
     """
 
     def __init__(self, data: KeypointData) -> None:
@@ -112,28 +121,33 @@ class ImageCache:
     def __call__(self, data: KeypointData, index: int) -> Image:
         """Image `index` of the data set that the cache was made for."""
         if data is not self._data:
-            raise InputError("this cache holds the images of another data set")
+            raise InputError("the image cache was made for another data set; make one for this data set")
         return self._images[index]
 
 
 class TrainingImages(Dataset[Sample]):
-    """Augmented images.
+    """The augmented images of a data set.
 
-    What (epoch, draw) gives depends on the seed and on nothing else: not on the number of workers, the
-    process, or what was drawn before. So a resumed training sees what it would have seen.
+    The sample of (epoch, draw) depends on the seed only: not on the number of workers, the process, or earlier
+    samples. So a resumed training gets the samples that it would have got without an interruption.
 
     Args:
-        data: images and people.
+        data: images and annotations.
         size: side of the square input in pixels, a multiple of 32.
         settings: augmentation.
-        pad_colour: (3,) RGB, 0 to 255, outside of the images.
+        pad_colour: `(3,)` RGB, 0 to 255, outside of the images.
         seed: 0 or more.
-        read: `read_stored`, or a `ImageCache` of `data`.
-        repeats: (n,) how often each image is drawn an epoch, as `EpochBatches` is told: the partners in a mosaic
-            are drawn in these proportions. By default all alike.
+        read: `read_stored`, or an `ImageCache` of `data`.
+        repeats: `(n,)`, how often an epoch uses each image, as for `EpochBatches`: the other images of a mosaic are
+            sampled in these proportions. By default all are equal.
 
     Raises:
-        InputError: a size that does not fit the network, or repeats that are not one number an image.
+        InputError: `size` is not a multiple of 32, or `repeats` has not one number for each image.
+
+    Example:
+        >>> images = TrainingImages(data, 192, AugmentSettings(), (0, 0, 0), seed=0)
+        >>> images[0, 5].image.shape  # epoch 0, image 5
+        (192, 192, 3)
     """
 
     def __init__(
@@ -153,7 +167,7 @@ class TrainingImages(Dataset[Sample]):
         self.tile_settings = msgspec.structs.replace(settings, shift_inp=settings.shift_inp / 2)
         self.ends = np.cumsum(_checked(np.ones(len(data)) if repeats is None else repeats))
         if len(self.ends) != len(data):
-            raise InputError(f"{len(self.ends)} repeats for {len(data)} images; one number an image is needed")
+            raise InputError(f"{len(self.ends)} repeats for {len(data)} images; give one number for each image")
         self.pad_colour = np.asarray(pad_colour, np.float64)
         self.read = read
 
@@ -161,7 +175,7 @@ class TrainingImages(Dataset[Sample]):
         return len(self.data)
 
     def __getitem__(self, key: Key) -> Sample:
-        """The sample of (epoch, draw); draw i + c n is the c-th further look at image i.
+        """The sample of (epoch, draw); draw i + c n is the c-th repetition of image i.
 
         Raises:
             ImageError: the image cannot be read; the message names its file.
@@ -182,23 +196,27 @@ class TrainingImages(Dataset[Sample]):
 
 
 class EpochBatches(Sampler[list[Key]]):
-    """Which images each batch of one epoch holds, in one of `world_size` processes.
+    """The images of each batch of one epoch, in one of `world_size` processes.
 
     The order is a permutation that depends on (seed, epoch) only. All processes take equally many batches;
-    what does not fill a batch of every process is left out of this epoch.
+    images that do not fill a batch of every process are left out of this epoch.
 
     Args:
-        images: how many there are (n), or (n,) how often each is drawn an epoch. A fraction is the
-            probability of one draw more; the epoch's length, the sum rounded down, is always the same.
-        batch_size: images a batch and process.
+        images: number of images (n), or `(n,)`, how often the epoch uses each image. A fraction is the probability
+            of one more draw; the length of the epoch, the sum rounded down, is always the same.
+        batch_size: images per batch and process.
         seed: 0 or more.
         epoch: 0 or more.
-        rank: this process, below `world_size`.
+        rank: index of this process, below `world_size`.
         world_size: number of processes.
-        start_step: batches to leave out, since they were trained on before an interruption.
+        start_step: number of batches to leave out, since they were trained on before an interruption.
 
     Raises:
         InputError: the images do not fill one batch of every process.
+
+    Example:
+        >>> [len(batch) for batch in EpochBatches(10, batch_size=4, seed=0, epoch=0)]
+        [4, 4]
     """
 
     def __init__(
@@ -215,8 +233,8 @@ class EpochBatches(Sampler[list[Key]]):
         self.draws = _draws(_checked(repeats), np.random.default_rng([seed, epoch]))
         self.steps = len(self.draws) // (batch_size * world_size)
         if not self.steps:
-            wanted = f"{world_size} process(es) with batches of {batch_size}"
-            raise InputError(f"{len(self.draws)} images an epoch are too few for {wanted}; use smaller batches")
+            batches = f"{world_size} process(es) with batches of {batch_size}"
+            raise InputError(f"{len(self.draws)} images an epoch are too few for {batches}; use smaller batches")
         self.batch_size, self.epoch = batch_size, epoch
         self.rank, self.world_size, self.start_step = rank, world_size, start_step
 
@@ -232,34 +250,37 @@ class EpochBatches(Sampler[list[Key]]):
 def _checked(repeats: ArrayLike) -> NDArray[np.float64]:
     repeats = np.asarray(repeats, np.float64)
     if repeats.ndim != 1 or not np.isfinite(repeats).all() or (repeats < 0).any():
-        raise InputError("how often each image is drawn must be one number an image, none of them negative")
+        raise InputError("repeats must be one number for each image, finite and not negative")
     return repeats
 
 
 def _draws(repeats: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
     """Draws of an epoch in random order: image i floor(r) or ceil(r) times, as i, i + n, i + 2 n ...
 
-    Systematic sampling: on a line where each image, in random order, has a stretch as long as its repeats,
-    stops at distance 1 draw the image they fall on.
+    Systematic sampling: the images, in random order, are intervals on a line, each as long as its repeats. Points at
+    distance 1, from a random start, each sample the image in whose interval they are.
     """
     order = rng.permutation(len(repeats))
     ends = np.cumsum(repeats[order])
     total = int(ends[-1] + 1e-6) if len(ends) else 0
-    stops = rng.random() + np.arange(total)
-    places = np.searchsorted(ends, np.minimum(stops, ends[-1:] * (1 - 1e-12)), side="right")
-    copies = np.arange(total) - np.searchsorted(places, places)  # 0, 1, 2 ... within equal places
-    draws: NDArray[np.int64] = rng.permutation(order[places] + copies * len(repeats))
+    points = rng.random() + np.arange(total)
+    intervals = np.searchsorted(ends, np.minimum(points, ends[-1:] * (1 - 1e-12)), side="right")
+    copies = np.arange(total) - np.searchsorted(intervals, intervals)  # 0, 1, 2 ... within an interval
+    draws: NDArray[np.int64] = rng.permutation(order[intervals] + copies * len(repeats))
     return draws
 
 
 def training_batches(images: TrainingImages, batches: EpochBatches, workers: int = 0) -> Iterator[Batch]:
-    """Batches of an epoch, prepared ahead; the same ones whatever `workers` is.
+    """Batches of an epoch, prepared ahead; they do not depend on `workers`.
 
     Args:
-        images: what to read.
+        images: the augmented images.
         batches: which images in which batch.
-        workers: processes. 0: two threads of this process, which is enough for one accelerator or a CPU, as
-            OpenCV works outside of Python's lock.
+        workers: number of loading processes. 0: two threads of this process, which is enough for one accelerator or a
+            CPU, as OpenCV works outside of Python's lock.
+
+    Yields:
+        The batches in order.
 
     Raises:
         ImageError: an image cannot be read; the message names its file.
@@ -286,10 +307,10 @@ def _forked(images: TrainingImages, batches: EpochBatches, workers: int) -> Iter
 
 
 class _Guarded(Dataset["Sample | ImageError"]):
-    """Hands an image's error on as a value.
+    """Returns an image's error as a value instead of raising it.
 
-    Raised in a worker, its message would come wrapped in a traceback, and that traceback would keep the
-    workers alive until the next garbage collection.
+    If a worker raised it, the message would be wrapped in a traceback, and that traceback would keep the workers alive
+    until the next garbage collection.
     """
 
     def __init__(self, images: TrainingImages) -> None:

@@ -1,6 +1,6 @@
 """The training loop: explicit, resumable (on a CPU bit for bit), stopped before a step on a loss that is not finite.
 
-With several processes the losses in the history are the first one's.
+With several processes, the losses in the history are those of the first.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from calipose.training.state import (
 from calipose.training.targets import make_targets
 from calipose.training.transfer import start_from
 
-SAVE_SECONDS = 300.0  # a training that is stopped hard loses at most this much
+SAVE_SECONDS = 300.0  # a killed training loses at most this much
 LOG_STEPS = 20
 
 Evaluate = Callable[[Predictor, int], dict[str, float]]
@@ -65,7 +65,14 @@ Scalars = Callable[[str, float, int], None]
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training came to: the last and the best checkpoint, and every line of its history."""
+    """Result of a training.
+
+    Attributes:
+        last: the last checkpoint.
+        best: the checkpoint of the highest AP; None without evaluation.
+        history: every line of `history.jsonl`.
+        minutes: time of the training, all parts of a resumed one together.
+    """
 
     last: Path
     best: Path | None
@@ -74,22 +81,32 @@ class TrainingResult:
 
 
 class Stopped(Exception):  # noqa: N818 (no error: the state is saved)
-    """The training was asked to stop; its state is saved and can be resumed."""
+    """The training was stopped on request; its state is saved and can be resumed."""
 
 
 class Trainer:
     """One training of one recipe.
 
     Args:
-        data: what is learnt.
+        recipe: all settings.
+        data: images and annotations to train on.
         out: run folder: `best.safetensors`, `last.safetensors`, `state.safetensors`, `history.jsonl`, TensorBoard
             scalars.
-        evaluate: gives metrics of a predictor after an epoch; the best `ap` makes the best checkpoint.
+        evaluate: called with a predictor and the epoch's number, returns metrics; the checkpoint of the highest `ap`
+            is kept as the best.
+        resume: continue the training in `out`.
         initial: a checkpoint whose weights the training starts from, of this skeleton or another, or "default"
             (see `calipose.training.transfer:start_from`).
+        progress: called after each optimiser step with its number, the number of all steps, and the losses.
 
     Raises:
-        InputError: `out` holds another training, or `resume` finds none.
+        InputError: `out` holds another training, or there is none to resume.
+
+    Example:
+        >>> trainer = Trainer(load_recipe("synthetic"), read_data(["people"]), Path("runs/first"))
+        >>> result = trainer.run()
+        >>> result.last
+        PosixPath('runs/first/last.safetensors')
     """
 
     def __init__(
@@ -123,8 +140,9 @@ class Trainer:
         self.repeats = _repeats(recipe, data)
         self.batch_size, rest = divmod(recipe.batch_size, self.accelerator.num_processes)
         if rest or not self.batch_size:
+            processes = self.accelerator.num_processes
             raise InputError(
-                f"batch_size {recipe.batch_size} cannot be split over {self.accelerator.num_processes} processes"
+                f"batch_size {recipe.batch_size} cannot be split over {processes} processes; make it a multiple"
             )
         self.steps_per_epoch = len(self._batches(0, 0)) // recipe.optim.accumulate
         if not self.steps_per_epoch:
@@ -156,7 +174,7 @@ class Trainer:
                 lines = history.read_text().splitlines()[: progress["lines"]]
                 self.history = [json.loads(line) for line in lines]
         elif state.exists():
-            raise InputError(f"{self.out} holds a training already: resume it with --resume, or name another folder")
+            raise InputError(f"{self.out} already holds a training: resume it with --resume, or name another folder")
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -164,7 +182,7 @@ class Trainer:
                 temporary.write_text("".join(json.dumps(line) + "\n" for line in self.history))
 
     def _training(self) -> dict[str, Any]:
-        """What must be the same for a training to go on where it stopped."""
+        """What must be the same when a training is resumed."""
         return {
             "recipe": self.recipe.to_dict(),
             "images": len(self.data),
@@ -173,7 +191,7 @@ class Trainer:
 
     @property
     def total_steps(self) -> int:
-        """Optimiser steps of the whole training."""
+        """Number of optimiser steps of the whole training."""
         return self.recipe.epochs * self.steps_per_epoch
 
     def run(self) -> TrainingResult:
@@ -181,9 +199,9 @@ class Trainer:
 
         Raises:
             NonFiniteLossError: the loss became infinite or NaN; the last saved state is untouched.
-            Stopped: SIGTERM or Ctrl-C; the state is saved.
+            Stopped: the process got SIGTERM or Ctrl-C; the state is saved.
         """
-        start, before = time.monotonic(), self.seconds
+        start, earlier_seconds = time.monotonic(), self.seconds
         saved = start
         recipe = self.recipe
         images = TrainingImages(
@@ -199,14 +217,14 @@ class Trainer:
             while self.epoch < recipe.epochs:
                 for batches in self._steps_of_epoch(images):
                     self.running.append(self._train_step(batches))
-                    self.seconds = before + time.monotonic() - start
+                    self.seconds = earlier_seconds + time.monotonic() - start
                     if self.progress is not None:
                         self.progress(self.step, self.total_steps, self.running[-1])
                     if self.step % LOG_STEPS == 0 or self.step == self.total_steps:
                         self._record_losses(scalars)
                     if self._agree(stop_asked()):
                         self._save()
-                        raise Stopped(f"stopped after step {self.step}; go on with --resume")
+                        raise Stopped(f"stopped after step {self.step}; continue with --resume")
                     if time.monotonic() - saved > SAVE_SECONDS:
                         self._save()
                         saved = time.monotonic()
@@ -234,7 +252,7 @@ class Trainer:
         return EpochBatches(self.repeats, self.batch_size, self.recipe.seed, epoch, rank, world, start)
 
     def _train_step(self, batches: list[Batch]) -> dict[str, float]:
-        """One optimiser step over one or several batches; returns the mean of each loss."""
+        """Do one optimiser step over one or several batches; returns the mean of each loss."""
         training_mode(self.model, self.network.backbone, self.recipe.backbone.freeze)
         factor = learning_rate_factor(self.step, self.steps_per_epoch, self.recipe)
         for group in self.optimizer.param_groups:
@@ -267,7 +285,7 @@ class Trainer:
         return all_losses(output, targets, self.recipe.method, settings, self.sigmas)
 
     def _agree(self, stop: bool) -> bool:
-        """Whether any process was asked to stop: all stop after the same step."""
+        """Whether any process is to stop; then all stop after the same step."""
         if self.accelerator.num_processes == 1:
             return stop
         asked = torch.tensor(float(stop), device=self.accelerator.device)
@@ -278,16 +296,16 @@ class Trainer:
             return
         names = [str(self.data.image_path(int(i))) for batch in batches for i in batch.index]
         raise NonFiniteLossError(
-            f"step {self.step + 1}: the {what} is {value}; nothing was learnt from this step. Its images: "
+            f"step {self.step + 1}: the {what} is {value}; the step was not taken. Its images: "
             + ", ".join(names)
-            + ". Look at their annotations, or lower optim.lr or set optim.clip_norm"
+            + ". Check their annotations, lower optim.lr, or set optim.clip_norm"
         )
 
     def _weights(self) -> dict[str, Tensor]:
         return self.average.values if self.average is not None else self.network.state_dict()
 
     def _predictor(self) -> Predictor:
-        """Predictor of the weights that will be saved (the moving average, if there is one)."""
+        """A predictor with the weights that will be saved (the moving average, if there is one)."""
         network = Network(self.recipe.backbone.name, len(self.data.skeleton), self.recipe.method)
         network.load_state_dict(self._weights())
         backend = TorchBackend(network, self.data.skeleton, self.accelerator.device)
@@ -304,7 +322,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _record_losses(self, scalars: Scalars) -> None:
-        """One line of history: the mean losses since the last."""
+        """Write one line of history: the mean losses since the last."""
         mean = {k: math.fsum(line[k] for line in self.running) / len(self.running) for k in self.running[0]}
         self.running.clear()
         self._record({"epoch": round(self.step / self.steps_per_epoch, 3), **mean}, scalars)
@@ -349,7 +367,7 @@ class Trainer:
 
 
 def _repeats(recipe: Recipe, data: KeypointData) -> NDArray[np.float64]:
-    """(n,) how often an epoch draws each image."""
+    """How often an epoch uses each image, `(n,)`."""
     repeat = recipe.data.repeat or (1.0,) * len(data.folders)
     if len(repeat) != len(data.folders):
         raise InputError(f"data.repeat has {len(repeat)} numbers, but there are {len(data.folders)} data sets")

@@ -1,4 +1,4 @@
-"""The losses; each says what it is divided by, and each is defined for a batch with nobody in it."""
+"""The losses; each docstring says what the loss is divided by. All are defined for a batch without people."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ from calipose.training.targets import Targets, keypoint_similarity, oks_of_cells
 
 @dataclass(frozen=True)
 class Losses:
-    """Scalars of one batch; `mean_oks` is the mean OKS of Omega's cells, learnt from where `oks_weight` says so."""
+    """Losses of one batch, scalars.
+
+    Attributes:
+        total: weighted sum, which training minimises.
+        score: loss of the score map (Eq. 3).
+        offset: loss of the displacements (Eq. 6).
+        quality: loss of the quality branch; 0 without one.
+        keypoint: loss of the keypoint scores; 0 without them.
+        mean_oks: mean OKS of Omega's cells; part of `total` only if `oks_weight` is above 0.
+    """
 
     total: Tensor
     score: Tensor
@@ -26,25 +35,33 @@ class Losses:
     mean_oks: Tensor
 
     def to_dict(self) -> dict[str, float]:
-        """Plain numbers by name, in one transfer from the device."""
+        """The losses as plain numbers by name, in one transfer from the device."""
         names = list(self.__dataclass_fields__)
         values = torch.stack([getattr(self, name).detach().float() for name in names]).tolist()
         return dict(zip(names, values, strict=True))
 
 
 def score_loss(score: Tensor, label: Tensor, weight: Tensor, divide_by: Tensor) -> Tensor:
-    """Weighted squared error of the score map (Eq. 3), summed and divided by `divide_by` (see `_score_divisor`).
+    """Weighted squared error of the score map (Eq. 3), summed and divided by `divide_by`.
 
-    Args: `score`, `label`, `weight` (b, h, w).
+    Args:
+        score: `(b, h, w)`, the predicted score map.
+        label: `(b, h, w)`, from `score_label`.
+        weight: `(b, h, w)`, W: 1 in Omega, the background weight outside, 0 where ignored.
+        divide_by: scalar, see `_score_divisor`.
     """
     return (weight * (score - label) ** 2).sum() / divide_by
 
 
 def offset_loss(predicted: Tensor, target: Tensor, counts: Tensor, scale: Tensor, beta: float) -> Tensor:
-    """Smooth L1 of displacements (Eq. 6), divided by the number of displacements that count.
+    """Smooth L1 of displacements (Eq. 6), divided by the number of coordinates that count.
 
-    Args: `predicted`, `target` (b, m, k, 2) in cells; `counts` (b, m, k) bool: labelled keypoints of Omega's cells;
-    `scale` (b, m): factor for a person's errors; `beta`: where the loss turns from squares to absolute values.
+    Args:
+        predicted: `(b, m, k, 2)`, cells.
+        target: `(b, m, k, 2)`, cells.
+        counts: `(b, m, k)` bool: labelled keypoints of Omega's cells.
+        scale: `(b, m)`, factor of a person's errors.
+        beta: error at which the loss changes from squares to absolute values.
     """
     error = (predicted - target) * scale[..., None, None]
     error = torch.where(counts.unsqueeze(-1), error, 0)  # also keeps infinities of padding out of the gradient
@@ -53,34 +70,41 @@ def offset_loss(predicted: Tensor, target: Tensor, counts: Tensor, scale: Tensor
 
 
 def keypoint_loss(predicted: Tensor, similarity: Tensor, counts: Tensor) -> Tensor:
-    """Squared error of the joints' scores, divided by the number of joints that count (design section 7).
+    """Squared error of the keypoint scores, divided by the number of keypoints that count (not in the paper).
 
-    Args: `predicted`, `similarity` (b, m, k): a joint's score and its own term of the OKS (Eq. 1) at its predicted
-    place; `counts` (b, m, k) bool: labelled keypoints of Omega's cells.
+    Args:
+        predicted: `(b, m, k)`, keypoint scores.
+        similarity: `(b, m, k)`, each keypoint's term of the OKS (Eq. 1) at its predicted position.
+        counts: `(b, m, k)` bool: labelled keypoints of Omega's cells.
     """
     error = torch.where(counts, predicted - similarity, 0)
     return (error**2).sum() / counts.sum().clamp(min=1)
 
 
 def all_losses(output: Output, targets: Targets, method: Method, settings: LossSettings, sigmas: Tensor) -> Losses:
-    """Total loss of a batch: the score's (Eq. 3), the offsets' (Eq. 6) and, with a quality branch, its own.
+    """Losses of a batch: the score's (Eq. 3), the offsets' (Eq. 6), and those of the optional outputs.
 
     The offsets' targets are Eq. 5's with the opposite sign: they point from the cell to the keypoint.
 
-    Args: `output` of the network at `targets.cells`; `sigmas` (k,) of the skeleton.
+    Args:
+        output: the network's, at `targets.cells`.
+        targets: people and Omega's cells.
+        method: switches of the paper's tables.
+        settings: weights and units of the losses.
+        sigmas: `(k,)`, the skeleton's.
     """
     maps = output.maps
     omega = targets.owner >= 0
     learnt_oks = oks_of_cells(targets, output.displacements, sigmas)
-    cell_oks = learnt_oks.detach()  # a label has no gradient (design section 5)
+    cell_oks = learnt_oks.detach()  # a label has no gradient
     label = score_label(targets, cell_oks, method.label, settings.radius)
     weight = torch.where(omega, 1.0, settings.background_weight) * ~targets.ignore
     score = score_loss(maps.score, label, weight, _score_divisor(weight, targets, settings))
 
     predicted = output.displacements.transpose(1, 2)
-    target = targets.of_cells(targets.keypoints) - targets.cells.unsqueeze(2)
-    counts = targets.of_cells(targets.labelled) & targets.inside.unsqueeze(-1)
-    area = targets.of_cells(targets.area)
+    target = targets.at_cells(targets.keypoints) - targets.cells.unsqueeze(2)
+    counts = targets.at_cells(targets.labelled) & targets.inside.unsqueeze(-1)
+    area = targets.at_cells(targets.area)
     scale = torch.ones_like(area) if settings.offset_unit == "cells" else area.clamp(min=1.0).rsqrt()
     offset = offset_loss(predicted, target, counts, scale, settings.offset_beta)
 
@@ -91,7 +115,7 @@ def all_losses(output: Output, targets: Targets, method: Method, settings: LossS
     keypoint = score.new_zeros(())
     if output.keypoint_scores is not None:
         position = predicted.detach() + targets.cells.unsqueeze(2)
-        similarity = keypoint_similarity(position, targets.of_cells(targets.keypoints), area, sigmas)
+        similarity = keypoint_similarity(position, targets.at_cells(targets.keypoints), area, sigmas)
         keypoint = keypoint_loss(output.keypoint_scores.transpose(1, 2), similarity, counts)
     total = (
         settings.score_weight * (score + quality)
@@ -106,10 +130,10 @@ def all_losses(output: Output, targets: Targets, method: Method, settings: LossS
 
 
 def _score_divisor(weight: Tensor, targets: Targets, settings: LossSettings) -> Tensor:
-    """The number of people (at least of images); or the sum of weights; or the number of cells; at least 1.
+    """What Eq. 3's sum is divided by: the number of people, the sum of weights, or the number of cells; at least 1.
 
-    Counted over one batch of one process. At least of images: a batch with few people would weigh a background cell
-    many times more than a full one does.
+    It is counted over one batch of one process. The number of people is at least the number of images: otherwise a
+    batch with few people would weigh a background cell many times more than a full one does.
     """
     if settings.score_divisor == "people":
         return targets.labelled.any(-1).sum().clamp(min=targets.labelled.shape[0])

@@ -1,4 +1,4 @@
-"""The state of a training: moving average, schedule, and what it takes to go on bit for bit."""
+"""The state of a training: moving average, schedule, and all that is needed to resume bit for bit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,19 @@ from calipose.model.checkpoint import fill, load_tensors, save_tensors
 
 
 class MovingAverage:
-    """Exponential moving average of a network's state; the early steps average over fewer (warm-up of the decay)."""
+    """Exponential moving average of a network's state; the decay grows to its value in the first steps.
+
+    Args:
+        network: the network at the start.
+        decay: share of the old average that is kept at each step.
+
+    Attributes:
+        values: the averaged state by name.
+
+    Example:
+        >>> average = MovingAverage(network, decay=0.998)
+        >>> average.update(network, step=1)  # after each optimiser step
+    """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -25,7 +37,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """Take in the weights after optimiser step number `step` (from 1)."""
+        """Add the network's weights after optimiser step number `step` (from 1)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         state = network.state_dict()
         floating = [name for name, value in self.values.items() if value.is_floating_point()]
@@ -46,7 +58,7 @@ def learning_rate_factor(step: int, steps_per_epoch: int, recipe: Recipe) -> flo
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Adam or AdamW over what learns; the backbone has its own rate; norms and biases have no weight decay."""
+    """Make Adam or AdamW for all trained weights; the backbone has its own rate, norms and biases do not decay."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
@@ -67,10 +79,14 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def freeze_backbone(backbone: nn.Module, how: str) -> None:
-    """Keep the backbone, or the part of it that `how` names (see `BackboneSettings`), as it was loaded.
+    """Exclude the backbone, or a part of it, from training.
+
+    Args:
+        backbone: the network's backbone.
+        how: which part, as `BackboneSettings.freeze` says.
 
     Raises:
-        InputError: `body` or `early` where the backbone has no pyramid.
+        InputError: `how` is `body` or `early` and the backbone has no pyramid.
     """
     kept: set[nn.Module] = set()
     if how in {"body", "early"}:
@@ -86,7 +102,13 @@ def freeze_backbone(backbone: nn.Module, how: str) -> None:
 
 
 def training_mode(network: nn.Module, backbone: nn.Module, how: str) -> None:
-    """Training mode, but frozen batch norms keep their statistics."""
+    """Put a network into training mode, except for frozen batch norms, which keep their statistics.
+
+    Args:
+        network: the network, perhaps wrapped for several processes.
+        backbone: its backbone.
+        how: which part of it is frozen, as `BackboneSettings.freeze` says.
+    """
     network.train()
     for module in backbone.modules():
         if how != "none" and isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -100,7 +122,15 @@ def save_state(
     average: MovingAverage | None,
     progress: dict[str, Any],
 ) -> None:
-    """Write everything a training needs to go on, atomically; no pickle."""
+    """Write everything that a training needs to be resumed, atomically and without pickle.
+
+    Args:
+        path: the file.
+        network: its weights are saved.
+        optimizer: its state is saved.
+        average: the moving average, if there is one.
+        progress: further values, which JSON can hold.
+    """
     tensors: dict[str, Tensor] = {f"network.{n}": v for n, v in network.state_dict().items()}
     for index, entries in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in entries.items()}
@@ -112,11 +142,16 @@ def save_state(
 MAY_CHANGE = ("name", "description", "epochs", "evaluate_every", "data", "predict")  # of a recipe, on resuming
 
 
-def check_same_training(path: Path, stored: dict[str, Any], asked: dict[str, Any]) -> None:
-    """Refuse to go on with another recipe or other data than a state was saved with.
+def check_same_training(path: Path, stored: dict[str, Any], current: dict[str, Any]) -> None:
+    """Check that a training is resumed with the recipe and the data that its state was saved with.
+
+    Args:
+        path: the file of the state, for the message.
+        stored: recipe, number of images and of processes of the saved state.
+        current: the same of the training that is to be resumed.
 
     Raises:
-        InputError: names what differs.
+        InputError: they differ in more than `MAY_CHANGE`; the message names what.
     """
 
     def essence(training: dict[str, Any]) -> dict[str, Any]:
@@ -124,7 +159,7 @@ def check_same_training(path: Path, stored: dict[str, Any], asked: dict[str, Any
         repeat = training["recipe"]["data"]["repeat"]
         return {**training, "data.repeat": list(repeat), "recipe": None, **recipe}
 
-    old, new = json.loads(json.dumps([essence(stored), essence(asked)]))
+    old, new = json.loads(json.dumps([essence(stored), essence(current)]))
     differ = [f"{key} was {old.get(key)}, is {new.get(key)}" for key in new if old.get(key) != new.get(key)]
     if differ:
         raise InputError(f"{path}: saved by another training, so it cannot be resumed: " + "; ".join(differ))
@@ -133,21 +168,33 @@ def check_same_training(path: Path, stored: dict[str, Any], asked: dict[str, Any
 def load_state(
     path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage | None
 ) -> dict[str, Any]:
-    """Restore what `save_state` wrote; returns its `progress`.
+    """Restore what `save_state` wrote.
+
+    Args:
+        path: the file.
+        network: gets the saved weights.
+        optimizer: gets the saved state.
+        average: gets the saved average, if there is one.
+
+    Returns:
+        The saved `progress`.
 
     Raises:
         InputError: the file is missing, damaged, or of another network.
     """
     tensors, header = load_tensors(path)
     if "progress" not in header:
-        raise InputError(f"{path}: is a checkpoint, not a training state")
+        raise InputError(f"{path} is a checkpoint, not a training state")
     parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}, "average": {}}
     for name, value in tensors.items():
         part, _, rest = name.partition(".")
         parts[part][rest] = value
     fill(network, parts["network"], str(path))
     if bool(parts["average"]) != (average is not None):
-        raise InputError(f"{path}: with and without a moving average (optim.ema) are different trainings")
+        saved, current = ("with", "without") if parts["average"] else ("without", "with")
+        raise InputError(
+            f"{path}: a training saved {saved} a moving average cannot go on {current} one; set optim.ema as it was"
+        )
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in parts["optimizer"].items():

@@ -1,8 +1,8 @@
-"""The first weights of a training that starts from a checkpoint, also where its skeleton is another one.
+"""The first weights of a training that starts from a checkpoint, with the same skeleton or another.
 
-Most of a network belongs to no keypoint. What does lies in one block a keypoint (`keypoint_axis`), so a keypoint of the
-same name takes its block, wherever it stands in the list. A keypoint that the checkpoint does not know starts from the
-mean of all the checkpoint's blocks: what they have in common, such as where people are (docs/finetune.md).
+Most weights of a network are shared by all keypoints. The others form one block per keypoint (`keypoint_axis`), so a
+keypoint of the same name takes its block, whatever its index. A keypoint that the checkpoint does not have starts from
+the mean of the checkpoint's blocks: what they have in common, such as where people are (docs/finetune.md).
 """
 
 from __future__ import annotations
@@ -21,10 +21,16 @@ from calipose.skeleton import Skeleton
 
 
 def start_from(network: Network, initial: str | Path, recipe: Recipe, skeleton: Skeleton) -> str:
-    """Load a checkpoint into a network for `skeleton`; returns one line that says what was taken.
+    """Load a checkpoint into a network for `skeleton`.
 
-    Args: `initial` as `load_checkpoint` takes it, so "default" is the model that comes with Calipose; `recipe` is that
-    of the training.
+    Args:
+        network: the network of the training.
+        initial: the checkpoint, as `load_checkpoint` takes it; "default" is the model in the package.
+        recipe: the recipe of the training.
+        skeleton: the skeleton of the training.
+
+    Returns:
+        One line that says which weights were taken.
 
     Raises:
         InputError: there is no such checkpoint, or its backbone or head are not the recipe's.
@@ -43,11 +49,11 @@ def start_from(network: Network, initial: str | Path, recipe: Recipe, skeleton: 
 
 
 def weights_for(checkpoint: Checkpoint, skeleton: Skeleton) -> dict[str, Tensor]:
-    """The checkpoint's weights with the keypoints of `skeleton` in its order, those it does not know from the mean."""
+    """The checkpoint's weights, rearranged for the keypoints of `skeleton`; new keypoints get the mean."""
     theirs = checkpoint.skeleton.keypoints
     if theirs == skeleton.keypoints:
         return checkpoint.weights
-    places = [theirs.index(name) if name in theirs else None for name in skeleton.keypoints]
+    indices = [theirs.index(name) if name in theirs else None for name in skeleton.keypoints]
     weights = {}
     for name, value in checkpoint.weights.items():
         axis = keypoint_axis(name, checkpoint.recipe.method)
@@ -56,7 +62,7 @@ def weights_for(checkpoint: Checkpoint, skeleton: Skeleton) -> dict[str, Tensor]
             continue
         blocks = torch.unflatten(value.float(), axis, (len(theirs), -1))
         mean = blocks.mean(axis)
-        chosen = torch.stack([mean if place is None else blocks.select(axis, place) for place in places], axis)
+        chosen = torch.stack([mean if index is None else blocks.select(axis, index) for index in indices], axis)
         if axis == 1:  # the score sums over the keypoints: with more of them, or fewer, it keeps its level
             chosen = chosen * (len(theirs) / len(skeleton))
         weights[name] = chosen.flatten(axis, axis + 1)
@@ -64,7 +70,12 @@ def weights_for(checkpoint: Checkpoint, skeleton: Skeleton) -> dict[str, Tensor]
 
 
 def keypoint_axis(name: str, method: Method) -> int | None:
-    """Along which axis of a network's tensor the keypoints have their blocks, in order; None: it belongs to none."""
+    """The axis of a network's tensor along which each keypoint has its block, in order; None: it has no blocks.
+
+    Args:
+        name: the tensor's name in the network's state.
+        method: the network's switches.
+    """
     part, _, rest = name.partition(".")
     layer, _, entry = rest.partition(".")
     if part != "head" or layer.startswith("instance_") or entry == "num_batches_tracked":
@@ -75,7 +86,7 @@ def keypoint_axis(name: str, method: Method) -> int | None:
 
 
 def _advice(theirs: Recipe, recipe: Recipe) -> str:
-    """What to change in the recipe, where backbone or method differ."""
+    """Say which settings make the recipe's backbone and method those of the checkpoint."""
     old, new = ({"backbone.name": r.backbone.name} | _method(r) for r in (theirs, recipe))
     differ = [key for key in old if old[key] != new[key]]
     if not differ:

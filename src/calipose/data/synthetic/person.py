@@ -1,4 +1,4 @@
-"""One drawn person: a body with exact joints, and how it is painted.
+"""One synthetic person: a body with exact joints, and how it is painted.
 
 Bodies come from `layouts.npz` (made by `tools/make_layouts.py`): a mixture of Gaussians fitted to COCO
 train2017's keypoint annotations (CC BY 4.0, COCO Consortium). All coordinates are pixels of the image,
@@ -23,8 +23,7 @@ NOSE, EYES, EARS, SHOULDERS, HIPS = 0, [1, 2], [3, 4], [5, 6], [11, 12]
 ARMS, LEGS = ((5, 7, 9), (6, 8, 10)), ((11, 13, 15), (12, 14, 16))
 
 # The head in units of half the distance between the ears: x to the person's left, y down, z forwards (nose,
-# eyes, ears), and the half axes of the ellipsoid around it. After common anthropometry, a little large as in
-# drawings.
+# eyes, ears), and the half axes of the ellipsoid around it. From common anthropometry, a little enlarged.
 HEAD = np.array([[0, 0.3, 1.3], [0.42, -0.2, 1.0], [-0.42, -0.2, 1.0], [1, 0, -0.1], [-1, 0, -0.1]])
 HEAD_CENTRE, HEAD_AXES = np.array([0.0, -0.15, 0.1]), np.array([1.0, 1.5, 1.25])
 HEAD_ENDS = HEAD_CENTRE + np.array([[0, -1.5, 0], [0, 1.5, 0]])
@@ -39,7 +38,7 @@ TRUNK_PER_BONE = np.array([1, 1, 1.3, 1.5, 1.5, 1.7, 1.7, 1.15, 1.15, 1.15, 1.15
 
 @cache
 def layouts() -> dict[str, NDArray[Any]]:
-    """The table of poses and places, numbers as float64."""
+    """The table of poses and positions, numbers as float64."""
     with np.load(str(files("calipose.data.synthetic") / "layouts.npz")) as file:
         table = {name: file[name].astype(np.float64) for name in file.files if name != "source"}
     rows, columns = np.tril_indices(34)
@@ -55,7 +54,14 @@ def layouts() -> dict[str, NDArray[Any]]:
 def sample_mixture(
     rng: Rng, name: str, spread: float = 1.0, allowed: NDArray[np.bool_] | None = None
 ) -> tuple[int, Floats]:
-    """Component and value drawn from one of the table's mixtures; `spread` multiplies the deviations."""
+    """Sample one of the table's mixtures; returns the component's index and the value.
+
+    Args:
+        rng: random generator.
+        name: "pose", "first" or "other".
+        spread: factor of the deviations from the component's mean.
+        allowed: mask of the components; all by default.
+    """
     table = layouts()
     weight = table[f"{name}_weight"] if allowed is None else table[f"{name}_weight"] * allowed
     c = int(rng.choice(len(weight), p=weight / weight.sum()))
@@ -65,15 +71,17 @@ def sample_mixture(
 
 @dataclass(frozen=True)
 class Body:
-    """Joints and what else decides how a body looks.
+    """Joints, and what else determines how a body looks.
 
     Attributes:
-        joints: `(17, 2)`.
+        joints: `(17, 2)`, pixels.
         trunk: true (not foreshortened) length from shoulders to hips.
         head: `(3, 3)` rotation (rows: right, down, towards the viewer of the image) of the head's axes.
-        head_size, head_at: half the distance between the ears; `(2,)`, where the middle of the ears is.
-        back: seen from behind, with no face; left and right of `head` are then exchanged.
-        chest: the trunk's front is seen. arm_behind: for each arm, whether it is behind the trunk.
+        head_size: half the distance between the ears.
+        head_at: `(2,)`, the middle between the ears.
+        back: whether the person is seen from behind, with no face; left and right of `head` are then exchanged.
+        chest: whether the trunk's front is seen.
+        arm_behind: for each arm, whether it is behind the trunk.
     """
 
     joints: Floats
@@ -87,19 +95,19 @@ class Body:
 
     @property
     def box(self) -> Floats:
-        """`(4,)`: left, top, right, bottom of what is painted, roughly."""
+        """Left, top, right and bottom of what is painted, roughly; `(4,)`."""
         top = self.head_on(HEAD_ENDS)
         points = np.concatenate([self.joints, top])
         pad = 0.17 * self.trunk
         return np.concatenate([points.min(0) - pad, points.max(0) + pad])
 
     def head_on(self, points: Floats) -> Floats:
-        """Points `(n, 3)` of the head (units of HEAD) in the image, `(n, 2)`."""
+        """Project points `(n, 3)` of the head (units of HEAD) to the image, `(n, 2)`."""
         return self.head_at + self.head_size * points @ self.head[:2].T
 
     @property
     def face_seen(self) -> NDArray[np.bool_]:
-        """`(5,)`: which of nose, eyes and ears are towards the viewer."""
+        """Which of nose, eyes and ears face the viewer; `(5,)`."""
         depth = HEAD @ self.head[2]
         if not self.back:
             front: NDArray[np.bool_] = depth > SEEN_FROM_DEPTH
@@ -109,11 +117,11 @@ class Body:
         seen: NDArray[np.bool_] = behind[COCO_17.flip_index[:5]]
         return seen
 
-    def moved(self, size: float, at: Floats) -> Body:
-        """The same body with its box's longer side `size` and its box's middle at `at`."""
+    def moved(self, size: float, center: Floats) -> Body:
+        """The same body scaled and moved, so that its box has the longer side `size` and the middle `center`."""
         box = self.box
         scale = size / (box[2:] - box[:2]).max()
-        shift = at - scale * (box[:2] + box[2:]) / 2
+        shift = center - scale * (box[:2] + box[2:]) / 2
         return Body(
             self.joints * scale + shift, self.trunk * scale, self.head, self.head_size * scale,
             self.head_at * scale + shift, self.back, self.chest, self.arm_behind,
@@ -121,8 +129,14 @@ class Body:
 
 
 def sample_body(rng: Rng, upright_only: bool, lean_deg: float) -> Body:
-    """A body of arbitrary place and scale: a pose of the table, mirrored or not, its limbs a little longer or
-    shorter, rotated by up to about `lean_deg`.
+    """Sample a body of arbitrary position and scale.
+
+    A pose is sampled from the table, mirrored or not, its limbs made a little longer or shorter.
+
+    Args:
+        rng: random generator.
+        upright_only: sample standing poses only.
+        lean_deg: largest rotation.
     """
     table = layouts()
     c, values = sample_mixture(rng, "pose", 0.8, table["upright"] if upright_only else None)
@@ -164,7 +178,7 @@ def sample_body(rng: Rng, upright_only: bool, lean_deg: float) -> Body:
 
 @dataclass(frozen=True)
 class Look:
-    """What a person wears: cloths, and how far sleeves and trousers reach (in bones, 0 to 2)."""
+    """What a person wears: cloths, and how far sleeve and leg reach down the limb (in bones, 0 to 2)."""
 
     skin: Cloth
     hair: Cloth
@@ -178,7 +192,7 @@ class Look:
 
 
 def sample_look(rng: Rng, colours: Floats, patterned: float) -> Look:
-    """A look whose clothes are near some of `colours` (n, 3)."""
+    """Sample a look whose clothes are close to some of `colours` `(n, 3)`."""
     dark = rng.random()
     skin = (1 - dark) * np.array([250, 215, 185]) + dark * np.array([85, 55, 40])
     hair = rng.uniform(10, 70) * np.ones(3) if rng.random() < 0.6 else rng.uniform([90, 60, 20], [230, 190, 120])
@@ -186,9 +200,9 @@ def sample_look(rng: Rng, colours: Floats, patterned: float) -> Look:
     return Look(
         skin=Cloth(np.clip(skin + rng.normal(0, 6, 3), 0, 255), skin),
         hair=Cloth(hair, hair),
-        shirt=Cloth.draw(rng, shirt, patterned),
-        trousers=Cloth.draw(rng, trousers, 0.4 * patterned),
-        shoes=Cloth.draw(rng, shoes, 0),
+        shirt=Cloth.sample(rng, shirt, patterned),
+        trousers=Cloth.sample(rng, trousers, 0.4 * patterned),
+        shoes=Cloth.sample(rng, shoes, 0),
         sleeve=float(rng.choice([0.0, 0.6, 0.7, 2.0, 2.0])),
         leg=float(rng.choice([0.6, 1.0, 2.0, 2.0, 2.0])),
         long_hair=bool(rng.random() < 0.35),
@@ -197,7 +211,7 @@ def sample_look(rng: Rng, colours: Floats, patterned: float) -> Look:
 
 
 def paint_person(canvas: Canvas, body: Body, look: Look) -> None:
-    """Paint a person; the canvas's `painter` is who it is."""
+    """Paint a person; the canvas's `painter` says which one."""
     t, keypoints = body.trunk, body.joints
     shoulders, hips = keypoints[SHOULDERS].mean(0), keypoints[HIPS].mean(0)
 
@@ -261,16 +275,16 @@ def paint_person(canvas: Canvas, body: Body, look: Look) -> None:
 
 
 def paint_long_hair(canvas: Canvas, body: Body, look: Look) -> None:
-    """Hair down to the shoulders, at the back of the head."""
+    """Paint hair down to the shoulders, at the back of the head."""
     top, end = body.head_on(np.array([[0, -0.3, -0.3], [0, 1.7, -0.5]]))
     canvas.fill(hull((top, body.head_size), (end, 0.9 * body.head_size)), look.hair)
 
 
 def paint_head(canvas: Canvas, body: Body, look: Look) -> None:
-    """An ellipsoid with hair on top and behind, ears, and a face where it is towards the viewer.
+    """Paint an ellipsoid with hair on top and behind, ears, and a face where it is towards the viewer.
 
-    Each pixel's ray meets the ellipsoid in a point, which is looked up in the head's own axes: so hair and
-    skin lie where a head turned like this has them.
+    Each pixel's ray meets the ellipsoid in a point. The point's position in the head's own axes says whether it is hair
+    or skin.
     """
     size, seen = body.head_size, body.face_seen
     half_axes = size * body.head[:2] * HEAD_AXES  # (2, 3): unit sphere -> image

@@ -1,7 +1,6 @@
-"""Drawn scenes: people with exact keypoints, for tests, for the demo, and to learn from where there are no
-photographs.
+"""Synthetic scenes: people with exact keypoints, for tests, for the demo, and for training without photographs.
 
-An image depends on its seed alone: image i of a data set is drawn with `np.random.default_rng([seed, i])`.
+An image depends on its seed alone: image i of a data set is made with `np.random.default_rng([seed, i])`.
 """
 
 from __future__ import annotations
@@ -26,27 +25,44 @@ from calipose.errors import InputError
 from calipose.geometry import Floats
 from calipose.skeleton import COCO_17
 
-MIN_AREA = 30  # pixels; of whom less can be seen is not annotated
+MIN_AREA = 30  # pixels; people with fewer visible pixels are not annotated
 
 
 @dataclass(frozen=True)
 class Preset:
-    """How difficult synthetic images are. Sizes are a person's longer side by the image's height."""
+    """How difficult synthetic images are. Numbers and sizes are ranges: smallest and largest.
+
+    Attributes:
+        people: number of people.
+        size: a person's longer side as a fraction of the image's height.
+        as_in_photographs: number, size, position and pose of people follow COCO; else they stand side by side.
+        cut: probability that a person crosses the image's border.
+        lean_deg: largest rotation of a person.
+        patterned: probability of a patterned cloth.
+        alike: probability that all clothes of an image have similar colours.
+        things: number of things in the background.
+        limbs: number of background things that look like limbs.
+        covers: number of things in front of people.
+        blotches: strength of the background's texture, 0 to 255.
+        blur_px: largest standard deviation of the blur.
+        noise: largest standard deviation of the noise, 0 to 255.
+        unlabelled: probability that an occluded keypoint is not labelled; a tenth of it for a visible one.
+    """
 
     people: tuple[int, int]
     size: tuple[float, float]
-    as_in_photographs: bool  # number, size and place of people, and poses, as in COCO; else upright, side by side
-    cut: float  # probability that a person crosses the image's border
+    as_in_photographs: bool
+    cut: float
     lean_deg: float
-    patterned: float  # probability of a patterned cloth
-    alike: float  # probability that all clothes of an image have similar colours
-    things: tuple[int, int]  # number of things in the background
-    limbs: tuple[int, int]  # number of them that look like limbs
-    covers: tuple[int, int]  # number of things in front of people
-    blotches: float  # strength of the background's texture, 0 to 255
-    blur_px: float  # largest standard deviation of the blur
-    noise: float  # largest standard deviation of the noise, 0 to 255
-    unlabelled: float  # probability that an occluded joint is not labelled; a tenth of it for a visible one
+    patterned: float
+    alike: float
+    things: tuple[int, int]
+    limbs: tuple[int, int]
+    covers: tuple[int, int]
+    blotches: float
+    blur_px: float
+    noise: float
+    unlabelled: float
 
 
 EASY = Preset(
@@ -61,19 +77,22 @@ HARD = Preset(
 
 @dataclass(frozen=True)
 class SyntheticScene:
-    """An image and who is in it.
+    """An image and the annotations of its p people.
 
     Attributes:
         image: `(h, w, 3)` uint8, RGB.
-        keypoints_img: `(p, 17, 2)` float64, where the joints are (integer = pixel centre), whether labelled
-            or not.
-        visibility: `(p, 17)` int, as in COCO: 0 not labelled, 1 occluded (by another person or a thing;
-            one's own body does not count), 2 visible. Joints outside the image, and parts of the face that
-            are turned away, are not labelled.
-        area: `(p,)` float64, number of pixels of the person's silhouette that nothing else covers, as COCO's
-            segmentation area.
+        keypoints_img: `(p, 17, 2)` float64, positions of all keypoints, labelled or not (integer = pixel centre).
+        visibility: `(p, 17)` int, as in COCO: 0 not labelled, 1 occluded (by another person or a thing, not by the own
+            body), 2 visible. Keypoints outside of the image, and parts of the face that are turned away, are not
+            labelled.
+        area: `(p,)` float64, number of visible pixels of the person, as COCO's segmentation area.
         boxes_img: `(p, 4)` float64, COCO's box (left, top, width, height) around those pixels; left and
             top are the first pixel's index, width and height count pixels.
+
+    Example:
+        >>> scene = synthesize_scene(np.random.default_rng(0), (320, 240), EASY)
+        >>> scene.image.shape
+        (240, 320, 3)
     """
 
     image: NDArray[np.uint8]
@@ -84,7 +103,12 @@ class SyntheticScene:
 
 
 def synthesize_scene(rng: Rng, size: tuple[int, int], preset: Preset) -> SyntheticScene:
-    """Draw an image of `size` (width, height) pixels.
+    """Make an image with synthetic people.
+
+    Args:
+        rng: random generator.
+        size: width and height in pixels.
+        preset: how difficult the image is, `EASY` or `HARD`.
 
     Raises:
         InputError: a side is shorter than 32 px.
@@ -122,7 +146,7 @@ def synthesize_scene(rng: Rng, size: tuple[int, int], preset: Preset) -> Synthet
 
 
 def label(rng: Rng, canvas: Canvas, bodies: list[Body], preset: Preset) -> NDArray[np.int64]:
-    """Visibility (p, 17) of the joints in a finished painting."""
+    """Visibility `(p, 17)` of the keypoints in a finished image."""
     h, w = canvas.owner.shape
     visibility = np.zeros((len(bodies), len(COCO_17)), np.int64)
     for i, body in enumerate(bodies):
@@ -136,11 +160,11 @@ def label(rng: Rng, canvas: Canvas, bodies: list[Body], preset: Preset) -> NDArr
 
 
 def place_bodies(rng: Rng, w: int, h: int, preset: Preset) -> list[Body]:
-    """Bodies of the preset's number and sizes, at their places in the image."""
-    least, most = preset.people
+    """Sample bodies of the preset's number and sizes, and their positions in the image."""
+    min_people, max_people = preset.people
     image = np.array([w, h], np.float64)
     if not preset.as_in_photographs:
-        number = int(rng.integers(least, most + 1))
+        number = int(rng.integers(min_people, max_people + 1))
         bodies = []
         for i in range(number):  # each in its own strip of the image
             body = sample_body(rng, True, preset.lean_deg)
@@ -149,36 +173,36 @@ def place_bodies(rng: Rng, w: int, h: int, preset: Preset) -> list[Body]:
             width, height = body.box[2:] - body.box[:2]
             side = min(side, 0.98 * strip * max(width, height) / width)
             room = np.array([strip, h]) - side * np.array([width, height]) / max(width, height)
-            at = np.array([strip * (i + 0.5), h / 2]) + room * rng.uniform(-0.5, 0.5, 2)
-            bodies.append(body.moved(side, at))
+            center = np.array([strip * (i + 0.5), h / 2]) + room * rng.uniform(-0.5, 0.5, 2)
+            bodies.append(body.moved(side, center))
         return bodies
 
-    share = layouts()["people"][least - 1 : most]
-    number = least + int(rng.choice(len(share), p=share / share.sum()))
-    _, place = sample_mixture(rng, "first")
-    first, middle = float(np.exp(place[0])), place[1:] * image
-    places = [(first, middle)]
+    share = layouts()["people"][min_people - 1 : max_people]
+    number = min_people + int(rng.choice(len(share), p=share / share.sum()))
+    _, layout = sample_mixture(rng, "first")
+    first, middle = float(np.exp(layout[0])), layout[1:] * image
+    people = [(first, middle)]
     for _ in range(number - 1):
-        _, place = sample_mixture(rng, "other")
-        places.append((first * float(np.exp(min(place[0], 0))), middle + place[1:] * first * h))
+        _, layout = sample_mixture(rng, "other")
+        people.append((first * float(np.exp(min(layout[0], 0))), middle + layout[1:] * first * h))
     bodies = []
-    for fraction, wanted in places:
+    for fraction, target in people:
         side = h * float(np.clip(fraction, *preset.size))
-        body = sample_body(rng, False, preset.lean_deg).moved(side, wanted)
+        body = sample_body(rng, False, preset.lean_deg).moved(side, target)
         half = (body.box[2:] - body.box[:2]) / 2
         cut = rng.random() < preset.cut
         beyond = rng.uniform(0, 1.2) * half if cut else np.zeros(2)
         low, high = half - beyond, image - half + beyond
-        at = np.where(low <= high, np.clip(wanted, low, np.maximum(low, high)), image / 2)
+        center = np.where(low <= high, np.clip(target, low, np.maximum(low, high)), image / 2)
         if cut:  # over a side border, the lower border, or a corner
-            border = np.array([high[0] if wanted[0] > w / 2 else low[0], high[1]])
-            at = np.where([(True, False), (False, True), (True, True)][int(rng.integers(3))], border, at)
-        bodies.append(body.moved(side, at))
+            border = np.array([high[0] if target[0] > w / 2 else low[0], high[1]])
+            center = np.where([(True, False), (False, True), (True, True)][int(rng.integers(3))], border, center)
+        bodies.append(body.moved(side, center))
     return bodies
 
 
 def paint_background(rng: Rng, w: int, h: int, preset: Preset, colours: Floats) -> Canvas:
-    """A canvas with a gradient, soft blotches of several sizes, and things."""
+    """Make a canvas with a gradient, soft blotches of several sizes, and things."""
     shape = (w, h)
     blotches = np.zeros((h, w), np.float32)
     for cells in (3, 9, 27):
@@ -208,24 +232,24 @@ def paint_background(rng: Rng, w: int, h: int, preset: Preset, colours: Floats) 
 
 
 def paint_thing(rng: Rng, canvas: Canvas, colours: Floats, size: float, patterned: float) -> None:
-    """A box, disc, pole or polygon of about `size` pixels somewhere."""
+    """Paint a box, disc, pole or polygon of about `size` pixels at a random position."""
     h, w = canvas.owner.shape
-    at, turn = rng.uniform(0, 1, 2) * (w, h), rng.normal(0, 0.3)
+    center, turn = rng.uniform(0, 1, 2) * (w, h), rng.normal(0, 0.3)
     kind = int(rng.integers(4))
     if kind == 0:
-        outline = hull((at, size / 2))
+        outline = hull((center, size / 2))
     elif kind == 1:
-        outline = hull(*((at + rng.uniform(-0.5, 0.5, 2) * size, 0.02 * size) for _ in range(5)))
+        outline = hull(*((center + rng.uniform(-0.5, 0.5, 2) * size, 0.02 * size) for _ in range(5)))
     else:
         half = size * (np.array([0.06, 1.0]) if kind == 2 else rng.uniform(0.2, 0.6, 2))
         turned = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-        outline = at + np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half @ turned
-    cloth = Cloth.draw(rng, colours[int(rng.integers(len(colours)))], patterned)
-    canvas.fill(outline, cloth, (at, np.array([np.sin(turn), np.cos(turn)]), size, size))
+        outline = center + np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half @ turned
+    cloth = Cloth.sample(rng, colours[int(rng.integers(len(colours)))], patterned)
+    canvas.fill(outline, cloth, (center, np.array([np.sin(turn), np.cos(turn)]), size, size))
 
 
 def develop(rng: Rng, pixels: NDArray[np.float32], preset: Preset) -> NDArray[np.uint8]:
-    """Light, blur and noise; float to bytes."""
+    """Apply light, blur and noise, and convert to bytes."""
     sigma = rng.uniform(0, preset.blur_px)
     if sigma > 0.3:
         pixels = cv2.GaussianBlur(pixels, (0, 0), sigma)
@@ -236,8 +260,9 @@ def develop(rng: Rng, pixels: NDArray[np.float32], preset: Preset) -> NDArray[np
 
 
 def coco_annotations(scenes: Sequence[SyntheticScene], file_names: Sequence[str]) -> dict[str, Any]:
-    """COCO's person keypoint annotations of scenes; image i has id i + 1. A joint that is not labelled is
-    0, 0, 0, as COCO writes it.
+    """COCO's person keypoint annotations of scenes.
+
+    Image i has id i + 1. A keypoint that is not labelled is 0, 0, 0, as COCO writes it.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -249,7 +274,7 @@ def coco_annotations(scenes: Sequence[SyntheticScene], file_names: Sequence[str]
 
 
 def image_entry(image_id: int, name: str, size: tuple[int, int]) -> dict[str, Any]:
-    """What COCO's annotation file says of an image; `size` is width and height."""
+    """The entry of an image in COCO's annotation file; `size` is width and height."""
     return {"id": image_id, "file_name": name, "width": size[0], "height": size[1]}
 
 
@@ -266,7 +291,7 @@ def annotations_of(scene: SyntheticScene, image_id: int) -> list[dict[str, Any]]
 
 
 def dataset(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> dict[str, Any]:
-    """Annotation file from its parts; numbers the annotations."""
+    """Make an annotation file from its parts; the annotations are numbered."""
     person = {
         "id": 1, "name": "person", "supercategory": "person", "keypoints": list(COCO_17.keypoints),
         "skeleton": [[a + 1, b + 1] for a, b in COCO_17.limbs],
@@ -278,11 +303,21 @@ def dataset(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> 
 def write_synthetic_data(
     out: Path, images: int, preset: Preset, size: tuple[int, int], seed: int, workers: int = 1
 ) -> Path:
-    """Draw a data set: `out/images/000001.jpg`, ... (quality 95) and `out/annotations.json`, whose path is
-    returned.
+    """Make a data set of synthetic people: `images/000001.jpg`, ... (quality 95) and `annotations.json`.
 
-    Image i (from 0) depends on (seed, i) only, not on how many there are or how many processes draw them.
-    The folder appears under its name when it is complete.
+    Image i (from 0) depends on (seed, i) only, not on the number of images or of processes. The folder appears
+    under its name when it is complete.
+
+    Args:
+        out: the folder to make.
+        images: number of images.
+        preset: how difficult the images are, `EASY` or `HARD`.
+        size: width and height in pixels.
+        seed: 0 or more.
+        workers: number of processes.
+
+    Returns:
+        Path of the annotation file.
 
     Raises:
         InputError: `out` exists and is not empty, `images` or `workers` is below 1, or `size` is too small.
@@ -290,18 +325,18 @@ def write_synthetic_data(
     if images < 1 or workers < 1:
         raise InputError(f"images and workers must be at least 1, not {images} and {workers}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists already: name a new folder, or remove it first")
+        raise InputError(f"{out} already exists: name a new folder, or remove this one first")
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
         folder = Path(scratch) / "data"
         (folder / "images").mkdir(parents=True)
-        draw = partial(_write_image, folder / "images", preset, size, seed)
+        make = partial(_write_image, folder / "images", preset, size, seed)
         if workers == 1:
-            drawn = list(map(draw, range(images)))
+            made = list(map(make, range(images)))
         else:  # spawned, not forked: OpenCV's and torch's threads do not survive a fork
             with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-                drawn = list(pool.map(draw, range(images), chunksize=16))
-        entries = dataset([image for image, _ in drawn], [person for _, people in drawn for person in people])
+                made = list(pool.map(make, range(images), chunksize=16))
+        entries = dataset([image for image, _ in made], [person for _, people in made for person in people])
         (folder / "annotations.json").write_text(json.dumps(entries), encoding="utf-8")
         folder.rename(out)
     return out / "annotations.json"
@@ -310,7 +345,7 @@ def write_synthetic_data(
 def _write_image(
     folder: Path, preset: Preset, size: tuple[int, int], seed: int, index: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Draw and write one image; its entry and its annotations."""
+    """Make and write one image; returns its entry and its annotations."""
     scene = synthesize_scene(np.random.default_rng([seed, index]), size, preset)
     name = f"{index + 1:06d}.jpg"
     if not cv2.imwrite(str(folder / name), scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95]):

@@ -1,1 +1,1 @@
-"""Feature networks: one file a family."""
+"""Backbones: one file for each family."""

@@ -1,4 +1,4 @@
-"""A backbone by its name."""
+"""Building a backbone from its name."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from calipose.model.backbones.base import Backbone
 
 
 def build_backbone(name: str) -> Backbone:
-    """A backbone with fresh weights.
+    """Build a backbone with fresh weights.
 
     Args:
-        name: "hrnet-w32" (or another key of `hrnet.VARIANTS`), "mobilenetv2-WIDTH" (any width, e.g. 1.5),
+        name: "hrnet-w32" (or another key of `hrnet.VARIANTS`), "mobilenetv2-WIDTH" (any width, such as 1.5),
             "movenet-WIDTH" (the same with MoveNet's feature pyramid) or "timm:NAME" (needs the package timm).
 
     Raises:
-        InputError: there is no backbone of that name (the message names the nearest), or timm is missing.
-
+        InputError: there is no backbone of that name (the message suggests the most similar), or timm is not
+            installed.
     """
     family, _, rest = name.partition("-")
     if name in hrnet.VARIANTS:

@@ -1,7 +1,7 @@
 """HRNet (Sun et al., CVPR 2019; Wang et al., TPAMI 2020), the part that DEKR uses: all four stage-4 maps.
 
 The network and the names of its parameters are those of the official code (HRNet/DEKR and
-HRNet/HRNet-Image-Classification), so that its weights load; `tests/model/test_hrnet.py` holds the values too.
+HRNet/HRNet-Image-Classification), so that its weights load; `tests/model/backbones/test_hrnet.py` checks the values.
 """
 
 from collections.abc import Sequence
@@ -17,14 +17,13 @@ _STEM = 64  # channels of the two strided convolutions before layer1
 
 
 class Variant(NamedTuple):
-    """What the variants differ in.
+    """Sizes of one variant of HRNet.
 
     Attributes:
-        width: channels of the stride-4 branch; every further branch has twice as many.
-        layer1: number of bottlenecks at stride 4, and the channels inside them.
+        width: channels of the stride-4 branch; each further branch has twice as many.
+        layer1: number of bottlenecks at stride 4, and the channels inside of them.
         modules: number of modules in the stages 2, 3 and 4.
-        blocks: basic blocks in each branch of a module.
-
+        blocks: number of basic blocks in each branch of a module.
     """
 
     width: int
@@ -52,7 +51,7 @@ def _conv_bn(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, relu: 
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around which the input is added."""
+    """Two 3x3 convolutions with a residual connection."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -62,12 +61,13 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map `(b, c, h, w)` to the same shape."""
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         return F.relu(self.bn2(self.conv2(y)) + x, inplace=True)
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions around which the input (projected where widths differ) is added."""
+    """1x1, 3x3 and 1x1 convolutions with a residual connection, which is projected where the widths differ."""
 
     def __init__(self, inputs: int, planes: int) -> None:
         super().__init__()
@@ -81,13 +81,14 @@ class Bottleneck(nn.Module):
         self.downsample = nn.Identity() if inputs == outputs else _conv_bn(inputs, outputs, kernel=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map `(b, inputs, h, w)` to `(b, 4 planes, h, w)`."""
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         y = F.relu(self.bn2(self.conv2(y)), inplace=True)
         return F.relu(self.bn3(self.conv3(y)) + self.downsample(x), inplace=True)
 
 
 def _fuse_path(channels: Sequence[int], source: int, target: int) -> nn.Module:
-    """Bring branch `source` to the size and width of branch `target`."""
+    """The layers that bring branch `source` to the size and width of branch `target`."""
     if source == target:
         return nn.Identity()
     if source > target:
@@ -110,6 +111,7 @@ class HighResolutionModule(nn.Module):
         )
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Map the branches' features to new ones of the same shapes."""
         maps = [branch(x) for branch, x in zip(self.branches, maps, strict=True)]
         fused = []
         for paths in self.fuse_layers:
@@ -119,13 +121,14 @@ class HighResolutionModule(nn.Module):
         return fused
 
 
-def _transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
-    """Add a branch by a strided convolution of the last one; the others change their width if need be."""
+def _transition(inputs: Sequence[int], outputs: Sequence[int]) -> nn.ModuleList:
+    """Add a branch by a strided convolution of the last one; the others change their width where it differs."""
     kept = [
-        nn.Identity() if old == new else _conv_bn(old, new, relu=True) for old, new in zip(before, after, strict=False)
+        nn.Identity() if old == new else _conv_bn(old, new, relu=True)
+        for old, new in zip(inputs, outputs, strict=False)
     ]
     # Official weights name this one "1.0.0.weight": it could be a chain of several strided convolutions.
-    return nn.ModuleList([*kept, nn.Sequential(_conv_bn(before[-1], after[-1], stride=2, relu=True))])
+    return nn.ModuleList([*kept, nn.Sequential(_conv_bn(inputs[-1], outputs[-1], stride=2, relu=True))])
 
 
 def _grow(transition: nn.ModuleList, maps: list[Tensor]) -> list[Tensor]:
@@ -133,7 +136,12 @@ def _grow(transition: nn.ModuleList, maps: list[Tensor]) -> list[Tensor]:
 
 
 class HRNet(Backbone):
-    """HRNet of a `Variant`; `channels` are width x (1, 2, 4, 8)."""
+    """HRNet of a `Variant`; its maps have width x (1, 2, 4, 8) channels.
+
+    Example:
+        >>> HRNet(VARIANTS["hrnet-w32"]).channels
+        (32, 64, 128, 256)
+    """
 
     def __init__(self, variant: Variant) -> None:
         super().__init__()

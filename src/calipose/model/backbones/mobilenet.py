@@ -1,9 +1,10 @@
 """MobileNetV2 (Sandler et al., CVPR 2018) of any width, with timm's parameter names and TensorFlow's padding.
 
 Strided convolutions pad as TensorFlow's "same" does: on even sizes one row below and one column at the right,
-none above or at the left. Weights trained so (MoveNet's backbone) give their own values here. Weights trained
-with symmetric padding (timm's ImageNet ones) load too, but sample one pixel further at each stride and are
-used to ImageNet's mean and deviation: a start for fine-tuning; "timm:mobilenetv2_100" is their own network.
+none above or at the left. Weights trained with this padding (MoveNet's backbone) give the same values here. Weights
+trained with symmetric padding (timm's for ImageNet) can be loaded, too, but they sample one pixel further at each
+stride, and they expect ImageNet's mean and deviation: they are only a start for fine-tuning. Their own network is
+"timm:mobilenetv2_100".
 """
 
 import math
@@ -40,18 +41,17 @@ _OUTPUTS = (1, 2, 4, 6)
 
 
 def parse_width(text: str) -> float:
-    """The width in "mobilenetv2-WIDTH".
+    """Parse the width of "mobilenetv2-WIDTH".
 
     Raises:
-        InputError: it is no positive number.
-
+        InputError: the width is not a positive number.
     """
     try:
         width = float(text)
     except ValueError:
         width = math.nan
     if not 0 < width < math.inf:
-        raise InputError(f"'mobilenetv2-{text}': the width is a positive number, as in 'mobilenetv2-1.5'")
+        raise InputError(f"'mobilenetv2-{text}': the width must be a positive number, as in 'mobilenetv2-1.5'")
     return width
 
 
@@ -77,7 +77,7 @@ class _Depthwise(nn.Conv2d):
 
 
 class SeparableConv(nn.Module):
-    """Depthwise 3x3 and linear 1x1 convolution: the first stage, which doesn't expand."""
+    """Depthwise 3x3 and linear 1x1 convolution: the first stage, which has no expansion."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -87,12 +87,13 @@ class SeparableConv(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map `(b, inputs, h, w)` to `(b, outputs, h, w)`."""
         y: Tensor = self.bn2(self.conv_pw(F.relu6(self.bn1(self.conv_dw(x)))))
         return y
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expansion, depthwise 3x3, linear 1x1; the input is added where the shapes agree."""
+    """1x1 expansion, depthwise 3x3, linear 1x1; with a residual connection where the shapes agree."""
 
     def __init__(self, inputs: int, outputs: int, expansion: int, stride: int) -> None:
         super().__init__()
@@ -106,6 +107,7 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map `(b, inputs, h, w)` to `(b, outputs, h / stride, w / stride)`."""
         inside = F.relu6(self.bn1(self.conv_pw(x)))
         inside = F.relu6(self.bn2(self.conv_dw(inside)))
         y: Tensor = self.bn3(self.conv_pwl(inside))
@@ -115,8 +117,14 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(Backbone):
     """MobileNetV2 whose channels are `width` times the paper's.
 
-    `channels` are those of the stages that `outputs` names, one a stride: by default blocks.1, blocks.2, blocks.4 and
-    blocks.6 (40, 48, 144, 480 for width 1.5).
+    Args:
+        width: factor of the channels.
+        outputs: indices of the stages whose maps are given, one for each stride; by default blocks.1, blocks.2,
+            blocks.4 and blocks.6 (40, 48, 144 and 480 channels for width 1.5).
+
+    Example:
+        >>> MobileNetV2(1.5).channels
+        (40, 48, 144, 480)
     """
 
     def __init__(self, width: float, outputs: tuple[int, int, int, int] = _OUTPUTS) -> None:

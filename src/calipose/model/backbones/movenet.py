@@ -38,8 +38,15 @@ class SeparableReLU(nn.Sequential):
 class MoveNetPyramid(Backbone):
     """MobileNetV2 x `width` and MoveNet's pyramid: 384, 32, 64 and 64 channels at strides 4, 8, 16 and 32.
 
-    At stride 4 the hidden layers of MoveNet's heads, 96 channels each in the order of `HEADS`; at 8 and 16 the sums of
-    the pyramid; at 32 its top.
+    The map at stride 4 holds the hidden layers of MoveNet's heads, 96 channels each in the order of `HEADS`; those at 8
+    and 16 are sums of the pyramid; the one at 32 is its top.
+
+    Args:
+        width: factor of MobileNetV2's channels; MoveNet MultiPose has 1.5.
+
+    Example:
+        >>> MoveNetPyramid(1.5).channels
+        (384, 32, 64, 64)
     """
 
     def __init__(self, width: float) -> None:

@@ -7,11 +7,17 @@ from calipose.model.backbones.base import STRIDES, Backbone
 
 
 class TimmBackbone(Backbone):
-    """A timm network as a backbone, with fresh weights; its parameters have timm's names behind "network.".
+    """A timm network as a backbone, with fresh weights; its parameters have timm's names after "network.".
+
+    Args:
+        name: timm's name of the network, such as "resnet50".
 
     Raises:
-        InputError: timm is not installed, doesn't know the name, or the network lacks one of the strides.
+        InputError: timm is not installed, timm has no network of that name, or the network lacks one of the strides.
 
+    Example:
+        >>> TimmBackbone("resnet50").channels
+        (256, 512, 1024, 2048)
     """
 
     def __init__(self, name: str) -> None:

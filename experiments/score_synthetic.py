@@ -19,8 +19,8 @@ things that look like limbs, so that p is neither 0 nor 1. Three populations:
     peaks   the cells that returned poses come from (chosen because they score higher than their neighbours)
     poses   the returned poses: mean score against mean OKS by COCO's matching; p is the share that match somebody
 
-    python experiments/score_drawn.py --out runs/score-drawn
-    python experiments/score_drawn.py --out runs/score-drawn --table
+    python experiments/score_synthetic.py --out runs/score-synthetic
+    python experiments/score_synthetic.py --out runs/score-synthetic --table
 
 Every finished training leaves its record, WEIGHT-SEED.json; started again, the script goes on where it stopped.
 `--table` prints the table and writes over_confidence.png and over_confidence.csv.
@@ -119,6 +119,7 @@ def record_of(options: argparse.Namespace, weight: float, seed: int) -> Path:
 
 
 def main() -> None:
+    """Train and count (without `--table`), then print the tables and draw the chart."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--weights", type=float, nargs="+", default=[1.0, 0.1, 0.3])
@@ -126,7 +127,7 @@ def main() -> None:
     parser.add_argument("--train-images", type=int, default=12000)
     parser.add_argument("--fresh-images", type=int, default=1000)
     parser.add_argument("--size", type=int, default=128, help="side of the images in pixels, a multiple of 32")
-    parser.add_argument("--set", nargs="*", default=[], help="changes of the recipe 'drawn'")
+    parser.add_argument("--set", nargs="*", default=[], help="changes of the recipe 'synthetic'")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="only print and plot what is there")
     options = parser.parse_args()
@@ -138,7 +139,7 @@ def main() -> None:
         ):
             if not (options.out / name).exists():  # it appears when it is complete
                 write_synthetic_data(options.out / name, number, AMBIGUOUS, size, seed, options.threads)
-                print(f"drew {number} images: {options.out / name}", flush=True)
+                print(f"made {number} images: {options.out / name}", flush=True)
         for seed in options.seeds:
             for weight in options.weights:
                 if not record_of(options, weight, seed).exists():
@@ -163,7 +164,7 @@ def run_one(options: argparse.Namespace, weight: float, seed: int) -> None:
         f"size={options.size}", "epochs=1", f"predict.short_side={options.size}", "data.in_memory=false",
         f"loss.background_weight={weight}", f"seed={seed}", "optim.clip_norm=0",
     ]  # fmt: skip
-    recipe = load_recipe("drawn", [*changes, *options.set])
+    recipe = load_recipe("synthetic", [*changes, *options.set])
     recipe = msgspec.structs.replace(recipe, augment=AugmentSettings.none())
     name = f"weight {weight:g}, seed {seed}"
     tenths = [0]
