@@ -9,16 +9,16 @@ from typing import Annotated
 import typer
 
 from calipose._version import __version__
-from calipose.cli.calibrate import calibrate
+from calipose.cli.calibrate import calibrate_command
 from calipose.cli.common import Commands, examples, out
-from calipose.cli.compare import compare
+from calipose.cli.compare import compare_command
 from calipose.cli.demo import demo
-from calipose.cli.evaluate import evaluate
+from calipose.cli.evaluate import evaluate_command
 from calipose.cli.export import export
 from calipose.cli.info import info
 from calipose.cli.predict import predict
-from calipose.cli.report import report
-from calipose.cli.submit import submit
+from calipose.cli.report import report_command
+from calipose.cli.submit import submit_command
 from calipose.cli.synthesize import synthesize
 from calipose.cli.train import train
 from calipose.cli.train_demo import train_demo
@@ -63,39 +63,44 @@ app.command(
     )
 )(train)
 app.command(
+    "evaluate",
     epilog=examples(
         "calipose evaluate runs/first --data unseen",
         "calipose evaluate runs/first --data val.json=val2017 --flip --short-side 640 --out results.json",
         "calipose evaluate runs/first --data unseen --grid --scales 0.5,1,2",
         "calipose evaluate results.json --ground-truth annotations.json",
-    )
-)(evaluate)
+    ),
+)(evaluate_command)
 app.command(
+    "calibrate",
     epilog=examples(
         "calipose calibrate runs/first --data labelled",
         "calipose calibrate results.json --ground-truth annotations.json --out better.json",
         "calipose calibrate results.json --ground-truth annotations.json --maps maps.json",
         "calipose calibrate others.json --use maps.json --out better.json",
-    )
-)(calibrate)
+    ),
+)(calibrate_command)
 app.command(
+    "compare",
     epilog=examples(
         "calipose compare old.json new.json --ground-truth val.json",
         "calipose compare old.json new.json --ground-truth val.json --images val2017 --out changes",
-    )
-)(compare)
+    ),
+)(compare_command)
 app.command(
+    "report",
     epilog=examples(
         "calipose report runs/first --data unseen",
         "calipose report results.json --data val.json=val2017 --out report",
-    )
-)(report)
+    ),
+)(report_command)
 app.command(
+    "submit",
     epilog=examples(
         "calipose submit runs/w32 --data image_info_test-dev2017.json=test2017 --name calipose-w32",
         "calipose submit results.json --data image_info_test-dev2017.json --name my-model",
-    )
-)(submit)
+    ),
+)(submit_command)
 app.command(
     epilog=examples(
         "calipose predict photo.jpg",
