@@ -176,12 +176,12 @@ def _add_scores(
 def _add_keypoints(table: Table, evaluation: Evaluation) -> None:
     """Rows on the keypoint scores."""
     columns = [column for column in (evaluation.keypoints, evaluation.calibrated_keypoints) if column is not None]
-    table.add_row(f"keypoints of matched poses: {columns[0].count}", style="bold")
+    table.add_row(f"labelled keypoints: {columns[0].count}", style="bold")
     means = [f"{_figure(column.mean_score)}, {_figure(column.mean_similarity)}" for column in columns]
     table.add_row("  mean score, similarity", *means)
     table.add_row("  ECE", *(_figure(column.ece) for column in columns))
     table.add_row("  AUC, correct from wrong", *(_figure(column.auc) for column in columns))
-    table.add_row("  mean as score of the pose: ECE", *(_figure(column.pose_ece) for column in columns))
+    table.add_row("  their mean as score: ECE", *(_figure(column.pose_ece) for column in columns))
     table.add_row("  and its Spearman", *(_figure(column.pose_spearman) for column in columns))
 
 

@@ -132,9 +132,9 @@ def open_source(
         InputError: options do not go with the source, or something of it cannot be read.
     """
     if is_results(source):
-        flags = {"flip": options.flip, "scales": options.scales, "short_side": options.short_side}
         path, images = find_data(data) if needs_images else (find_truth(source, data, ground_truth), None)
-        refuse(source, HOLDS_RESULTS, **flags, device=options.device, **(only_models or {}))
+        asked = {"flip": options.flip, "scales": options.scales, "short_side": options.short_side}
+        refuse(source, HOLDS_RESULTS, **asked | {"device": options.device} | dict(only_models or {}))
         chosen = read_skeleton(skeleton)
         return OpenedSource(read(path, chosen), chosen, images, results=Path(source))
 

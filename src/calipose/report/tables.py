@@ -103,15 +103,16 @@ def keypoint_means_table(evaluation: Evaluation) -> str:
         rows.append((escape(metric.label), _figures(before, key)))
         if metric.by_calibration and evaluation.cross_fitted is not None:
             rows.append((f"{escape(metric.label)}, calibrated", _figures(after, key)))
-    caption = f"<b>Which predicts the OKS better?</b> {number(pose.before.poses, 'pose')}"
-    return _table(caption, ["pose score", "mean of keypoints"], rows)
+    question = "<b>Which predicts the OKS better:</b> the score of the pose or the mean of its keypoint scores?"
+    caption = f"{question} {number(pose.before.poses, 'pose')}"
+    return _table(caption, ["pose", "keypoints"], rows)
 
 
 def error_tables(evaluation: Evaluation) -> str:
     """Error kinds by keypoint, and what would be gained without each."""
     table = kind_counts(evaluation.error_kinds)
     every = np.concatenate([table.sum(0)[None], table])
-    names = ["all keypoints", *(name.replace("_", " ") for name in evaluation.skeleton.keypoints)]
+    names = ["all", *(name.replace("_", " ") for name in evaluation.skeleton.keypoints)]
     shares = every / np.maximum(every.sum(1, keepdims=True), 1)
     rows: list[Row] = [
         (escape(name), [f"{count.sum():,}", *(f"{value:.0%}" for value in share.tolist())])
@@ -119,7 +120,7 @@ def error_tables(evaluation: Evaluation) -> str:
     ]
     gains: list[Row] = [(column.name, [show(column.ap), show(column.mean_oks)]) for column in evaluation.repairs]
     return _table(
-        "<b>By keypoint</b>: labelled keypoints, and the share of each kind", ["keypoints", *KINDS], rows
+        "<b>By keypoint</b>: labelled keypoints, and the share of each kind", ["count", *KINDS], rows
     ) + _table("<b>If one kind were repaired</b>: mean OKS is of matched poses", ["AP", "mean OKS"], gains)
 
 
