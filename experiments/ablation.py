@@ -61,13 +61,13 @@ def run_one(options: argparse.Namespace) -> None:
     )
     result = trainer.run()
     predictor = Predictor.from_checkpoint(result.last)
-    figures, quality, _ = evaluate_predictor(predictor, *find_data(options.val))
+    evaluation = evaluate_predictor(predictor, *find_data(options.val))
     entry = {
-        "ap": figures.ap,
-        "ap50": figures.ap50,
-        "spearman": quality["score"].spearman,
-        "spearman20": quality["best"].spearman,
-        "pearson": quality["score"].pearson,
+        "ap": evaluation.ap.ap,
+        "ap50": evaluation.ap.ap50,
+        "spearman": evaluation.scores["score"]["spearman"],
+        "spearman20": evaluation.scores["best"]["spearman"],
+        "pearson": evaluation.scores["score"]["pearson"],
         "minutes": result.minutes,
     }
     (options.out / "figures.json").write_text(json.dumps(entry))

@@ -31,6 +31,7 @@ from calipose.data.locate import find_data, read_data
 from calipose.draw import contact_sheet, draw_poses, save_image
 from calipose.evaluation.ap import paired_difference
 from calipose.evaluation.run import evaluate_predictor, save_results
+from calipose.evaluation.scores import score_figures
 from calipose.inference.predictor import Predictor
 from calipose.io.images import read_image
 from calipose.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -118,10 +119,10 @@ def train(out: Path, kind: str, start: Start, seed: int, changes: list[str]) -> 
         subprocess.run(command, stdout=log, stderr=log, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     torch.set_num_threads(1)
     unseen = find_data(out / f"{kind}-unseen")
-    figures, quality, results = evaluate_predictor(Predictor(folder), *unseen, bootstrap=1000)
-    entry = figures.to_dict() | {"spearman": quality["score"].spearman}
+    evaluation = evaluate_predictor(Predictor(folder), *unseen, bootstrap=1000)
+    entry = evaluation.ap.to_dict() | {"spearman": score_figures(evaluation.matches[evaluation.shown])["spearman"]}
     (folder / "figures.json").write_text(json.dumps(entry))
-    save_results(folder / "results.json", results)
+    save_results(folder / "results.json", evaluation.entries)
 
 
 def print_table(out: Path, kind: str, rows: list[Start], seeds: list[int]) -> None:

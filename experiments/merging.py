@@ -16,7 +16,7 @@ import numpy as np
 
 from calipose.data.locate import find_data
 from calipose.evaluation.ap import evaluate_results, paired_difference
-from calipose.evaluation.coco_files import load_images
+from calipose.evaluation.ground_truth import read_ground_truth
 from calipose.geometry import Floats, oks, pose_area, pose_nms
 from calipose.inference.predictor import Predictor
 from calipose.inference.scales import ScaleCandidates, merge_scales
@@ -60,7 +60,7 @@ def main() -> None:
     predictor = Predictor(options.model)
     settings, sigmas = predictor.settings, predictor.skeleton.sigmas_array
     seen: list[tuple[int, tuple[int, int], dict[float, ScaleCandidates]]] = []
-    for image_id, name in load_images(annotations):
+    for image_id, name in read_ground_truth(annotations).files.items():
         image = read_image(folder / name, ignore_orientation=True)
         sides = sorted({scale for scales in SETS for scale in scales})
         views = {scale: predictor.scale_candidates([image], round(settings.short_side * scale))[0] for scale in sides}

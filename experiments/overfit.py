@@ -76,11 +76,11 @@ def main() -> None:
     truth["annotations"] = [a for a in truth["annotations"] if a["image_id"] in ids]
     own = options.out / "annotations.json"
     own.write_text(json.dumps(truth))
-    figures, quality, _ = evaluate_predictor(Predictor.from_checkpoint(result.last), own, images)
-    print(figures)
-    print(f"Pearson correlation of score and OKS {quality['score'].pearson:.3f}")
+    evaluation = evaluate_predictor(Predictor.from_checkpoint(result.last), own, images)
+    print(evaluation.ap)
+    print(f"Pearson correlation of score and OKS {evaluation.scores['score']['pearson']:.3f}")
     print(f"{(time.time() - start) / 60:.1f} minutes, {torch.get_num_threads()} threads, {platform.processor()}")
-    draw_curve(trainer.history, options.out / "loss.png", figures.ap)
+    draw_curve(trainer.history, options.out / "loss.png", evaluation.ap.ap)
 
 
 def draw_curve(history: list[dict[str, float]], path: Path, ap: float) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from calipose.evaluation.coco_files import read_ground_truth
+from calipose.evaluation.ground_truth import read_ground_truth
 from calipose.io.atomic import replacing
 from score_tables import Scored, print_studies
 
@@ -133,8 +133,8 @@ def run_one(options: argparse.Namespace, row: str, seed: int) -> None:
     )
     predictor = Predictor.from_checkpoint(result.last, settings=decoding)
     annotations, images = find_data(options.images / "coco-val")
-    category = read_ground_truth(annotations, predictor.skeleton).category_id
-    save_results(results_of(record), predict_data(predictor, annotations, images, category_id=category))
+    truth = read_ground_truth(annotations, predictor.skeleton)
+    save_results(results_of(record), predict_data(predictor, truth, images))
     entry = {
         "row": row, "seed": seed, "minutes": result.minutes, "steps": trainer.total_steps, "threads": options.threads,
         "images": counts.tolist(), "short_side": options.short_side, "last_losses": result.history[-1],

@@ -18,17 +18,10 @@ from typing import Any
 import numpy as np
 
 from calipose.evaluation.ap import evaluate_results, paired_difference
-from calipose.evaluation.calibrate import cross_fit
+from calipose.evaluation.fitting import cross_fit
 from calipose.evaluation.matching import Matches, match_poses
-from calipose.evaluation.scores import (
-    ece,
-    keypoint_auc,
-    pearson,
-    populations,
-    rank_correlation,
-    reliability,
-    score_figures,
-)
+from calipose.evaluation.metrics import ece, keypoint_auc, pearson, rank_correlation, reliability
+from calipose.evaluation.scores import populations, score_figures
 from calipose.io.atomic import replacing
 
 RIGHT = 0.5  # similarity from which a joint counts as right
@@ -138,11 +131,11 @@ def figures_of(one: Scored, annotations: Path, bootstrap: int) -> dict[str, Figu
     figures: dict[str, Figure] = {"AP": (ap.ap, *(ap.interval or NO_INTERVAL))}
     for population, end in ENDS.items():
         raw, fitted = (score_figures(matches, bootstrap) for matches in one.population(population))
-        for name, of, entry in (
+        for name, measured, entry in (
             ("rank corr.", raw, "spearman"), ("Pearson", raw, "pearson"), ("ECE", raw, "ece"),
             ("ECE after", fitted, "ece"), ("Brier", raw, "brier"), ("Brier after", fitted, "brier"),
         ):  # fmt: skip
-            figures[name + end] = (getattr(of, entry), *of.intervals.get(entry, NO_INTERVAL))
+            figures[name + end] = (measured[entry], *measured.intervals.get(entry, NO_INTERVAL))
         for name, value in (("poses", raw.poses), ("mean score", raw.mean_score), ("mean OKS", raw.mean_oks)):
             figures[name + end] = (value, *NO_INTERVAL)
     raw, fitted = one.population("score")

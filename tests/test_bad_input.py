@@ -16,6 +16,7 @@ from calipose.data.locate import find_data, read_data
 from calipose.data.synthetic.scene import EASY, write_synthetic_data
 from calipose.errors import ImageError, InputError
 from calipose.evaluation.run import evaluate_predictor, predict_data
+from calipose.evaluation.submission import read_image_info
 from calipose.inference.backends.base import BatchPoses
 from calipose.inference.predictor import Predictor
 from calipose.skeleton import COCO_17, Skeleton
@@ -117,7 +118,7 @@ def test_prediction_needs_a_list_of_images(people: Path, text: str | None) -> No
     file = people / "annotations.json"
     file.unlink() if text is None else file.write_text(text)
     with pytest.raises(InputError, match=r"annotations\.json: no list 'images'"):
-        predict_data(Predictor(Nobody()), file, people / "images")
+        predict_data(Predictor(Nobody()), read_image_info(file), people / "images")
 
 
 def test_a_checkpoint_of_another_skeleton_is_not_evaluated(people: Path) -> None:
@@ -135,9 +136,9 @@ def test_people_are_evaluated_whatever_their_category_is_called(people: Path) ->
 
     rewritten(people / "annotations.json", renumber)
     predictor = Predictor(Somebody())
-    figures, _, results = evaluate_predictor(predictor, people / "annotations.json", people / "images")
-    assert [entry["category_id"] for entry in results] == [7, 7]
-    assert (figures.images, figures.poses) == (2, 2)
+    evaluation = evaluate_predictor(predictor, people / "annotations.json", people / "images")
+    assert [entry["category_id"] for entry in evaluation.entries] == [7, 7]
+    assert (evaluation.ap.images, evaluation.ap.poses) == (2, 2)
 
 
 def test_an_unreadable_image_is_named(people: Path) -> None:

@@ -18,13 +18,14 @@ from typer.testing import CliRunner
 
 import calipose.inference.predictor
 from calipose.cli import app
-from calipose.data.synthetic.scene import HARD, synthesize_scene
+from calipose.data.synthetic.scene import EASY, HARD, synthesize_scene, write_synthetic_data
 from calipose.draw import save_image
 from calipose.inference.predictor import Predictor
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
-    "README.md", "docs/finetune.md", "docs/onnx.md", "docs/predict.md", "docs/report.md", "docs/scores.md",
+    "README.md", "docs/evaluation.md", "docs/finetune.md", "docs/onnx.md", "docs/predict.md", "docs/report.md",
+    "docs/scores.md",
     "examples/browser/README.md",
 ]  # fmt: skip
 
@@ -116,6 +117,29 @@ def test_the_python_of_predicting_runs(dance: Path, monkeypatch: pytest.MonkeyPa
     assert len(names["table"]) == 17 * len(names["poses"]) > 0
     assert cv2.imread("drawing.jpg").shape == (120, 160, 3)
     assert Path("drawing.mp4").stat().st_size > 500
+
+
+def test_the_python_of_evaluation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    write_synthetic_data(tmp_path, 12, EASY, (96, 96), seed=3)
+    rng = np.random.default_rng(0)
+    annotations = json.loads((tmp_path / "annotations.json").read_text())["annotations"]
+    for name, noise in (("results", 1.0), ("new", 0.5)):
+        entries = []
+        for person in annotations:
+            points = np.array(person["keypoints"], float).reshape(-1, 3)
+            points[:, :2] += rng.normal(0, noise, (17, 2))
+            points[:, 2] = rng.uniform(0.1, 1, 17)
+            common = {"image_id": person["image_id"], "category_id": 1, "score": float(rng.uniform(0.1, 1))}
+            entries.append(common | {"keypoints": points.ravel().tolist()})
+        (tmp_path / f"{name}.json").write_text(json.dumps(entries))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for code in snippets("docs/evaluation.md"):
+        exec(code, names)
+    assert names["evaluation"].ap.poses == len(annotations)
+    assert Path("better.json").stat().st_size > 100
+    assert Path("report/report.html").is_file()
 
 
 def call(*arguments: object) -> str:

@@ -18,10 +18,7 @@ import torch
 
 from calipose.config.recipe import load_recipe
 from calipose.data.locate import find_data
-from calipose.evaluation.calibrate import fit_calibration
-from calipose.evaluation.coco_files import read_ground_truth
-from calipose.evaluation.matching import match_poses
-from calipose.evaluation.run import predict_data
+from calipose.evaluation.run import evaluate_predictor
 from calipose.export.onnx import HALF_FROM, export_onnx, is_feature
 from calipose.inference.backends.torch import TorchBackend
 from calipose.inference.predictor import Predictor
@@ -57,9 +54,7 @@ def main() -> None:
 
     annotations, images = find_data(arguments.calibrate)
     predictor = Predictor(TorchBackend(checkpoint.network(), checkpoint.skeleton), settings)
-    found = match_poses(annotations, predict_data(predictor, annotations, images), checkpoint.skeleton)
-    people = int(read_ground_truth(annotations, checkpoint.skeleton).wanted.sum())
-    calibration = fit_calibration(found, people, settings.setting, annotations.stem)
+    calibration = evaluate_predictor(predictor, annotations, images).fit_calibration(settings.setting, annotations.stem)
     checkpoint = replace(checkpoint, calibration=calibration)
     for name in ("score", "oks50", "oks75", "keypoint"):
         of = getattr(calibration, name)

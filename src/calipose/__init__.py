@@ -10,6 +10,9 @@ from calipose.config.recipe import Recipe, load_recipe, recipe_names
 from calipose.config.settings import PredictSettings
 from calipose.draw import contact_sheet, draw_poses, save_image
 from calipose.errors import CaliposeError, ImageError, InputError, NonFiniteLossError
+from calipose.evaluation.comparison import Comparison, compare
+from calipose.evaluation.evaluation import Evaluation, evaluate, fit_calibration
+from calipose.evaluation.ground_truth import GroundTruth, read_ground_truth
 from calipose.formats.cvat import to_cvat
 from calipose.formats.label_studio import label_studio_config, to_label_studio
 from calipose.formats.one_image import save_poses
@@ -29,7 +32,10 @@ __all__ = [
     "Calibration",
     "CalibrationMap",
     "CaliposeError",
+    "Comparison",
+    "Evaluation",
     "Frame",
+    "GroundTruth",
     "ImageError",
     "InputError",
     "Method",
@@ -43,14 +49,18 @@ __all__ = [
     "Tracker",
     "VideoWriter",
     "__version__",
+    "compare",
     "contact_sheet",
     "draw_poses",
+    "evaluate",
     "fill_gaps",
     "find_sources",
+    "fit_calibration",
     "from_pretrained",
     "label_studio_config",
     "load_recipe",
     "push_to_hub",
+    "read_ground_truth",
     "read_image",
     "recipe_names",
     "save_image",

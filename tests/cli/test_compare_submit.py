@@ -2,24 +2,23 @@
 
 import json
 import re
-import sys
 
 import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from calipose.cli.compare import compare
+from calipose.cli import judging
+from calipose.cli.compare import compare_command
 from calipose.cli.console import Commands
-from calipose.cli.submit import submit
+from calipose.cli.submit import submit_command
 from calipose.draw import save_image
 from calipose.poses import Poses
 from calipose.skeleton import COCO_17, Skeleton
 
 app = typer.Typer(cls=Commands)
-app.command()(compare)
-app.command()(submit)
-submit_module = sys.modules["calipose.cli.submit"]  # its name in the package is the command's
+app.command("compare")(compare_command)
+app.command("submit")(submit_command)
 
 
 def call(*arguments):
@@ -111,7 +110,7 @@ class Finder:
 
 
 def test_submit_predicts_with_a_model(folder, monkeypatch):
-    monkeypatch.setattr(submit_module, "open_predictor", lambda *_, **__: Finder())
+    monkeypatch.setattr(judging, "open_predictor", lambda *_, **__: Finder())
     done = submitting(folder, "default", "--name", "mine", "--quiet")
     assert done.exit_code == 0, done.output
     assert "person_keypoints_test-dev2017_mine_results.zip" in done.words
@@ -132,8 +131,8 @@ def test_submit_predicts_with_a_model(folder, monkeypatch):
 )
 def test_submit_refuses_before_it_predicts(source, more, data, words, folder, monkeypatch):
     five = Skeleton("five", tuple("abcde"), (), ((0, 1),), (0.05,) * 5)
-    monkeypatch.setattr(submit_module, "open_predictor", lambda *_, **__: Finder(five))
-    monkeypatch.setattr(submit_module, "predict_data", lambda *_: pytest.fail("predicted"))
+    monkeypatch.setattr(judging, "open_predictor", lambda *_, **__: Finder(five))
+    monkeypatch.setattr(judging, "predict_data", lambda *_: pytest.fail("predicted"))
     done = submitting(folder, folder / source if source.endswith(".json") else source, *more, data=data)
     assert done.exit_code == 1
     assert words in done.words

@@ -51,7 +51,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_evaluate_results(files: Path) -> None:
     done = run("evaluate", "results.json", "--ground-truth", "truth.json", "--bootstrap", 20, "--figures", "f.json")
     assert done.exit_code == 0, done.output
-    for words in ("AP", "ECE", "size medium", "crowding alone", "joints of people"):
+    for words in ("AP", "ECE", "size medium", "crowding alone", "labelled keypoints"):
         assert words in done.output
     figures = json.loads((files / "f.json").read_text())
     assert figures["ap"]["ap"] == evaluate_results("truth.json", "results.json").ap

@@ -13,7 +13,8 @@ from calipose.evaluation.ap import (
     evaluate_results,
     paired_difference,
 )
-from calipose.evaluation.coco_files import read_ground_truth, read_results
+from calipose.evaluation.ground_truth import read_ground_truth
+from calipose.evaluation.results import read_results
 from calipose.skeleton import COCO_17, Skeleton
 
 FIVE = Skeleton("five", tuple("abcde"), (), ((0, 1),), (0.03, 0.05, 0.07, 0.09, 0.11))

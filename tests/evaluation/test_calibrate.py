@@ -7,10 +7,10 @@ import pytest
 
 from calipose.errors import InputError
 from calipose.evaluation.ap import evaluate_results
-from calipose.evaluation.calibrate import calibrate_entries, calibrated, cross_fit, fit_calibration
+from calipose.evaluation.evaluation import Evaluation
+from calipose.evaluation.fitting import calibrate_entries, calibrated, cross_fit, fit_maps
 from calipose.evaluation.matching import match_poses
-from calipose.evaluation.scores import ece
-from calipose.evaluation.summary import summarise, ties
+from calipose.evaluation.metrics import ece
 from square_people import FOUR, person, pose, truth_of
 
 
@@ -33,7 +33,7 @@ def over_confident(images: int, seed: int = 0, digits: int | None = None):
 def test_ap_stays_and_the_error_goes():
     truth, poses = over_confident(300)
     matches = match_poses(truth, poses, FOUR)
-    calibration = fit_calibration(matches, people=300, data="squares")
+    calibration = fit_maps(matches, people=300, data="squares")
     better = calibrate_entries(poses, calibration)
     assert evaluate_results(truth, better, FOUR).ap == evaluate_results(truth, poses, FOUR).ap
     after = match_poses(truth, better, FOUR)
@@ -48,7 +48,7 @@ def test_ap_stays_and_the_error_goes():
 
 def test_probabilities_and_joints_are_calibrated():
     matches = match_poses(*over_confident(400), FOUR)
-    calibration = fit_calibration(matches, people=400)
+    calibration = fit_maps(matches, people=400)
     for score_map, bar in ((calibration.oks50, 0.5), (calibration.oks75, 0.75)):
         assert ece(score_map(matches.score), matches.oks >= bar) < 0.05 < ece(matches.score, matches.oks >= bar)
     after = calibrated(matches, calibration)
@@ -63,7 +63,7 @@ def test_cross_fitting_is_honest_where_scores_say_nothing():
     for entry in poses:
         entry["score"] = float(rng.random())
     matches = match_poses(truth, poses, FOUR)
-    own = calibrated(matches, fit_calibration(matches, people=25))
+    own = calibrated(matches, fit_maps(matches, people=25))
     others = cross_fit(matches)
     squared = [float(((m.score - m.oks) ** 2).mean()) for m in (own, others)]
     assert squared[0] < squared[1]
@@ -79,41 +79,41 @@ def test_what_cannot_be_calibrated(images, score, words):
     if score is not None:
         poses = [entry | {"score": score} for entry in poses]
     with pytest.raises(InputError, match=words):
-        fit_calibration(match_poses(truth, poses, FOUR), people=images)
+        fit_maps(match_poses(truth, poses, FOUR), people=images)
 
 
 def test_no_results_at_all():
     truth, _ = over_confident(30)
-    summary = summarise(truth, [], FOUR)
-    assert summary.ap.ap == 0
-    assert summary.scores["score"].poses == 0
-    assert summary.calibrated == {}
-    assert "poses in 0 images" in summary.warnings[0]
-    assert json.loads(json.dumps(summary.to_dict()))["scores"]["best"]["ece"] is None
+    evaluation = Evaluation(truth, [], FOUR)
+    assert evaluation.ap.ap == 0
+    assert evaluation.scores["score"].poses == 0
+    assert evaluation.calibrated == {}
+    assert "poses in 0 images" in evaluation.warnings[0]
+    assert json.loads(json.dumps(evaluation.to_dict()))["scores"]["best"]["ece"] is None
 
 
-def test_a_summary_holds_what_its_parts_say():
+def test_a_evaluation_holds_what_its_parts_say():
     truth, poses = over_confident(60)
-    summary = summarise(truth, poses, FOUR, bootstrap=20)
+    evaluation = Evaluation(truth, poses, FOUR, bootstrap=20)
     matches = match_poses(truth, poses, FOUR)
-    assert summary.scores["best"].ece == ece(matches.score, matches.oks)
-    assert summary.calibrated["best"].ece < summary.scores["best"].ece
-    assert summary.ap.interval is not None
-    assert [words[:35] for words in summary.warnings] == ["calibrated by poses in 60 images on"]
-    assert summary.joints is not None
-    assert summary.joints.joints == int(np.isfinite(matches.similarity).sum())
-    before, after = summary.sliced["crowding"]["alone"]
+    assert evaluation.scores["best"]["ece"] == ece(matches.score, matches.oks)
+    assert evaluation.calibrated["best"]["ece"] < evaluation.scores["best"]["ece"]
+    assert evaluation.ap.interval is not None
+    assert [words[:35] for words in evaluation.warnings] == ["calibrated by poses in 60 images on"]
+    assert evaluation.keypoints is not None
+    assert evaluation.keypoints.count == int(np.isfinite(matches.similarity).sum())
+    before, after = evaluation.slices["crowding"]["alone"]
     assert after is not None
     assert before.poses == after.poses
-    for parts in (summary.sliced["crowding"], summary.sliced["size"]):
-        assert sum(of.poses for of, _ in parts.values()) == summary.scores["score"].poses
-    assert json.loads(json.dumps(summary.to_dict()))["ap"]["ap"] == summary.ap.ap
+    for parts in (evaluation.slices["crowding"], evaluation.slices["size"]):
+        assert sum(figures.poses for figures, _ in parts.values()) == evaluation.scores["score"].poses
+    assert json.loads(json.dumps(evaluation.to_dict()))["ap"]["ap"] == evaluation.ap.ap
 
 
 @pytest.mark.parametrize(("digits", "said"), [(None, False), (4, False), (1, True)])
 def test_rounded_scores_are_said_with_what_they_cost(digits, said):
     truth, poses = over_confident(100, digits=digits)
-    warnings = ties(truth, poses, match_poses(truth, poses, FOUR), FOUR)
+    warnings = [words for words in Evaluation(truth, poses, FOUR).cautions if "rounded" in words]
     assert bool(warnings) == said
     if said:
         words = warnings[0].split()
@@ -125,4 +125,4 @@ def test_rounded_scores_are_said_with_what_they_cost(digits, said):
 def test_constant_scores_are_said():
     truth, poses = over_confident(20)
     poses = [entry | {"score": 1.0} for entry in poses]
-    assert "all 40 poses have the score 1" in ties(truth, poses, match_poses(truth, poses, FOUR), FOUR)[0]
+    assert "all 40 poses have the score 1" in Evaluation(truth, poses, FOUR).cautions[-1]

@@ -8,7 +8,8 @@ import pytest
 from calipose.draw import save_image
 from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision, MatchTable, PairedDifference
-from calipose.evaluation.comparison import CELL_SIZE, Comparison, ap_shares, compare_results, draw_changes
+from calipose.evaluation.comparison import CELL_SIZE, Comparison, ap_shares, compare, draw_changes
+from calipose.evaluation.evaluation import Evaluation
 from calipose.io.images import read_image
 from square_people import FOUR, person, pose, truth_of
 
@@ -46,6 +47,11 @@ def test_shares_are_the_derivatives_of_ap_and_add_up_to_it(seed):
         # The cumulated counts of a share hold the whole hit, those of the derivative its middle: 1 / tp at most.
         slope = (weighted_ap(table, once + step) - weighted_ap(table, once - step)) / 2e-5
         assert slope == pytest.approx(share, abs=1e-7)
+
+
+def compare_results(ground_truth, results_a, results_b, skeleton, bootstrap):
+    first = Evaluation(ground_truth, results_a, skeleton)
+    return compare(first, Evaluation(first.truth, results_b, skeleton), bootstrap)
 
 
 def results_of(*found, image_id=1):
@@ -138,7 +144,7 @@ def drawn_data(tmp_path):
 def test_sheets_show_annotated_a_and_b(drawn_data):
     truth, folder = drawn_data
     result = compare_results(truth, results_of((20, 0.9)), results_of((20, 0.9), image_id=2), FOUR, bootstrap=5)
-    written = draw_changes(result, truth, folder, folder / "out")
+    written = draw_changes(result, folder, folder / "out")
     assert [path.name for path in written] == ["b_better.jpg", "a_better.jpg"]
     for path, seen in zip(written, ([True, False, True], [True, True, False]), strict=True):
         sheet = read_image(path).astype(int)
@@ -147,7 +153,7 @@ def test_sheets_show_annotated_a_and_b(drawn_data):
         assert [bool((np.abs(third - 128) > 60).any()) for third in inside] == seen
 
     same = compare_results(truth, results_of((20, 0.9)), results_of((20, 0.9)), FOUR, bootstrap=5)
-    assert draw_changes(same, truth, folder, folder / "out") == []
+    assert draw_changes(same, folder, folder / "out") == []
     assert list((folder / "out").iterdir()) == []  # sheets of an earlier comparison would mislead
 
 
@@ -156,10 +162,11 @@ def test_drawing_says_what_it_lacks(drawn_data):
     result = compare_results(truth, results_of((20, 0.9)), [], FOUR, bootstrap=5)
     (folder / "file").write_text("")
     with pytest.raises(InputError, match="may you write there"):
-        draw_changes(result, truth, folder, folder / "file")
+        draw_changes(result, folder, folder / "file")
     with pytest.raises(InputError, match=r"1\.png"):
-        draw_changes(result, truth, folder / "elsewhere", folder / "out")
+        draw_changes(result, folder / "elsewhere", folder / "out")
     for image in truth["images"]:
         del image["file_name"]
+    result = compare_results(truth, results_of((20, 0.9)), [], FOUR, bootstrap=5)
     with pytest.raises(InputError, match="image 1 has no 'file_name'"):
-        draw_changes(result, truth, folder, folder / "out")
+        draw_changes(result, folder, folder / "out")

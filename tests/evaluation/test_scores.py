@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from calipose.evaluation.matching import match_poses
-from calipose.evaluation.scores import (
+from calipose.evaluation.metrics import (
     area_under_risk_coverage,
     brier,
     ece,
@@ -15,10 +15,8 @@ from calipose.evaluation.scores import (
     reliability,
     resolution,
     risk_coverage,
-    score_figures,
-    score_quality,
-    slices,
 )
+from calipose.evaluation.scores import populations, score_figures, slices
 from square_people import FOUR, person, pose, similarity, truth_of
 
 
@@ -52,29 +50,34 @@ def test_pearson():
     assert pearson([0, 1, 2], [1, 0, 1]) == pytest.approx(0)
 
 
+def both(matches):
+    """Figures of both populations."""
+    return {name: score_figures(matches[mask]) for name, mask in populations(matches).items()}
+
+
 def test_both_populations():
     poses = [pose(0, 0.9), *(pose(300 + i, 0.01 + i / 1000) for i in range(24)), pose(0.5, 0.06, 2)]
-    quality = score_quality(match_poses(truth_of(person(0), person(0, image_id=2)), poses, FOUR))
+    quality = both(match_poses(truth_of(person(0), person(0, image_id=2)), poses, FOUR))
     assert {name: q.poses for name, q in quality.items()} == {"score": 2, "best": 21}
     assert quality["score"].mean_score == pytest.approx(0.48)
     assert quality["score"].mean_oks == pytest.approx((1 + similarity(0.5)) / 2)
-    assert quality["score"].spearman == pytest.approx(1)
-    assert quality["best"].spearman > 0
+    assert quality["score"]["spearman"] == pytest.approx(1)
+    assert quality["best"]["spearman"] > 0
 
 
 def test_nothing_found_has_no_correlation():
-    quality = score_quality(match_poses(truth_of(person(0)), [], FOUR))
+    quality = both(match_poses(truth_of(person(0)), [], FOUR))
     assert quality["best"].poses == 0
-    assert np.isnan(quality["best"].spearman)
+    assert np.isnan(quality["best"]["spearman"])
 
 
 def test_ece_by_hand():
     """Two bins of two poses: |0.2 - 0.5| and |0.8 - 0.6|, half the poses each."""
     score, oks = [0.1, 0.9, 0.3, 0.7], [0.4, 0.5, 0.6, 0.7]
-    of = reliability(score, oks, bins=2)
-    assert of.mean_score.tolist() == pytest.approx([0.2, 0.8])
-    assert of.mean_oks.tolist() == pytest.approx([0.5, 0.6])
-    assert of.poses.tolist() == [2, 2]
+    binned = reliability(score, oks, bins=2)
+    assert binned.mean_score.tolist() == pytest.approx([0.2, 0.8])
+    assert binned.mean_oks.tolist() == pytest.approx([0.5, 0.6])
+    assert binned.poses.tolist() == [2, 2]
     assert ece(score, oks, bins=2) == pytest.approx(0.25)
     assert brier(score, oks) == pytest.approx((0.09 + 0.16 + 0.09 + 0) / 4)
     assert resolution(score, oks, bins=2) == pytest.approx(0.0025)
@@ -149,7 +152,7 @@ def test_intervals_hold_the_figures_and_shrink():
     for figures in (few, many):
         assert set(figures.intervals) == {"ece", "brier", "resolution", "spearman", "pearson", "aurc"}
         low, high = figures.intervals["brier"]
-        assert low < figures.brier < high
+        assert low < figures["brier"] < high
         assert figures.images == figures.poses
     assert np.ptp(many.intervals["spearman"]) < np.ptp(few.intervals["spearman"])
 

@@ -9,15 +9,15 @@ from html import unescape
 import cv2
 import numpy as np
 import pytest
-from drawn_people import STANDING, annotation, moved, result, truth_of, write_people
 
 from calipose.errors import ImageError, InputError
 from calipose.evaluation.ap import evaluate_results
-from calipose.evaluation.calibrate import cross_fit
+from calipose.evaluation.evaluation import Evaluation
+from calipose.evaluation.fitting import cross_fit
 from calipose.evaluation.matching import match_poses
-from calipose.evaluation.scores import populations, reliability, risk_coverage, score_figures
+from calipose.evaluation.metrics import reliability, risk_coverage
+from calipose.evaluation.scores import populations, score_figures
 from calipose.report import PAGE, write_report
-from calipose.report.analysis import analyse
 from calipose.report.bars import read_history, training_charts
 from calipose.report.chart import Chart
 from calipose.report.figures import SCATTERED, score_against_oks
@@ -25,14 +25,15 @@ from calipose.report.gallery import choose_tiles, draw_tile
 from calipose.report.tables import DASH
 from calipose.skeleton import COCO_17
 from chromium import CHROMIUM, Browser
+from standing_people import STANDING, annotation, moved, result, truth_of, write_people
 
 pytest.importorskip("matplotlib")
 
-SECTIONS = ("precision", "scores", "reliability", "background", "curves", "joints", "parts", "errors", "training",
+SECTIONS = ("precision", "scores", "reliability", "background", "curves", "keypoints", "parts", "errors", "training",
             "gallery")  # fmt: skip
 CHARTS = {
     "reliability_poses_given", "reliability_poses_calibrated", "score_against_oks", "score_histogram", "risk_coverage",
-    "precision_recall", "reliability_joints_given", "reliability_joints_calibrated", "pose_and_keypoint_scores",
+    "precision_recall", "reliability_keypoints_given", "reliability_keypoints_calibrated", "pose_and_keypoint_scores",
     "error_kinds", "error_costs", "training_loss", "training_validation",
 }  # fmt: skip
 HISTORY = [
@@ -48,8 +49,9 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     results = write_people(folder)
     (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in HISTORY))
-    write_report(folder / "out", folder / "annotations.json", folder / "images", results, name="drawn <people>",
-                 setting={"flip": "no"}, history=folder / "history.jsonl", bootstrap=20)  # fmt: skip
+    evaluation = Evaluation(folder / "annotations.json", results, bootstrap=20, setting={"flip": "no"})
+    write_report(folder / "out", evaluation, folder / "images", name="drawn <people>",
+                 history=folder / "history.jsonl")  # fmt: skip
     return folder, results
 
 
@@ -102,14 +104,14 @@ def test_the_numbers_are_the_librarys(made):
     figures = evaluate_results(data, results, bootstrap=20)
     matches = match_poses(data, results)
     mask = populations(matches)["score"]
-    before, after = (score_figures(of[mask], 20) for of in (matches, cross_fit(matches)))
+    before, after = (score_figures(poses[mask], 20) for poses in (matches, cross_fit(matches)))
 
     def interval(ends):
         return f"{ends[0]:.3f}{DASH}{ends[1]:.3f}"
 
     assert f"AP {figures.ap:.3f} {interval(figures.interval)} AP50 {figures.ap50:.3f}" in text
     for key, name in (("ece", "ECE"), ("brier", "Brier"), ("spearman", "Spearman"), ("aurc", "Risk-coverage area")):
-        shown = [f"{getattr(of, key):.3f} {interval(of.intervals[key])}" for of in (before, after)]
+        shown = [f"{figures[key]:.3f} {interval(figures.intervals[key])}" for figures in (before, after)]
         assert f"{name} {' '.join(shown)}" in text
     assert f"{before.poses} poses in {before.images} images" in text
     assert "images 14 people 14 poses 28 flip no" in text
@@ -128,8 +130,8 @@ def test_the_charts_data_are_the_librarys(made):
     np.testing.assert_allclose(column(drawn, "coverage"), coverage)
     np.testing.assert_allclose(column(drawn, "risk"), risk)
     histogram = rows(folder, "score_histogram")
-    assert column(histogram, "of_person").sum() == (matches.person >= 0).sum()
-    assert column(histogram, "of_nobody").sum() == (matches.person < 0).sum()
+    assert column(histogram, "matched").sum() == (matches.person >= 0).sum()
+    assert column(histogram, "background").sum() == (matches.person < 0).sum()
     recall = max(column([row for row in rows(folder, "precision_recall") if row["oks"] == "0.5"], "recall"))
     assert recall == pytest.approx((matches.oks >= 0.5).sum() / 14)
     for row in rows(folder, "score_against_oks"):
@@ -140,15 +142,15 @@ def test_the_charts_data_are_the_librarys(made):
 def test_the_scatter_takes_five_an_image(made):
     folder, _ = made
     many = [result(i, moved(20 * j), 0.9 - 0.1 * j) for i in (1, 2) for j in range(8)]
-    drawn = score_against_oks(analyse(folder / "annotations.json", many, bootstrap=0))
+    drawn = score_against_oks(Evaluation(folder / "annotations.json", many))
     assert sorted(row[0] for row in drawn.rows) == ["1.jpg"] * SCATTERED + ["2.jpg"] * SCATTERED
 
 
 def test_the_gallery_is_sorted_by_surprise(made):
     folder, results = made
-    of = analyse(folder / "annotations.json", results, bootstrap=0)
-    tiles = choose_tiles(of)
-    surprise = of.fitted.score - of.matches.oks
+    evaluation = Evaluation(folder / "annotations.json", results)
+    tiles = choose_tiles(evaluation)
+    surprise = evaluation.cross_fitted.score - evaluation.matches.oks
     over, under = ([surprise[tile.row] for tile in tiles[name]] for name in ("over", "under"))
     assert over == sorted(over, reverse=True)
     assert under == sorted(under)
@@ -170,18 +172,18 @@ def test_the_gallery_is_sorted_by_surprise(made):
 def test_suspected_annotations(tmp_path, annotated, pose, keypoint_scores, expected):
     people = [annotation(n, 1, points) for n, points in enumerate(annotated, 1)]
     (tmp_path / "a.json").write_text(json.dumps(truth_of(people, 1)))
-    of = analyse(tmp_path / "a.json", [result(1, pose, 0.9, keypoint_scores)], bootstrap=0)
-    assert of.fitted is None
-    assert "10 are needed" in of.not_fitted
-    suspected = choose_tiles(of)["suspected"]
+    evaluation = Evaluation(tmp_path / "a.json", [result(1, pose, 0.9, keypoint_scores)])
+    assert evaluation.cross_fitted is None
+    assert "10 are needed" in evaluation.not_calibrated
+    suspected = choose_tiles(evaluation)["suspected"]
     assert [tile.reason for tile in suspected] == ([expected] if expected else [])
 
 
 def test_a_tile_shows_annotation_and_pose(made):
     folder, results = made
-    of = analyse(folder / "annotations.json", results, bootstrap=0)
-    nobody = int(np.flatnonzero(of.matches.person < 0)[0])
-    left, right = np.split(draw_tile(of, nobody, np.full((140, 240, 3), 100, np.uint8)), 2, axis=1)
+    evaluation = Evaluation(folder / "annotations.json", results)
+    nobody = int(np.flatnonzero(evaluation.matches.person < 0)[0])
+    left, right = np.split(draw_tile(evaluation, nobody, np.full((140, 240, 3), 100, np.uint8)), 2, axis=1)
     assert left.shape == right.shape == (200, 200, 3)
     coloured = [(np.ptp(panel.astype(int), axis=2) > 60).sum() for panel in (left, right)]
     assert coloured[1] > 300 > coloured[0]
@@ -190,8 +192,8 @@ def test_a_tile_shows_annotation_and_pose(made):
 @pytest.mark.parametrize(
     ("results", "absent", "said"),
     [
-        ([], {"reliability", "background", "curves", "joints", "parts", "errors", "gallery"}, "None of 0 poses"),
-        ([result(1, moved(130), 0.5)], {"errors"}, "no scores of joints"),
+        ([], {"reliability", "background", "curves", "keypoints", "parts", "errors", "gallery"}, "None of 0 poses"),
+        ([result(1, moved(130), 0.5)], {"errors"}, "no keypoint scores"),
         ([result(1, STANDING, 0.01)], {*SECTIONS} - {"precision", "scores", "errors"}, "None of 1 pose "),
         ([result(i, STANDING, 0.5) for i in range(1, 15)], set(), "all 14 poses have the score 0.5"),
         ([result(i, STANDING, 3.0 + i) for i in range(1, 15)], set(), "too high by"),
@@ -200,7 +202,8 @@ def test_a_tile_shows_annotation_and_pose(made):
 def test_poor_results_have_a_report_too(made, tmp_path, monkeypatch, results, absent, said):
     folder, _ = made
     monkeypatch.setattr(Chart, "save", lambda *_: None)  # the most of the time
-    page = write_report(tmp_path / "new" / "out", folder / "annotations.json", folder / "images", results, bootstrap=3)
+    evaluation = Evaluation(folder / "annotations.json", results, bootstrap=3)
+    page = write_report(tmp_path / "new" / "out", evaluation, folder / "images")
     page = page.read_text(encoding="utf-8")
     assert said in text_of(page)
     for section in SECTIONS:
@@ -210,7 +213,8 @@ def test_poor_results_have_a_report_too(made, tmp_path, monkeypatch, results, ab
 def test_an_empty_data_set_of_people(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(truth_of([], 2)))
     cv2.imwrite(str(tmp_path / "1.jpg"), np.zeros((140, 240, 3), np.uint8))
-    page = write_report(tmp_path / "out", tmp_path / "a.json", tmp_path, [result(1, STANDING, 0.9)], bootstrap=3)
+    evaluation = Evaluation(tmp_path / "a.json", [result(1, STANDING, 0.9)], bootstrap=3)
+    page = write_report(tmp_path / "out", evaluation, tmp_path)
     assert "0 of 0 with OKS" in text_of(page.read_text(encoding="utf-8"))
 
 
@@ -229,13 +233,14 @@ def test_broken_input(made, tmp_path):
         ((data, images, [results[0] | {"score": float("nan")}]), "not finite"),
         ((tmp_path / "unnamed.json", images, results), "image 4 has no 'file_name'"),
     ]
-    for arguments, message in cases:
+    for (annotations, folder_of_images, entries), message in cases:
         with pytest.raises(InputError, match=re.escape(message)):
-            write_report(tmp_path / "out", *arguments, bootstrap=0)
+            write_report(tmp_path / "out", Evaluation(annotations, entries), folder_of_images)
+    evaluation = Evaluation(data, results)
     with pytest.raises(ImageError, match=r"\.jpg"):
-        write_report(tmp_path / "out", data, tmp_path, results, bootstrap=0)
+        write_report(tmp_path / "out", evaluation, tmp_path)
     with pytest.raises(InputError, match="may you write there"):
-        write_report(tmp_path / "file" / "out", data, images, results, bootstrap=0)
+        write_report(tmp_path / "file" / "out", evaluation, images)
     assert not (tmp_path / "out").exists()
 
 
@@ -258,16 +263,16 @@ def test_training_curves():
 
 def test_the_mean_of_the_joints_is_a_score(made):
     folder, results = made
-    of = analyse(folder / "annotations.json", results, bootstrap=0)
-    shown = of.matches[of.shown]
+    evaluation = Evaluation(folder / "annotations.json", results)
+    shown = evaluation.matches[evaluation.shown]
     expected = score_figures(replace(shown, score=shown.keypoint_scores.mean(1)))
-    assert of.keypoint_means.before == expected
+    assert evaluation.keypoint_means.before == expected
 
 
 def test_a_chart_is_the_same_twice(made):
     folder, results = made
-    of = analyse(folder / "annotations.json", results, bootstrap=0)
-    assert score_against_oks(of).svg() == score_against_oks(of).svg()
+    evaluation = Evaluation(folder / "annotations.json", results)
+    assert score_against_oks(evaluation).svg() == score_against_oks(evaluation).svg()
 
 
 @pytest.fixture(scope="module")

@@ -6,18 +6,19 @@ from types import SimpleNamespace
 
 import pytest
 import typer
-from drawn_people import write_people
 from typer.testing import CliRunner
 
 from calipose.cli.console import Commands
 from calipose.config.settings import PredictSettings
 from calipose.skeleton import COCO_17
+from standing_people import write_people
 
 pytest.importorskip("matplotlib")
 
 command = importlib.import_module("calipose.cli.report")
+judging = importlib.import_module("calipose.cli.judging")
 app = typer.Typer(cls=Commands)
-app.command()(command.report)
+app.command("report")(command.report_command)
 app.command()(lambda: None)  # a second one, so that the first needs its name
 
 
@@ -49,16 +50,20 @@ def test_a_run(data, tmp_path, monkeypatch, source):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "history.jsonl").write_text('{"step": 1, "epoch": 1, "total": 2.0}\n')
     predictor = SimpleNamespace(skeleton=COCO_17, settings=PredictSettings(short_side=640))
-    monkeypatch.setattr(command, "open_predictor", lambda *_, **_options: predictor)
-    monkeypatch.setattr(command, "predict_data", lambda *_: json.loads((tmp_path / "results.json").read_text()))
+    monkeypatch.setattr(judging, "open_predictor", lambda *_, **_options: predictor)
+    monkeypatch.setattr(judging, "predict_data", lambda *_: json.loads((tmp_path / "results.json").read_text()))
     given = {}
-    monkeypatch.setattr(command, "write_report", lambda *_, **named: given.update(named) or "page")
+    monkeypatch.setattr(
+        command,
+        "write_report",
+        lambda _, evaluation, *__, **named: given.update(named, evaluation=evaluation) or "page",
+    )
     code, said = call(tmp_path / source, "--data", data, "--flip", "--bootstrap", 7)
     assert code == 0
     assert said.endswith("report: page")
     assert given["history"] == tmp_path / "run" / "history.jsonl"
-    assert given["setting"]["short side"] == "640 px"
-    assert (given["name"], given["bootstrap"]) == (str(tmp_path / source), 7)
+    assert given["evaluation"].setting["short side"] == "640 px"
+    assert (given["name"], given["evaluation"].bootstrap) == (str(tmp_path / source), 7)
 
 
 @pytest.mark.parametrize(

@@ -9,18 +9,18 @@ from typing import Annotated
 import typer
 
 from calipose._version import __version__
-from calipose.cli.calibrate import calibrate
-from calipose.cli.compare import compare
+from calipose.cli.calibrate import calibrate_command
+from calipose.cli.compare import compare_command
 from calipose.cli.console import Commands, examples, out
 from calipose.cli.demo import demo_command
-from calipose.cli.evaluate import evaluate
+from calipose.cli.evaluate import evaluate_command
 from calipose.cli.export import export_command
 from calipose.cli.info import info_command
 from calipose.cli.predict import predict_command
-from calipose.cli.report import report
-from calipose.cli.submit import submit
+from calipose.cli.report import report_command
+from calipose.cli.submit import submit_command
 from calipose.cli.synthesize import synthesize_command
-from calipose.cli.train import train
+from calipose.cli.train import train_command
 from calipose.cli.train_demo import train_demo_command
 
 app = typer.Typer(
@@ -62,7 +62,7 @@ app.command(
         "calipose train finetune --data mine.json=images --skeleton mine.toml --out runs/mine",
         "accelerate launch -m calipose train coco-w32-512 --data coco.json=train2017 --out runs/w32",
     ),
-)(train)
+)(train_command)
 app.command(
     "evaluate",
     epilog=examples(
@@ -71,7 +71,7 @@ app.command(
         "calipose evaluate runs/first --data unseen --grid --scales 0.5,1,2",
         "calipose evaluate results.json --ground-truth annotations.json",
     ),
-)(evaluate)
+)(evaluate_command)
 app.command(
     "calibrate",
     epilog=examples(
@@ -80,28 +80,28 @@ app.command(
         "calipose calibrate results.json --ground-truth annotations.json --maps maps.json",
         "calipose calibrate others.json --use maps.json --out better.json",
     ),
-)(calibrate)
+)(calibrate_command)
 app.command(
     "compare",
     epilog=examples(
         "calipose compare old.json new.json --ground-truth val.json",
         "calipose compare old.json new.json --ground-truth val.json --images val2017 --out changes",
     ),
-)(compare)
+)(compare_command)
 app.command(
     "report",
     epilog=examples(
         "calipose report runs/first --data unseen",
         "calipose report results.json --data val.json=val2017 --out report",
     ),
-)(report)
+)(report_command)
 app.command(
     "submit",
     epilog=examples(
         "calipose submit runs/w32 --data image_info_test-dev2017.json=test2017 --name calipose-w32",
         "calipose submit results.json --data image_info_test-dev2017.json --name my-model",
     ),
-)(submit)
+)(submit_command)
 app.command(
     "predict",
     epilog=examples(

@@ -8,41 +8,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
-import numpy as np
 import typer
 
-from calipose.calibration.maps import Calibration, Setting
-from calipose.cli.console import progress_over, say, warn
-from calipose.cli.evaluate import print_summary
+from calipose.calibration.maps import Calibration
+from calipose.cli.console import say, warn
+from calipose.cli.evaluate import print_evaluation
 from calipose.cli.judging import (
     HOLDS_RESULTS,
     Bootstrap,
     Data,
+    ModelOptions,
+    OpenedSource,
     SkeletonFile,
     Truth,
     find_truth,
     is_results,
     make_folders,
+    open_source,
     read_skeleton,
     refuse,
 )
-from calipose.cli.model import open_predictor
 from calipose.cli.options import Device, Flip, Quiet, Scales, ShortSide
-from calipose.data.locate import find_data
 from calipose.errors import InputError
-from calipose.evaluation.calibrate import calibrate_entries, cross_fit, fit_calibration
-from calipose.evaluation.coco_files import load_results, read_ground_truth
-from calipose.evaluation.matching import match_poses
-from calipose.evaluation.run import predict_data, save_results, setting_of
-from calipose.evaluation.summary import summarise
+from calipose.evaluation.fitting import calibrate_entries
+from calipose.evaluation.results import load_results, require_triples
+from calipose.evaluation.run import save_results
 from calipose.io.atomic import replacing
 
 if TYPE_CHECKING:
-    from calipose.evaluation.coco_files import GroundTruthSource, ResultsSource
+    from calipose.model.checkpoint import Checkpoint
     from calipose.skeleton import Skeleton
 
 
-def calibrate(
+def calibrate_command(
     source: Annotated[
         str,
         typer.Argument(
@@ -88,23 +86,46 @@ def calibrate(
     Shows what the scores are worth before and after; "calibrated" figures are cross-fitted: each image is judged by
     maps that were fitted on others.
     """
-    if is_results(source):
+    options = ModelOptions(flip, scales, short_side, device)
+    if use is not None and is_results(source):
         refuse(source, HOLDS_RESULTS, flip=flip, scales=scales, short_side=short_side, device=device)
-        make_folders(output, maps)
-        results, of = Path(source), read_skeleton(skeleton)
-        if use is not None:
-            why = "--use applies maps as they are"
-            refuse(source, why, data=data, ground_truth=ground_truth, cross_fit=cross, maps=maps)
-            _use_maps(results, use, of, output)
-            return
-        annotations = find_truth(source, data, ground_truth)
-        _calibrate_results(results, annotations, of, output, maps, cross, bootstrap, quiet)
+        why = "--use applies maps as they are"
+        refuse(source, why, data=data, ground_truth=ground_truth, cross_fit=cross, maps=maps)
+        make_folders(output)
+        _use_maps(Path(source), use, read_skeleton(skeleton), output)
         return
-    why = "a checkpoint, which predicts the images of --data"
-    refuse(source, why, ground_truth=ground_truth, skeleton=skeleton, use=use, cross_fit=cross, maps=maps)
-    if not data:
-        raise InputError(f"{source}: a checkpoint predicts the images of --data; name them")
-    from calipose.model.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+    checkpoints: list[Checkpoint] = []
+    target = Path()
+
+    def find_model(name: str) -> Path:
+        nonlocal target
+        path, checkpoint = _open_checkpoint(name, output)
+        checkpoints.append(checkpoint)
+        target = output or path
+        return path
+
+    opened = open_source(
+        source,
+        data,
+        options,
+        ground_truth=ground_truth,
+        skeleton=skeleton,
+        kind="a checkpoint",
+        only_results={"use": use, "cross_fit": cross, "maps": maps},
+        find_model=find_model,
+    )
+    if opened.results is not None:
+        make_folders(output, maps)
+        name = find_truth(source, data, ground_truth).name
+        _calibrate_results(opened, name, output, maps, cross, bootstrap, quiet)
+    else:
+        make_folders(target)
+        _calibrate_checkpoint(opened, checkpoints[0], Path(data.partition("=")[0]).name, target, bootstrap, quiet)
+
+
+def _open_checkpoint(source: str, output: Path | None) -> tuple[Path, Checkpoint]:
+    """The checkpoint that is to be calibrated, if it may be written to where that was asked for."""
+    from calipose.model.checkpoint import find_checkpoint, load_checkpoint
 
     path = find_checkpoint(source)
     if source == "default" and output is None:
@@ -113,17 +134,22 @@ def calibrate(
         raise InputError(
             f"{output}: name the checkpoint {output.stem}.safetensors; calipose export makes ONNX files of it"
         )
-    checkpoint = load_checkpoint(path)
-    annotations, images = find_data(data)
-    predictor = open_predictor(path, device, flip, short_side, scales=scales)
+    return path, load_checkpoint(path)
+
+
+def _calibrate_checkpoint(
+    opened: OpenedSource, checkpoint: Checkpoint, data: str, target: Path, bootstrap: int, quiet: bool
+) -> None:
+    """Predict, fit, and write the checkpoint with its maps."""
+    from calipose.model.checkpoint import save_checkpoint
+
+    predictor = opened.predictor
+    assert predictor is not None
     predictor.backend.calibration = Calibration()  # type: ignore[attr-defined]  # the network's own scores
-    category_id = read_ground_truth(annotations, predictor.skeleton).category_id
-    target = output or path
-    make_folders(target)
-    found = predict_data(predictor, annotations, images, progress_over("Predicting", quiet), category_id)
-    calibration = _fit(annotations, found, predictor.skeleton, predictor.settings.setting, data)
+    evaluation = opened.evaluation(bootstrap, quiet)
+    calibration = evaluation.fit_calibration(predictor.settings.setting, data)
     if not quiet:
-        print_summary(summarise(annotations, found, predictor.skeleton, bootstrap, setting_of(predictor.settings)))
+        print_evaluation(evaluation)
     # The checkpoint predicts from now on as it was calibrated.
     recipe = msgspec.structs.replace(checkpoint.recipe, predict=predictor.settings)
     save_checkpoint(target, replace(checkpoint, calibration=calibration, recipe=recipe))
@@ -131,28 +157,27 @@ def calibrate(
 
 
 def _calibrate_results(
-    path: Path,
-    annotations: Path,
-    skeleton: Skeleton,
+    opened: OpenedSource,
+    data: str,
     output: Path | None,
     maps: Path | None,
     cross: bool,
     bootstrap: int,
     quiet: bool,
 ) -> None:
-    """The whole for a results file."""
+    """Fit the maps to a results file, and write what was asked for."""
     if cross and output is None:
         raise InputError("--cross-fit: name the results that it calibrates with --out")
-    calibration = _fit(annotations, path, skeleton, None, str(annotations))
+    evaluation = opened.evaluation(bootstrap, quiet)
+    calibration = evaluation.fit_calibration(data=data)
     if not quiet:
-        print_summary(summarise(annotations, path, skeleton, bootstrap))
+        print_evaluation(evaluation)
     if output is not None:
-        matches = cross_fit(match_poses(annotations, path, skeleton)) if cross else None
-        save_results(output, calibrate_entries(path, calibration, matches))
+        save_results(output, evaluation.calibrated_entries(None if cross else calibration))
         how = "cross-fitted on" if cross else "calibrated on"
         say(f"{how} {describe(calibration)}: {output}")
     if maps is not None:
-        entries = {"keypoints": len(skeleton), "calibration": calibration.to_dict()}
+        entries = {"keypoints": len(opened.skeleton), "calibration": calibration.to_dict()}
         with replacing(maps) as temporary:
             temporary.write_text(json.dumps(entries), encoding="utf-8")
         say(f"maps: {maps}")
@@ -167,13 +192,12 @@ def _use_maps(path: Path, maps: Path, skeleton: Skeleton, output: Path | None) -
     calibration, keypoints = read_maps(maps)
     if keypoints != len(skeleton):
         raise InputError(f"{maps}: made for {keypoints} keypoints, skeleton '{skeleton.name}' has {len(skeleton)}")
-    entries = load_results(path)
-    for i, entry in enumerate(entries):
-        if len(entry["keypoints"]) != 3 * keypoints:
-            raise InputError(
-                f"{path}: entry {i}: {len(entry['keypoints'])} numbers in 'keypoints', not {3 * keypoints}"
-            )
-    scores = np.array([entry["score"] for entry in entries])
+    results = load_results(path)
+    require_triples(results)
+    for i, record in enumerate(results.records):
+        if len(record.keypoints) != 3 * keypoints:
+            raise InputError(f"{path}: entry {i}: {len(record.keypoints)} numbers in 'keypoints', not {3 * keypoints}")
+    scores = results.scores
     low, high = calibration.score.x[0], calibration.score.x[-1]
     beyond = int(((scores < low - (high - low) / 10) | (scores > high + (high - low) / 10)).sum())
     if beyond:
@@ -181,23 +205,14 @@ def _use_maps(path: Path, maps: Path, skeleton: Skeleton, output: Path | None) -
             f"{beyond} of {len(scores)} scores lie outside of {low:.3g} to {high:.3g}, where the maps were fitted;"
             " are these scores of the same model, not calibrated yet?"
         )
-    save_results(output, calibrate_entries(entries, calibration))
+    save_results(output, calibrate_entries(results, calibration))
     say(f"with the maps of {describe(calibration)}: {output}")
-
-
-def _fit(
-    ground_truth: GroundTruthSource, results: ResultsSource, skeleton: Skeleton, setting: Setting | None, data: str
-) -> Calibration:
-    """The calibration by some results."""
-    matches = match_poses(ground_truth, results, skeleton)
-    people = int(read_ground_truth(ground_truth, skeleton).wanted.sum())
-    return fit_calibration(matches, people, setting, Path(data.partition("=")[0]).name)
 
 
 def describe(calibration: Calibration) -> str:
     """Where a calibration comes from, in words."""
-    of = calibration.score
-    return f"{of.poses} poses of {of.images} images of {of.data} ({of.kind})"
+    fitted = calibration.score
+    return f"{fitted.poses} poses of {fitted.images} images of {fitted.data} ({fitted.kind})"
 
 
 def read_maps(path: Path) -> tuple[Calibration, int]:

@@ -10,7 +10,9 @@ import typer
 
 from calipose.cli.console import err, out, say
 from calipose.cli.judging import SkeletonFile, read_skeleton
-from calipose.evaluation.comparison import Comparison, ImageChange, compare_results, draw_changes
+from calipose.evaluation.comparison import Comparison, ImageChange, compare, draw_changes
+from calipose.evaluation.evaluation import Evaluation
+from calipose.evaluation.metrics import METRICS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 FIGURES = {"AP": "ap", "AP50": "ap50", "AP75": "ap75", "APM": "ap_medium", "APL": "ap_large", "AR": "ar"}
 
 
-def compare(
+def compare_command(
     a: Annotated[Path, typer.Argument(metavar="A.json", help="COCO results of a pose model.")],
     b: Annotated[Path, typer.Argument(metavar="B.json", help="Those of another, on the same images.")],
     ground_truth: Annotated[
@@ -38,9 +40,10 @@ def compare(
     """
     if (images is None) != (folder is None):
         raise typer.BadParameter("--images and --out go together: whence the images, and where the drawings go")
-    of = read_skeleton(skeleton)
+    first = Evaluation(ground_truth, a, read_skeleton(skeleton))
+    second = Evaluation(first.truth, b, first.skeleton)
     with err.status("resampling the images"):  # seconds; a minute for COCO's 5,000
-        comparison = compare_results(ground_truth, a, b, of, bootstrap)
+        comparison = compare(first, second, bootstrap)
     say(f"A  {a}")
     say(f"B  {b}")
     out.print(_figures(comparison))
@@ -53,7 +56,7 @@ def compare(
     if better or worse:
         out.print(f"\n{_explanation(comparison)}", markup=False)
     if images is not None and folder is not None:
-        for file in draw_changes(comparison, ground_truth, images, folder):
+        for file in draw_changes(comparison, images, folder):
             say(f"drawn: {file}")
 
 
@@ -64,14 +67,21 @@ def _figures(comparison: Comparison) -> Table:
     for column in ("A", "B", "B - A"):
         table.add_column(column, justify="right")
     for name, field in FIGURES.items():
-        of_a, of_b = getattr(comparison.a, field), getattr(comparison.b, field)
-        table.add_row(name, _figure(of_a), _figure(of_b), _figure(of_b - of_a, "+.3f"))
+        in_a, in_b = getattr(comparison.a, field), getattr(comparison.b, field)
+        table.add_row(name, _figure(in_a), _figure(in_b), _figure(in_b - in_a, "+.3f"))
         if name == "AP":
             low, high = comparison.difference.interval
             table.add_row("AP, 95 %", "", "", f"{_figure(low, '+.3f')} to {_figure(high, '+.3f')}")
     table.add_section()
     for name in ("images", "people", "poses"):
         table.add_row(name, str(getattr(comparison.a, name)), str(getattr(comparison.b, name)))
+    table.add_section()
+    scores_a, scores_b = comparison.scores
+    table.add_row("scores >= 0.05: poses", str(scores_a.poses), str(scores_b.poses))
+    for key, metric in METRICS.items():
+        in_a, in_b = scores_a[key], scores_b[key]
+        label = f"{metric.label}, {metric.better} is better"
+        table.add_row(label, _figure(in_a), _figure(in_b), _figure(in_b - in_a, "+.3f"))
     return table
 
 
@@ -90,12 +100,12 @@ def _images(changes: list[ImageChange]) -> Table:
 
 def _explanation(comparison: Comparison) -> str:
     limits = [
-        f"all {letter}'s poses" if least == -math.inf else f"{letter}'s poses of score {least:.3f} or more"
-        for letter, least in zip("AB", comparison.min_scores, strict=True)
+        f"all {letter}'s poses" if min_score == -math.inf else f"{letter}'s poses of score {min_score:.3f} or more"
+        for letter, min_score in zip("AB", comparison.min_scores, strict=True)
     ]
     return (
-        "points: what the image adds to B minus A, in hundredths of AP. A false pose costs what it takes from the"
-        " right ones below it; a missed person adds nothing."
+        "points: what the image adds to B minus A, in hundredths of AP. A false positive costs what it takes from"
+        " the correct poses below it; a missed person adds nothing."
         f"\nfound, false: at OKS 0.5, of {limits[0]} and {limits[1]}: of each as many as there are people, since"
         " their scores need not mean the same."
     )

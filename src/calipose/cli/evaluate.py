@@ -13,49 +13,39 @@ import typer
 
 from calipose.cli.console import out, progress_over, say, warn
 from calipose.cli.judging import (
-    HOLDS_RESULTS,
     Bootstrap,
     Data,
+    ModelOptions,
+    OpenedSource,
     SkeletonFile,
     Source,
     Truth,
-    find_truth,
-    is_results,
     make_folders,
-    read_skeleton,
+    open_source,
     refuse,
 )
-from calipose.cli.model import open_predictor
 from calipose.cli.options import Device, Flip, Quiet, Scales, ShortSide, read_scales
-from calipose.data.locate import find_data
 from calipose.errors import InputError
-from calipose.evaluation.coco_files import read_ground_truth
-from calipose.evaluation.run import evaluate_predictor, predict_data, save_results, setting_of
-from calipose.evaluation.summary import Summary, summarise
+from calipose.evaluation.metrics import METRICS
+from calipose.evaluation.run import evaluate_predictor, save_results
+from calipose.evaluation.scores import score_figures
 from calipose.io.atomic import replacing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rich.table import Table
 
-    from calipose.evaluation.ap import AveragePrecision
+    from calipose.evaluation.evaluation import Evaluation
     from calipose.evaluation.scores import ScoreFigures
-    from calipose.inference.predictor import Predictor
 
 POPULATIONS = {"score": "score >= 0.05", "best": "best 20 an image"}
-SHORT = {"labelled keypoints": "joints"}  # of slicings whose name is too long for a table
+SHORT = {"labelled keypoints": "keypoints"}  # of slicings whose name is too long for a table
 MIN_POSES = 10  # of a part of the poses whose figures are shown
 GRID_SCALES = "0.75,1,1.5"  # what --grid compares a single scale with
-FIGURES = {  # of scores, as tables name them
-    "ece": "ECE",
-    "brier": "Brier score",
-    "resolution": "resolution",
-    "spearman": "Spearman, with OKS",
-    "pearson": "Pearson",
-    "aurc": "risk-coverage area",
-}
 
 
-def evaluate(
+def evaluate_command(
     source: Source,
     data: Data = "",
     ground_truth: Truth = "",
@@ -79,62 +69,49 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Judge a model on a labelled data set, or a results file of any model: AP, and what its scores are worth."""
-    if is_results(source):
-        annotations = find_truth(source, data, ground_truth)
-        refuse(
-            source,
-            HOLDS_RESULTS,
-            out=results,
-            flip=flip,
-            scales=scales,
-            short_side=short_side,
-            grid=grid,
-            device=device,
-        )
-        make_folders(figures)
-        summary = summarise(annotations, source, read_skeleton(skeleton), bootstrap)
-    else:
-        refuse(source, "a model, which predicts the images of --data", ground_truth=ground_truth, skeleton=skeleton)
-        if not data:
-            raise InputError(f"{source}: a model predicts the images of --data; name them")
-        annotations, images = find_data(data)
-        predictor = open_predictor(source, device, flip, short_side, scales="" if grid else scales, need_torch=grid)
-        category_id = read_ground_truth(annotations, predictor.skeleton).category_id  # read before hours of prediction
-        if grid:
-            refuse(source, "--grid prints a table only", out=results, figures=figures)
-            chosen = read_scales(scales or GRID_SCALES)
-            out.print(grid_table(predictor, annotations, images, chosen, bootstrap, quiet))
-            return
-        make_folders(results, figures)
-        poses = predict_data(predictor, annotations, images, progress_over("Predicting", quiet), category_id)
-        if results is not None:
-            save_results(results, poses)
-        setting = setting_of(predictor.settings)
-        summary = summarise(annotations, poses, predictor.skeleton, bootstrap, setting)
-    print_summary(summary)
+    opened = open_source(
+        source,
+        data,
+        ModelOptions(flip, "" if grid else scales, short_side, device, need_torch=grid),
+        ground_truth=ground_truth,
+        skeleton=skeleton,
+        only_models={"out": results, "scales": scales, "grid": grid},
+    )
+    if grid:
+        refuse(source, "--grid prints a table only", out=results, figures=figures)
+        out.print(grid_table(opened, read_scales(scales or GRID_SCALES), bootstrap, quiet))
+        return
+    make_folders(results, figures)
+    evaluation = opened.evaluation(bootstrap, quiet)
+    if results is not None:
+        save_results(results, evaluation.entries)
+    print_evaluation(evaluation)
     if results is not None:
         say(f"poses: {results}")
     if figures is not None:
         with replacing(figures) as temporary:
-            temporary.write_text(json.dumps(summary.to_dict(), indent=1), encoding="utf-8")
+            temporary.write_text(json.dumps(evaluation.to_dict(), indent=1), encoding="utf-8")
         say(f"figures: {figures}")
 
 
-def grid_table(
-    predictor: Predictor, annotations: Path, images: Path, scales: tuple[float, ...], bootstrap: int, quiet: bool
-) -> Table:
+def grid_table(opened: OpenedSource, scales: tuple[float, ...], bootstrap: int, quiet: bool) -> Table:
     """AP of one scale and several, without and with flip (the paper's dagger rows); seconds an image at the end."""
     from rich.table import Table
 
-    table = Table("scales", "flip", "AP (95 %)", "APM", "APL", "Spearman", "s")
+    predictor, images = opened.predictor, opened.images
+    assert predictor is not None
+    assert images is not None
+
+    table = Table("scales", "flip", "AP (95 %)", "APM", "APL", METRICS["spearman"].label, "s")
     for chosen in dict.fromkeys([(1.0,), predictor.settings.scales, scales]):
         for flip in (False, True):
             predictor.settings = msgspec.structs.replace(predictor.settings, flip=flip, scales=chosen)
             started = time.monotonic()
             try:
-                figures, quality, _ = evaluate_predictor(
-                    predictor, annotations, images, bootstrap, progress_over("Predicting", quiet)
-                )
+                track = progress_over("Predicting", quiet)
+                evaluation = evaluate_predictor(predictor, opened.truth, images, bootstrap, track)
+                figures = evaluation.ap
+                quality = score_figures(evaluation.matches[evaluation.shown])
             except InputError as error:
                 if not flip:
                     raise
@@ -143,7 +120,7 @@ def grid_table(
                 continue
             seconds = (time.monotonic() - started) / max(figures.images, 1)
             interval = "" if figures.interval is None else " ({:.3f}-{:.3f})".format(*figures.interval)
-            values = (figures.ap_medium, figures.ap_large, quality["score"].spearman)
+            values = (figures.ap_medium, figures.ap_large, quality["spearman"])
             table.add_row(
                 ", ".join(f"{scale:g}" for scale in chosen),
                 "yes" if flip else "no",
@@ -154,80 +131,76 @@ def grid_table(
     return table
 
 
-def print_summary(summary: Summary) -> None:
+def print_evaluation(evaluation: Evaluation) -> None:
     """Print all figures, and what a reader must know of them."""
-    out.print(summary_table(summary))
-    for warning in summary.warnings:
+    out.print(evaluation_table(evaluation))
+    for warning in evaluation.warnings:
         warn(warning)
 
 
-def summary_table(summary: Summary) -> Table:
+def evaluation_table(evaluation: Evaluation) -> Table:
     """AP, and below it what the scores are worth, as given and after cross-fitted calibration."""
     from rich.table import Table
 
     table = Table("", "as given", "calibrated")
-    for name, value in summary.ap.rows():
+    for name, value in evaluation.ap.rows():
         table.add_row(name, value, "")
-    for population, before in summary.scores.items():
-        after = summary.calibrated.get(population)
+    for population, heading in POPULATIONS.items():
         table.add_section()
-        _add_scores(table, f"{POPULATIONS[population]}: {before.poses} poses", before, after, tuple(FIGURES))
-    for slicing, parts in summary.sliced.items():
+        before, after = evaluation.population(population)
+        _add_scores(table, f"{heading}: {before.poses} poses", before, after, METRICS)
+    in_parts = [key for key, metric in METRICS.items() if metric.in_parts]
+    for slicing, parts in evaluation.slices.items():
         table.add_section()
         for part, (before, after) in parts.items():
-            _add_scores(
-                table,
-                f"{SHORT.get(slicing, slicing)} {part}: {before.poses}",
-                before,
-                after,
-                ("ece", "brier", "spearman"),
-            )
-    if summary.joints is not None:
+            _add_scores(table, f"{SHORT.get(slicing, slicing)} {part}: {before.poses}", before, after, in_parts)
+    if evaluation.keypoints is not None:
         table.add_section()
-        _add_keypoints(table, summary)
+        _add_keypoints(table, evaluation)
     return table
 
 
 def _add_scores(
-    table: Table, title: str, before: ScoreFigures, after: ScoreFigures | None, names: tuple[str, ...]
+    table: Table, title: str, before: ScoreFigures, after: ScoreFigures | None, keys: Iterable[str]
 ) -> None:
-    """Rows of the figures named, of poses before and after calibration."""
+    """Rows of the metrics named, of poses before and after calibration."""
     columns = [before] if after is None else [before, after]
     table.add_row(title, style="bold")
     if before.poses < MIN_POSES:
         return
-    means = [f"{_figure(of.mean_score)}, {_figure(of.mean_oks)}" for of in columns]
+    means = [f"{_figure(column.mean_score)}, {_figure(column.mean_oks)}" for column in columns]
     table.add_row("  mean score, mean OKS", *means)
-    for name in names:
-        table.add_row(f"  {FIGURES[name]}", *(_with_interval(of, name) for of in columns))
+    for key in keys:
+        table.add_row(f"  {METRICS[key].label}", *(_with_interval(column, key) for column in columns))
 
 
-def _add_keypoints(table: Table, summary: Summary) -> None:
-    """Rows on the scores of joints."""
-    columns = [of for of in (summary.joints, summary.calibrated_keypoints) if of is not None]
-    table.add_row(f"joints of people: {columns[0].joints}", style="bold")
-    means = [f"{_figure(of.mean_score)}, {_figure(of.mean_similarity)}" for of in columns]
+def _add_keypoints(table: Table, evaluation: Evaluation) -> None:
+    """Rows on the keypoint scores."""
+    columns = [column for column in (evaluation.keypoints, evaluation.calibrated_keypoints) if column is not None]
+    table.add_row(f"labelled keypoints: {columns[0].count}", style="bold")
+    means = [f"{_figure(column.mean_score)}, {_figure(column.mean_similarity)}" for column in columns]
     table.add_row("  mean score, similarity", *means)
-    table.add_row("  ECE", *(_figure(of.ece) for of in columns))
-    table.add_row("  AUC, right from wrong", *(_figure(of.auc) for of in columns))
-    table.add_row("  mean as pose's score: ECE", *(_figure(of.pose_ece) for of in columns))
-    table.add_row("  and its Spearman", *(_figure(of.pose_spearman) for of in columns))
+    table.add_row("  ECE", *(_figure(column.ece) for column in columns))
+    table.add_row("  AUC, correct from wrong", *(_figure(column.auc) for column in columns))
+    table.add_row("  their mean as score: ECE", *(_figure(column.pose_ece) for column in columns))
+    table.add_row("  and its Spearman", *(_figure(column.pose_spearman) for column in columns))
 
 
-def figures_table(figures: AveragePrecision, quality: dict[str, ScoreFigures]) -> Table:
+def figures_table(evaluation: Evaluation) -> Table:
     """AP and its companions, and below them how score and OKS go together."""
-    table = figures.__rich__()
-    for population, of in quality.items():
+    table = evaluation.ap.__rich__()
+    for population, heading in POPULATIONS.items():
+        figures = score_figures(evaluation.matches[evaluation.populations[population]])
         table.add_section()
-        table.add_row(POPULATIONS[population], f"{of.poses} poses")
-        table.add_row("  rank correlation of score and OKS", _figure(of.spearman))
-        table.add_row("  mean score, mean OKS", f"{_figure(of.mean_score)}, {_figure(of.mean_oks)}")
+        table.add_row(heading, f"{figures.poses} poses")
+        table.add_row("  rank correlation of score and OKS", _figure(figures["spearman"]))
+        table.add_row("  mean score, mean OKS", f"{_figure(figures.mean_score)}, {_figure(figures.mean_oks)}")
     return table
 
 
-def _with_interval(of: ScoreFigures, name: str) -> str:
-    interval = of.intervals.get(name)
-    value = _figure(getattr(of, name))
+def _with_interval(figures: ScoreFigures, key: str) -> str:
+    interval = figures.intervals.get(key)
+    value = _figure(figures[key])
     return value if interval is None else f"{value} ({_figure(interval[0])} to {_figure(interval[1])})"
 
 

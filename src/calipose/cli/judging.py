@@ -1,14 +1,26 @@
-"""What the commands share that judge models and results files: their arguments, and what these mean."""
+"""What the commands share that evaluate models and results files: their arguments, and opening what these name."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from calipose.cli.console import progress_over
+from calipose.cli.model import open_predictor
+from calipose.data.locate import find_data
 from calipose.errors import InputError
+from calipose.evaluation.evaluation import Evaluation
+from calipose.evaluation.ground_truth import GroundTruth, read_ground_truth
+from calipose.evaluation.run import predict_data, setting_of
 from calipose.skeleton import COCO_17, Skeleton
+
+if TYPE_CHECKING:
+    from calipose.evaluation.results import ResultsSource
+    from calipose.inference.predictor import Predictor
 
 Source = Annotated[
     str,
@@ -30,6 +42,116 @@ SkeletonFile = Annotated[
 Bootstrap = Annotated[int, typer.Option(min=0, help="Resamples of the images for the 95 % intervals; 0: none.")]
 
 
+@dataclass(frozen=True)
+class ModelOptions:
+    """How a model is to predict: options that a results file refuses.
+
+    Attributes:
+        flip: as the option.
+        scales: as the option.
+        short_side: as the option.
+        device: as the option.
+        need_torch: a checkpoint is needed, for what an ONNX file cannot.
+    """
+
+    flip: bool = False
+    scales: str = ""
+    short_side: int | None = None
+    device: str = ""
+    need_torch: bool = False
+
+
+@dataclass(frozen=True)
+class OpenedSource:
+    """A results file, or a model with the images that it predicts; either with its ground truth, which is read.
+
+    Attributes:
+        truth: the annotations.
+        skeleton: of the poses.
+        images: folder of the images; None where none is named.
+        results: the results file; None for a model.
+        predictor: the model; None for a results file.
+    """
+
+    truth: GroundTruth
+    skeleton: Skeleton
+    images: Path | None = None
+    results: Path | None = None
+    predictor: Predictor | None = None
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """What figures hold for."""
+        if self.predictor is not None:
+            return setting_of(self.predictor.settings)
+        return {} if self.results is None else {"results": self.results.name}
+
+    def poses(self, quiet: bool) -> ResultsSource:
+        """The results file, or the poses of the model, which predicts the images now."""
+        if self.results is not None:
+            return self.results
+        assert self.predictor is not None
+        assert self.images is not None
+        return predict_data(self.predictor, self.truth, self.images, progress_over("Predicting", quiet))
+
+    def evaluation(self, bootstrap: int, quiet: bool) -> Evaluation:
+        """Of the poses."""
+        poses = self.poses(quiet)
+        return Evaluation(self.truth, poses, self.skeleton, bootstrap=bootstrap, setting=self.setting)
+
+
+def open_source(
+    source: str,
+    data: str,
+    options: ModelOptions,
+    *,
+    ground_truth: str = "",
+    skeleton: Path | None = None,
+    kind: str = "a model",
+    needs_images: bool = False,
+    only_models: Mapping[str, object] | None = None,
+    only_results: Mapping[str, object] | None = None,
+    find_model: Callable[[str], str | Path] = str,
+    read: Callable[[Path, Skeleton], GroundTruth] = read_ground_truth,
+) -> OpenedSource:
+    """What a command is to work on: a results file where the source is a .json file, else a model.
+
+    Args:
+        source: as the argument.
+        data: as the option.
+        options: for a model only.
+        ground_truth: as the option, for a results file only.
+        skeleton: as the option, for a results file only.
+        kind: what messages call a model.
+        needs_images: the command shows images, so a results file needs `data` too.
+        only_models: further options, by name, that a results file refuses.
+        only_results: further options, by name, that a model refuses.
+        find_model: source -> the model to open, once the options are known to fit.
+        read: reads the annotations.
+
+    Raises:
+        InputError: options do not go with the source, or something of it cannot be read.
+    """
+    if is_results(source):
+        path, images = find_data(data) if needs_images else (find_truth(source, data, ground_truth), None)
+        asked = {"flip": options.flip, "scales": options.scales, "short_side": options.short_side}
+        refuse(source, HOLDS_RESULTS, **asked | {"device": options.device} | dict(only_models or {}))
+        chosen = read_skeleton(skeleton)
+        return OpenedSource(read(path, chosen), chosen, images, results=Path(source))
+
+    refuse(source, f"{kind}, which predicts the images of --data", ground_truth=ground_truth, **(only_results or {}))
+    refuse(source, f"{kind}, which knows its skeleton", skeleton=skeleton)
+    if not data:
+        raise InputError(f"{source}: {kind} predicts the images of --data; name them")
+    model = find_model(source)
+    path, images = find_data(data)
+    predictor = open_predictor(
+        model, options.device, options.flip, options.short_side, scales=options.scales, need_torch=options.need_torch
+    )
+    truth = read(path, predictor.skeleton)  # before hours of prediction
+    return OpenedSource(truth, predictor.skeleton, images, predictor=predictor)
+
+
 def is_results(source: str) -> bool:
     """Whether a source is a results file, and no model."""
     return Path(source).suffix.lower() == ".json"
@@ -37,6 +159,11 @@ def is_results(source: str) -> bool:
 
 def refuse(source: str, why: str, **options: object) -> None:
     """Say that options do not go with a source.
+
+    Args:
+        source: as the argument.
+        why: what the source is.
+        options: by name, with their values.
 
     Raises:
         InputError: one of them is given.
@@ -48,6 +175,11 @@ def refuse(source: str, why: str, **options: object) -> None:
 
 def find_truth(source: str, data: str, ground_truth: str) -> Path:
     """The annotations that a results file is judged by.
+
+    Args:
+        source: as the argument.
+        data: as the option.
+        ground_truth: as the option.
 
     Raises:
         InputError: neither or both options name them, or they are not there.

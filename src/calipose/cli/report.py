@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from calipose.cli.console import progress_over, say, warn
-from calipose.cli.judging import (
-    DATA_HELP,
-    HOLDS_RESULTS,
-    Bootstrap,
-    SkeletonFile,
-    Source,
-    is_results,
-    read_skeleton,
-    refuse,
-)
-from calipose.cli.model import open_predictor
+from calipose.cli.console import say, warn
+from calipose.cli.judging import DATA_HELP, Bootstrap, ModelOptions, SkeletonFile, Source, open_source
 from calipose.cli.options import Device, Flip, Quiet, Scales, ShortSide
-from calipose.data.locate import find_data
-from calipose.evaluation.coco_files import ResultsSource, read_ground_truth
-from calipose.evaluation.matching import match_poses
-from calipose.evaluation.run import predict_data, setting_of
-from calipose.evaluation.summary import cautions
 from calipose.report import write_report
 from calipose.report.chart import require_matplotlib
 
 HISTORY = "history.jsonl"  # of a run
 
 
-def report(
+def report_command(
     source: Source,
     data: Annotated[str, typer.Option(metavar="DATA", help=f"{DATA_HELP}.")],
     folder: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="For report.html and figures/.")] = Path(
@@ -48,33 +33,15 @@ def report(
 ) -> None:
     """Write a page with AP, reliability diagrams, error kinds and a gallery of failures; it needs no network."""
     require_matplotlib()
-    annotations, images = find_data(data)
-    results: ResultsSource
-    setting: dict[str, Any]
-    if is_results(source):
-        refuse(source, HOLDS_RESULTS, flip=flip, scales=scales, short_side=short_side, device=device)
-        results, setting = Path(source), {"results": Path(source).name}
-        of = read_skeleton(skeleton)
-    else:
-        refuse(source, "a model, which knows its skeleton", skeleton=skeleton)
-        predictor = open_predictor(source, device, flip, short_side, scales=scales)
-        of, setting = predictor.skeleton, setting_of(predictor.settings)
-        category = read_ground_truth(annotations, of).category_id
-        results = predict_data(predictor, annotations, images, progress_over("Predicting", quiet), category)
-    place = Path(source) if Path(source).is_dir() else Path(source).parent
+    options = ModelOptions(flip, scales, short_side, device)
+    opened = open_source(source, data, options, skeleton=skeleton, needs_images=True)
+    assert opened.images is not None
+    opened.truth.require_files()  # before hours of prediction
+    evaluation = opened.evaluation(bootstrap, quiet)
+    run = Path(source) if Path(source).is_dir() else Path(source).parent
     is_run = source != "default" and Path(source).suffix in {"", ".safetensors"}
-    history = place / HISTORY if is_run and (place / HISTORY).is_file() else None
-    page = write_report(
-        folder,
-        annotations,
-        images,
-        results,
-        skeleton=of,
-        name=name or source,
-        setting=setting,
-        history=history,
-        bootstrap=bootstrap,
-    )
-    for caution in cautions(annotations, results, match_poses(annotations, results, of), of):
+    history = run / HISTORY if is_run and (run / HISTORY).is_file() else None
+    page = write_report(folder, evaluation, opened.images, name=name or source, history=history)
+    for caution in evaluation.cautions:
         warn(caution)
     say(f"report: {page}")

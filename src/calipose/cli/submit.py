@@ -7,19 +7,15 @@ from typing import Annotated
 
 import typer
 
-from calipose.cli.console import progress_over, say
-from calipose.cli.judging import HOLDS_RESULTS, Source, is_results, refuse
-from calipose.cli.model import open_predictor
+from calipose.cli.console import say
+from calipose.cli.judging import ModelOptions, Source, open_source
 from calipose.cli.options import Device, Flip, Quiet, Scales, ShortSide
-from calipose.data.locate import find_data
 from calipose.errors import InputError
-from calipose.evaluation.coco_files import ResultsSource
-from calipose.evaluation.run import predict_data
 from calipose.evaluation.submission import Subset, read_image_info, submission_name, write_submission
 from calipose.skeleton import COCO_17
 
 
-def submit(
+def submit_command(
     source: Source,
     data: Annotated[
         str,
@@ -45,19 +41,11 @@ def submit(
     """
     subset = Subset.TEST_DEV if test_dev else Subset.VAL
     submission_name(subset, name)  # said before hours of prediction
-    image_info = Path(data.partition("=")[0])
-    results: ResultsSource
-    if is_results(source):
-        refuse(source, HOLDS_RESULTS, flip=flip, scales=scales, short_side=short_side, device=device)
-        results = Path(source)
-    else:
-        image_info, images = find_data(data)
-        read_image_info(image_info)
-        predictor = open_predictor(source, device, flip, short_side, scales=scales)
-        if predictor.skeleton.keypoints != COCO_17.keypoints:
-            raise InputError(f"{source}: finds keypoints of '{predictor.skeleton.name}'; the server wants COCO's 17")
-        results = predict_data(predictor, image_info, images, progress_over("Predicting", quiet))
-    made = write_submission(folder, results, image_info, name, subset)
+    options = ModelOptions(flip, scales, short_side, device)
+    opened = open_source(source, data, options, read=lambda path, _: read_image_info(path))
+    if opened.skeleton.keypoints != COCO_17.keypoints:
+        raise InputError(f"{source}: finds keypoints of '{opened.skeleton.name}'; the server wants COCO's 17")
+    made = write_submission(folder, opened.poses(quiet), opened.truth, name, subset)
     say(f"written and read again: {made.path}")
     say(
         f"{made.poses} poses in {made.images_with_poses} of {made.images} images;"

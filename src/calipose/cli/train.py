@@ -18,8 +18,9 @@ from calipose.config.recipe import Recipe, load_recipe
 from calipose.data.locate import find_data, read_data
 from calipose.draw import contact_sheet, draw_poses, save_image
 from calipose.errors import InputError
-from calipose.evaluation.coco_files import read_ground_truth
+from calipose.evaluation.ground_truth import read_ground_truth
 from calipose.evaluation.run import evaluate_predictor
+from calipose.evaluation.scores import score_figures
 from calipose.io.images import Image, read_image
 from calipose.skeleton import Skeleton
 
@@ -33,7 +34,7 @@ SAMPLE_PX = 320
 SHOWN_SCORE = 0.3  # poses below are left out of the sheet, as `calipose predict` does
 
 
-def train(
+def train_command(
     recipe: Annotated[
         str, typer.Argument(metavar="RECIPE", help="A recipe's name (see calipose info), or a TOML file.")
     ],
@@ -202,16 +203,17 @@ def validation(
     """
     annotations, images = find_data(source)
     data = read_data([source], skeleton)  # a broken data set is said now, not after the first epoch,
-    read_ground_truth(annotations, skeleton)  # and so is one that can be learnt from, but not evaluated on
+    truth = read_ground_truth(annotations, skeleton)  # and so is one that can be learnt from, but not evaluated on
     if not len(data.keypoints_img):
         raise InputError(f"{annotations}: nobody has a labelled keypoint, so there is nothing to validate with")
     files = [data.image_path(i) for i in range(min(SAMPLES, len(data)))]
 
     def evaluate(predictor: Predictor, epoch: int) -> dict[str, float]:
-        figures, quality, _ = evaluate_predictor(predictor, annotations, images)
+        evaluation = evaluate_predictor(predictor, truth, images)
+        figures = evaluation.ap
         samples.mkdir(parents=True, exist_ok=True)
         save_image(samples / f"epoch_{epoch:03d}.jpg", sample_sheet(predictor, files))
-        spearman = quality["best"].spearman
+        spearman = score_figures(evaluation.matches[evaluation.populations["best"]])["spearman"]
         if not quiet:
             err.print(
                 f"epoch {epoch}: AP {figures.ap:.3f}  AP50 {figures.ap50:.3f}  AR {figures.ar:.3f}  "

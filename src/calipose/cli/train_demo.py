@@ -23,8 +23,7 @@ from calipose.formats.journal import Journal
 from calipose.io.images import read_image
 
 if TYPE_CHECKING:
-    from calipose.evaluation.ap import AveragePrecision
-    from calipose.evaluation.scores import ScoreFigures
+    from calipose.evaluation.evaluation import Evaluation
 
 MARK = "calipose-demo.json"  # a folder that holds it was made here, and may be replaced
 IMAGE_PX = 192
@@ -45,18 +44,17 @@ def train_demo_command(
 
     Needs no data and no GPU; takes minutes. Ends with AP on the unseen images.
     """
-    figures, quality = run_demo(folder, train_images, UNSEEN_IMAGES, load_recipe("synthetic"))
-    out.print(figures_table(figures, quality))
+    evaluation = run_demo(folder, train_images, UNSEEN_IMAGES, load_recipe("synthetic"))
+    figures = evaluation.ap
+    out.print(figures_table(evaluation))
     say(f"unseen images with the poses found: {folder / 'contact_sheet.jpg'}, each in {folder / 'images'}")
     say(f"network: {folder / 'run'}; poses: {folder / 'poses.jsonl'}")
     if not figures.ap50 >= MIN_AP50:
         raise CaliposeError(f"AP50 on the unseen images is {figures.ap50:.3f}; a sound network has {MIN_AP50} here")
 
 
-def run_demo(
-    folder: Path, train_images: int, unseen_images: int, recipe: Recipe
-) -> tuple[AveragePrecision, dict[str, ScoreFigures]]:
-    """Synthesize, train, evaluate and predict into `folder`; figures and quality of scores on the unseen images.
+def run_demo(folder: Path, train_images: int, unseen_images: int, recipe: Recipe) -> Evaluation:
+    """Synthesize, train, predict and evaluate into `folder`; returns the evaluation on the unseen images.
 
     Raises:
         InputError: the folder holds something that is no demo.
@@ -72,10 +70,10 @@ def run_demo(
 
     predictor = open_predictor(folder / "run", "", False, None)
     annotations, images = unseen / "annotations.json", unseen / "images"
-    figures, quality, results = evaluate_predictor(
+    evaluation = evaluate_predictor(
         predictor, annotations, images, bootstrap=1000, track=progress_over("Predicting", quiet=False)
     )
-    save_results(folder / "results.json", results)
+    save_results(folder / "results.json", evaluation.entries)
     (folder / "images").mkdir()
     files = sorted(images.iterdir())
     with Journal(folder / "poses.jsonl") as journal:
@@ -85,7 +83,7 @@ def run_demo(
             journal.add(str(file), f"images/{file.name}", poses)
             save_image(folder / "images" / file.name, draw_poses(image, poses))
     save_image(folder / "contact_sheet.jpg", sample_sheet(predictor, files[:SHEET_IMAGES], columns=6))
-    return figures, quality
+    return evaluation
 
 
 def clear(folder: Path) -> None:

@@ -13,18 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calipose.evaluation.coco_files import (
+from calipose.evaluation.ground_truth import (
     LARGEST_AREA,
     Flags,
-    Found,
     GroundTruth,
     GroundTruthSource,
     Integers,
-    ResultsSource,
     read_ground_truth,
-    read_results,
 )
-from calipose.evaluation.matching import POSES_PER_IMAGE, greedy_match, oks_matrix
+from calipose.evaluation.matching import POSES_PER_IMAGE, greedy_match, oks_matrices
+from calipose.evaluation.results import DetectedPoses, ResultsSource, read_results
 from calipose.geometry import Floats, pose_area
 from calipose.skeleton import COCO_17, Skeleton
 
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
 
 OKS_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # pycocotools' `Params`
 RECALLS = np.linspace(0.0, 1.0, 101)
-AT_50, AT_75 = 0, 5  # positions among the thresholds
+AT_50, AT_75 = 0, 5  # indices among the thresholds
 EVERYONE = (0.0, LARGEST_AREA)  # areas of people in pixels, both ends counted in
 MEDIUM = (32.0**2, 96.0**2)
 LARGE = (96.0**2, LARGEST_AREA)
@@ -41,15 +39,24 @@ LARGE = (96.0**2, LARGEST_AREA)
 
 @dataclass(frozen=True)
 class AveragePrecision:
-    """COCO's figures for one results file, 0 to 1; nan where there is nobody to find (pycocotools says -1).
+    """COCO's figures for one results file, 0 to 1; nan where no person is to be found (pycocotools says -1).
 
     Attributes:
-        ap, ap50, ap75, ap_medium, ap_large, ar: means over OKS 0.50 : 0.05 : 0.95 unless named.
+        ap: mean over the OKS thresholds 0.50 : 0.05 : 0.95.
+        ap50: at OKS 0.50.
+        ap75: at OKS 0.75.
+        ap_medium: of people of 32^2 to 96^2 pixels.
+        ap_large: of people from 96^2 pixels.
+        ar: average recall over the thresholds.
         images: all images of the ground truth, with people or without.
         people: those with labelled keypoints that are no crowd.
         poses: entries of the results.
         interval: 95 % bootstrap interval of `ap` over images, None where not asked for.
         setting: what the figures hold for (flip, scales, short side), as the caller names it.
+
+    Example:
+        >>> figures = calipose.evaluate("annotations.json", "results.json", bootstrap=1000).ap
+        >>> print(figures)  # AP, its interval and companions, with what they hold for
     """
 
     ap: float
@@ -115,9 +122,13 @@ def evaluate_results(
 ) -> AveragePrecision:
     """COCO's keypoint figures over all images of the ground truth.
 
-    `ground_truth` and `results` are COCO files or their content; no results at all give AP 0. `bootstrap` is
-    the number of resamples of the images for the interval of AP, 0 for none. `setting` is shown beside the
-    figures.
+    Args:
+        ground_truth: a COCO file or its content.
+        results: likewise; no results at all give AP 0.
+        skeleton: of both.
+        bootstrap: resamples of the images for the interval of AP, 0 for none.
+        seed: of the resamples.
+        setting: shown beside the figures.
 
     Raises:
         InputError: an entry of either file is wrong (see `read_ground_truth`, `read_results`).
@@ -128,15 +139,26 @@ def evaluate_results(
 
 def evaluate_found(
     truth: GroundTruth,
-    found: list[Found],
+    found: list[DetectedPoses],
     bootstrap: int = 0,
     seed: int = 0,
     setting: Mapping[str, Any] | None = None,
     oks: list[Floats] | None = None,
+    table: MatchTable | None = None,
 ) -> AveragePrecision:
-    """`evaluate_results` of files that are read already; `oks` as `MatchTable.of` takes it."""
+    """`evaluate_results` of files that were read already: the one place where AP and its companions are computed.
+
+    Args:
+        truth: the annotated people.
+        found: the poses of each image.
+        bootstrap: as `evaluate_results`.
+        seed: likewise.
+        setting: likewise.
+        oks: what `oks_matrices` gives, where it is there already.
+        table: the matches of people of all sizes, where they are there already.
+    """
     oks = oks_matrices(truth, found) if oks is None else oks
-    table = MatchTable.of(truth, found, oks)
+    table = MatchTable.of(truth, found, oks) if table is None else table
     once = np.ones(len(found), np.int64)
     interval = None
     if bootstrap:
@@ -177,7 +199,7 @@ def paired_difference(
 
 
 def difference_of(a: MatchTable, b: MatchTable, bootstrap: int = 1000, seed: int = 0) -> PairedDifference:
-    """`paired_difference` of results that are matched already, with the same ground truth."""
+    """`paired_difference` of results that were matched already, with the same ground truth."""
     images = len(a.wanted)
     once = np.ones(images, np.int64)
     ap_a, ap_b = a.average_precision(once), b.average_precision(once)
@@ -186,20 +208,15 @@ def difference_of(a: MatchTable, b: MatchTable, bootstrap: int = 1000, seed: int
     return PairedDifference(ap_a - ap_b, interval, ap_a, ap_b, images)
 
 
-def oks_matrices(truth: GroundTruth, found: list[Found]) -> list[Floats]:
-    """`oks_matrix` of each image's best 20 poses, which are all that COCO looks at."""
-    return [
-        oks_matrix(poses.keypoints_img[:POSES_PER_IMAGE], people, truth.skeleton)
-        for people, poses in zip(truth.people, found, strict=True)
-    ]
-
-
 @dataclass(frozen=True)
 class MatchTable:
     """The evaluated poses of all images, best first.
 
-    Attributes: `image` (n,) position of the pose's image; `hit`, `false` (10, n) at each OKS threshold
-    (neither where the pose is ignored); `wanted` (images,) people to find.
+    Attributes:
+        image: (n,) index of the pose's image.
+        hit: (10, n) matched at each OKS threshold.
+        false: (10, n) a false positive there; neither of the two where the pose is ignored.
+        wanted: (images,) people to find.
     """
 
     image: Integers
@@ -211,29 +228,35 @@ class MatchTable:
     def of(
         cls,
         truth: GroundTruth,
-        found: list[Found],
+        found: list[DetectedPoses],
         oks: list[Floats] | None = None,
         areas: tuple[float, float] = EVERYONE,
     ) -> MatchTable:
         """Match the best 20 poses of each image.
 
-        `oks`: what `oks_matrices` gives, where it is there already. People whose area lies outside of `areas` are
-        ignored, and so are poses of nobody whose box does (`COCOeval.evaluateImg`).
+        People whose area lies outside of `areas` are ignored, and so are unmatched poses whose box does
+        (`COCOeval.evaluateImg`).
+
+        Args:
+            truth: the annotated people.
+            found: the poses of each image.
+            oks: what `oks_matrices` gives, where it is there already.
+            areas: of people in pixels, both ends counted in.
         """
         oks = oks_matrices(truth, found) if oks is None else oks
-        least, largest = areas
-        # Every person's position is among the people of all images; one more stands for nobody, whom -1 finds.
-        ignored, persons, before = [], [], 0
+        min_area, max_area = areas
+        # A person's index counts the people of all images; one more stands for background, which -1 finds.
+        ignored, persons, offset = [], [], 0
         for people, similarity in zip(truth.people, oks, strict=True):
-            ignored.append(people.ignored | (people.area < least) | (people.area > largest))
-            match = greedy_match(similarity, ignored[-1], people.crowd, OKS_THRESHOLDS)
-            persons.append(np.where(match < 0, -1, match + before))
-            before += len(people.area)
+            ignored.append(people.ignored | (people.area < min_area) | (people.area > max_area))
+            match = greedy_match(similarity[:POSES_PER_IMAGE], ignored[-1], people.crowd, OKS_THRESHOLDS)
+            persons.append(np.where(match < 0, -1, match + offset))
+            offset += len(people.area)
         person = np.concatenate(persons, axis=1)
         best = [poses.keypoints_img[:POSES_PER_IMAGE] for poses in found]
         area = _areas(np.concatenate(best))
         hit = (person >= 0) & ~np.concatenate([*ignored, [False]])[person]
-        false = (person < 0) & (area >= least) & (area <= largest)
+        false = (person < 0) & (area >= min_area) & (area <= max_area)
         image = np.repeat(np.arange(len(found)), [len(poses) for poses in best])
         order = np.argsort(-np.concatenate([poses.scores[:POSES_PER_IMAGE] for poses in found]), kind="stable")
         wanted = np.array([(~flags).sum() for flags in ignored], np.int64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,29 +12,16 @@ import numpy as np
 
 from calipose.draw import contact_sheet, draw_poses, save_image
 from calipose.errors import InputError
-from calipose.evaluation.ap import (
-    AT_50,
-    AveragePrecision,
-    MatchTable,
-    PairedDifference,
-    difference_of,
-    evaluate_found,
-    oks_matrices,
-)
-from calipose.evaluation.coco_files import (
-    Found,
-    GroundTruth,
-    GroundTruthSource,
-    ResultsSource,
-    read_ground_truth,
-    read_results,
-)
+from calipose.evaluation.ap import AT_50, AveragePrecision, MatchTable, PairedDifference, difference_of
+from calipose.evaluation.evaluation import Evaluation
+from calipose.evaluation.ground_truth import GroundTruth
 from calipose.evaluation.matching import POSES_PER_IMAGE
+from calipose.evaluation.results import DetectedPoses
+from calipose.evaluation.scores import ScoreFigures, score_figures
 from calipose.geometry import Floats
 from calipose.io.atomic import write_errors
 from calipose.io.images import Image, read_image
 from calipose.poses import Poses
-from calipose.skeleton import COCO_17, Skeleton
 
 CELL_SIZE = (640, 480)  # pixels of an image on the sheets; COCO's are of about this size
 
@@ -45,8 +31,8 @@ class Side:
     """What one results file has in one image.
 
     Attributes:
-        found: people whom one of the shown poses has with OKS 0.5 or more.
-        false: shown poses of nobody at OKS 0.5.
+        found: people that one of the shown poses is matched with at OKS 0.5.
+        false: shown poses that are false positives at OKS 0.5.
         share: the image's share of the file's AP (see `ap_shares`).
     """
 
@@ -57,7 +43,15 @@ class Side:
 
 @dataclass(frozen=True)
 class ImageChange:
-    """One image in both files; `people` are those to be found, `same` says that both have the same poses there."""
+    """One image in both files.
+
+    Attributes:
+        image_id: of the image.
+        people: to be found in it.
+        same: both files have the same poses there.
+        a: what the first file has.
+        b: what the second file has.
+    """
 
     image_id: int
     people: int
@@ -77,12 +71,20 @@ class Comparison:
 
     Attributes:
         difference: AP of b minus AP of a (so b is its first), with its 95 % bootstrap interval over the same images.
-        a, b: the figures of each.
+        a: the figures of the first.
+        b: the figures of the second.
         images: all images in the order of their ids.
         min_scores: of a and b. The shown poses are those of this score or more: as many as there are people to
             find, which shows as much of either although two models' scores mean different things. -inf where there
             are fewer poses than people.
-        truth, found: what the files hold, for drawing.
+        truth: the annotated people, for drawing.
+        found: the poses of both, for drawing.
+        scores: what the scores of a and of b are worth, of the poses of score 0.05 or more.
+
+    Example:
+        >>> old = calipose.evaluate("annotations.json", "old.json")
+        >>> new = calipose.evaluate(old.truth, "new.json")
+        >>> print(calipose.compare(old, new).verdict())
     """
 
     difference: PairedDifference
@@ -91,7 +93,8 @@ class Comparison:
     images: tuple[ImageChange, ...]
     min_scores: tuple[float, float]
     truth: GroundTruth = field(repr=False)
-    found: tuple[list[Found], list[Found]] = field(repr=False)
+    found: tuple[list[DetectedPoses], list[DetectedPoses]] = field(repr=False)
+    scores: tuple[ScoreFigures, ...] = ()
 
     def largest_changes(self, number: int = 10) -> tuple[list[ImageChange], list[ImageChange]]:
         """The images where b gains most on a, and those where a does on b; the greatest change first.
@@ -121,40 +124,53 @@ class Comparison:
         return f"{better} is better by {abs(difference):.1f} points of AP, 95 % interval {near:.1f} to {far:.1f}."
 
 
-def compare_results(
-    ground_truth: GroundTruthSource,
-    results_a: ResultsSource,
-    results_b: ResultsSource,
-    skeleton: Skeleton = COCO_17,
-    bootstrap: int = 1000,
-    seed: int = 0,
-) -> Comparison:
-    """Results a and b on one ground truth: COCO files or their content.
+def compare(a: Evaluation, b: Evaluation, bootstrap: int = 1000, seed: int = 0) -> Comparison:
+    """Compare two evaluations of the same images: which is better, by how much, and in which images.
 
-    `bootstrap` is the number of resamples of the images; each takes the same images for both.
+    Args:
+        a: results of a model; see `evaluate`.
+        b: results of another model.
+        bootstrap: resamples of the images, each the same for both, for the 95 % interval of the difference.
+        seed: of the resamples.
 
     Raises:
-        InputError: an entry of a file is wrong (see `read_ground_truth`, `read_results`).
+        InputError: the two are not of the same ground truth.
+
+    Example:
+        >>> old = calipose.evaluate("annotations.json", "old.json")
+        >>> new = calipose.evaluate(old.truth, "new.json")  # the annotations are read once
+        >>> comparison = calipose.compare(old, new)
+        >>> comparison.difference.difference, comparison.difference.interval
     """
-    truth = read_ground_truth(ground_truth, skeleton)
-    found_a, found_b = (read_results(results, truth) for results in (results_a, results_b))
-    oks_a, oks_b = (oks_matrices(truth, found) for found in (found_a, found_b))
-    table_a, table_b = MatchTable.of(truth, found_a, oks_a), MatchTable.of(truth, found_b, oks_b)
+    truth = a.truth
+    if not _same_truth(truth, b.truth):
+        raise InputError("the two evaluations are of different ground truths; evaluate both on the same file")
     people = int(truth.wanted.sum())
-    min_score_a, min_score_b = (_min_score(found, people) for found in (found_a, found_b))
-    sides = _sides(table_a, found_a, min_score_a), _sides(table_b, found_b, min_score_b)
+    min_scores = _min_score(a.found, people), _min_score(b.found, people)
+    sides = [_sides(each.table, each.found, least) for each, least in zip((a, b), min_scores, strict=True)]
     same = [
-        np.array_equal(of_a.keypoints_img, of_b.keypoints_img) and np.array_equal(of_a.scores, of_b.scores)
-        for of_a, of_b in zip(found_a, found_b, strict=True)
+        np.array_equal(in_a.keypoints_img, in_b.keypoints_img) and np.array_equal(in_a.scores, in_b.scores)
+        for in_a, in_b in zip(a.found, b.found, strict=True)
     ]
     return Comparison(
-        difference=difference_of(table_b, table_a, bootstrap, seed),
-        a=evaluate_found(truth, found_a, oks=oks_a),
-        b=evaluate_found(truth, found_b, oks=oks_b),
+        difference=difference_of(b.table, a.table, bootstrap, seed),
+        a=a.ap,
+        b=b.ap,
         images=tuple(map(ImageChange, truth.image_ids, truth.wanted.tolist(), same, *sides)),
-        min_scores=(min_score_a, min_score_b),
+        min_scores=min_scores,
         truth=truth,
-        found=(found_a, found_b),
+        found=(a.found, b.found),
+        scores=tuple(score_figures(each.matches[each.shown]) for each in (a, b)),
+    )
+
+
+def _same_truth(a: GroundTruth, b: GroundTruth) -> bool:
+    """Whether the figures of two results files can be compared."""
+    if a is b:
+        return True
+    return a.image_ids == b.image_ids and all(
+        np.array_equal(in_a.keypoints_img, in_b.keypoints_img) and np.array_equal(in_a.ignored, in_b.ignored)
+        for in_a, in_b in zip(a.people, b.people, strict=True)
     )
 
 
@@ -185,24 +201,28 @@ def ap_shares(table: MatchTable) -> Floats:
     return shares
 
 
-def draw_changes(
-    comparison: Comparison, ground_truth: GroundTruthSource, images: str | Path, folder: str | Path, number: int = 10
-) -> list[Path]:
+def draw_changes(comparison: Comparison, images: str | Path, folder: str | Path, number: int = 10) -> list[Path]:
     """Write `b_better.jpg` and `a_better.jpg`: the annotated people, A and B of the images that changed most.
 
-    The shown poses of A and B are drawn (see `Comparison`). `ground_truth` is what `compare_results` was given; it
-    names the files in `images`. A sheet without an image is not written, and an earlier one is removed.
+    The shown poses of A and B are drawn (see `Comparison`). A sheet without an image is not written, and an earlier
+    one is removed.
+
+    Args:
+        comparison: of two evaluations, whose ground truth names the files of the images.
+        images: folder of the images.
+        folder: for the sheets; need not exist.
+        number: images on a sheet.
 
     Raises:
         InputError: the ground truth does not name the files, or the folder cannot be written to.
         ImageError: an image cannot be read.
     """
     images, folder = Path(images), Path(folder)
-    names = _file_names(ground_truth)
+    names: Mapping[int, str] = comparison.truth.files
     chosen = comparison.largest_changes(number)
     for change in (*chosen[0], *chosen[1]):
         if change.image_id not in names:
-            raise InputError(f"{ground_truth}: image {change.image_id} has no 'file_name'; drawing needs it")
+            raise InputError(f"{comparison.truth.source}: image {change.image_id} has no 'file_name'; drawing needs it")
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         written = []
@@ -221,26 +241,26 @@ def _panels(comparison: Comparison, change: ImageChange, file: Path) -> list[tup
     """The annotated people, A and B of one image, with their labels."""
     image = read_image(file, ignore_orientation=True)
     size = (image.shape[1], image.shape[0])
-    truth, place = comparison.truth, comparison.truth.position[change.image_id]
-    people = truth.people[place]
+    truth, index = comparison.truth, comparison.truth.position[change.image_id]
+    people = truth.people[index]
     wanted = ~people.ignored
     annotated = Poses(
         people.keypoints_img[wanted], np.ones(wanted.sum()), size, people.labelled[wanted].astype(float), truth.skeleton
     )
     drawn = draw_poses(image, annotated, min_keypoint_score=0.5, show_scores=False)
     panels = [(drawn, f"image {change.image_id}, annotated: {change.people}")]
-    for letter, side, found, least in zip(
+    for letter, side, found, min_score in zip(
         "AB", (change.a, change.b), comparison.found, comparison.min_scores, strict=True
     ):
-        best = found[place]
-        shown = np.flatnonzero(best.scores[:POSES_PER_IMAGE] >= least)
+        best = found[index]
+        shown = np.flatnonzero(best.scores[:POSES_PER_IMAGE] >= min_score)
         poses = Poses(best.keypoints_img[shown], best.scores[shown], size, skeleton=truth.skeleton)
         label = f"{letter}: {side.found} found, {side.false} false"
         panels.append((draw_poses(image, poses), label))
     return panels
 
 
-def _sides(table: MatchTable, found: list[Found], min_score: float) -> list[Side]:
+def _sides(table: MatchTable, found: list[DetectedPoses], min_score: float) -> list[Side]:
     """Each image's `Side` in one results file."""
     shown = sum(int((poses.scores[:POSES_PER_IMAGE] >= min_score).sum()) for poses in found)
 
@@ -252,15 +272,7 @@ def _sides(table: MatchTable, found: list[Found], min_score: float) -> list[Side
     return list(map(Side, *columns, ap_shares(table).tolist()))
 
 
-def _min_score(found: list[Found], people: int) -> float:
+def _min_score(found: list[DetectedPoses], people: int) -> float:
     """The score of pose number `people` in the order of scores, -inf where there are fewer poses."""
     scores = np.sort(np.concatenate([poses.scores[:POSES_PER_IMAGE] for poses in found]))[::-1]
     return float(scores[people - 1]) if 0 < people <= len(scores) else -math.inf
-
-
-def _file_names(ground_truth: GroundTruthSource) -> dict[int, str]:
-    """Image id -> name of its file, of a COCO file that `read_ground_truth` accepts."""
-    content = ground_truth
-    if not isinstance(content, Mapping):
-        content = json.loads(Path(content).read_text(encoding="utf-8"))
-    return {image["id"]: str(image["file_name"]) for image in content["images"] if image.get("file_name")}

@@ -1,4 +1,4 @@
-"""Who each pose is of, by COCO's matching, and its OKS."""
+"""COCO's matching of poses with annotated people, and the OKS of each pose."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import ArrayLike
 
-from calipose.evaluation.coco_files import (
+from calipose.evaluation.ground_truth import (
     Flags,
+    GroundTruth,
     GroundTruthSource,
     Integers,
     People,
-    ResultsSource,
     read_ground_truth,
-    read_results,
 )
+from calipose.evaluation.results import DetectedPoses, ResultsSource, read_results
 from calipose.geometry import Floats, keypoint_similarity
 from calipose.skeleton import COCO_17, Skeleton
 
 POSES_PER_IMAGE = 20  # pycocotools' maxDets for keypoints
-MIN_OKS = 0.1  # below it a pose is of nobody
+MIN_OKS = 0.1  # below it a pose is a false positive
 MIN_OVERLAP = 0.1  # IoU of two people's boxes from which they crowd each other
 
 
 def oks_matrix(keypoints_img: Floats, people: People, skeleton: Skeleton) -> Floats:
     """OKS of poses `(p, k, 2)` with people: `(p, g)`.
 
-    Where a person has no labelled joint, the distances are those to the person's box made three times as wide
+    Where a person has no labelled keypoint, the distances are those to the person's box made three times as wide
     and high about its centre (pycocotools' `computeOks`).
     """
     sigmas = skeleton.sigmas_array
-    with np.errstate(over="ignore"):  # a joint absurdly far off has similarity 0
+    with np.errstate(over="ignore"):  # a keypoint absurdly far off has similarity 0
         # Eq. 1 with x and y apart, which spares numpy a slow sum over two numbers.
         x, y = (keypoints_img[:, None, :, axis] - people.keypoints_img[..., axis] for axis in (0, 1))
         keypoints = keypoint_similarity(x * x + y * y, people.area, sigmas) * people.labelled
@@ -50,24 +50,29 @@ def greedy_match(similarity: Floats, ignored: Flags, crowd: Flags, thresholds: A
     A person is taken once, a crowd any number of times; an ignored person only if no other will do; of equals
     the last (pycocotools' `evaluateImg`).
 
-    Args: `similarity` (p, g), best pose first; `ignored`, `crowd` (g,); `thresholds` (t,) of the OKS.
+    Args:
+        similarity: (p, g) OKS, best pose first.
+        ignored: (g,).
+        crowd: (g,).
+        thresholds: (t,) of the OKS.
 
-    Returns: `(t, p)`, the person's index or -1.
+    Returns:
+        (t, p) the person's index, or -1.
     """
-    least = np.minimum(np.asarray(thresholds, np.float64), 1 - 1e-10).tolist()
+    min_oks = np.minimum(np.asarray(thresholds, np.float64), 1 - 1e-10).tolist()
     # Lists: an image holds a few people, and for so few numpy is slower than Python.
-    passed_over, shared, lowest = ignored.tolist(), crowd.tolist(), min(least)
-    wishes = []  # of each pose that is near anybody: whom it would take, best first
+    ignored_people, shared, lowest = ignored.tolist(), crowd.tolist(), min(min_oks)
+    candidates = []  # of each pose that is near anybody: its people, best first
     for p, row in enumerate(similarity.tolist()):
         people = [g for g, value in enumerate(row) if value >= lowest]
         if people:
-            people.sort(key=lambda g: (passed_over[g], -row[g], -g))
-            wishes.append((p, [(g, row[g]) for g in people]))
-    match = np.full((len(least), len(similarity)), -1, np.int64)
-    for t, threshold in enumerate(least):
+            people.sort(key=lambda g: (ignored_people[g], -row[g], -g))
+            candidates.append((p, [(g, row[g]) for g in people]))
+    match = np.full((len(min_oks), len(similarity)), -1, np.int64)
+    for t, threshold in enumerate(min_oks):
         taken = set()
-        for p, people_of in wishes:
-            for g, value in people_of:
+        for p, near in candidates:
+            for g, value in near:
                 if value >= threshold and g not in taken:
                     match[t, p] = g
                     if not shared[g]:
@@ -78,23 +83,23 @@ def greedy_match(similarity: Floats, ignored: Flags, crowd: Flags, thresholds: A
 
 @dataclass(frozen=True)
 class Matches:
-    """Poses and whom they are of; poses of ignored people and crowds are left out.
+    """Poses and the people that they are matched with; poses of ignored people and crowds are left out.
 
-    Attributes, all `(n,)` but for the last two:
-        entry: position in the results.
-        image: position in the ground truth's order of ids.
-        rank: of the pose in its image, 0 the best.
-        score: as the results say.
-        oks: 0 where the pose is of nobody.
-        person: position of the person among all the annotations, image by image; -1 nobody.
-        area: of the person in pixels, nan where nobody.
-        labelled: the person's labelled keypoints.
-        pose_area: width x height of the pose in pixels.
-        overlapped: the box of another annotated person overlaps the person's (where nobody, the pose's) by an IoU
-            of 0.1 or more.
-        keypoint_scores: `(n, k)`, the third numbers of the results.
-        similarity: `(n, k)`, exp(-d^2 / 2 s^2 k^2) of each labelled joint, whose mean is the OKS; nan where it is not
-            labelled, or the pose of nobody.
+    Attributes:
+        entry: (n,) index in the results.
+        image: (n,) index in the ground truth's order of ids, rising.
+        rank: (n,) of the pose in its image, 0 the best.
+        score: (n,) as the results say.
+        oks: (n,) 0 for a false positive.
+        person: (n,) index of the person among all the annotations, image by image; -1 for a false positive.
+        area: (n,) of the person in pixels, nan for a false positive.
+        labelled: (n,) number of the person's labelled keypoints.
+        pose_area: (n,) width x height of the pose in pixels.
+        overlapped: (n,) the box of another annotated person overlaps the person's (of a false positive, the pose's)
+            by an IoU of 0.1 or more.
+        keypoint_scores: (n, k) the third numbers of the results.
+        similarity: (n, k) exp(-d^2 / 2 s^2 k^2) of each labelled keypoint, whose mean is the OKS; nan where it is not
+            labelled, and for a false positive.
     """
 
     entry: Integers
@@ -119,60 +124,79 @@ class Matches:
 
 
 def match_poses(ground_truth: GroundTruthSource, results: ResultsSource, skeleton: Skeleton = COCO_17) -> Matches:
-    """The OKS of each pose with the person that COCO's matching gives it.
-
-    First the match is COCO's at OKS 0.5, so that `oks >= 0.5` says exactly which poses AP50 counts as right.
-    Then the poses left over take, best first, the free person of highest OKS down to 0.1, so that a
-    half-right pose keeps its OKS. With a single pass at 0.1 a bad pose of high score could take its
-    neighbour's person, and the neighbour's right pose would be called wrong.
+    """`match_found` of files or their content.
 
     Raises:
         InputError: as `read_ground_truth` and `read_results`.
     """
     truth = read_ground_truth(ground_truth, skeleton)
-    parts, before = [], 0
-    for i, (people, found) in enumerate(zip(truth.people, read_results(results, truth), strict=True)):
-        similarity = oks_matrix(found.keypoints_img, people, skeleton)
+    found = read_results(results, truth)
+    return match_found(truth, found, oks_matrices(truth, found))
+
+
+def oks_matrices(truth: GroundTruth, found: list[DetectedPoses]) -> list[Floats]:
+    """`oks_matrix` of each image: `(p, g)`."""
+    return [
+        oks_matrix(poses.keypoints_img, people, truth.skeleton)
+        for people, poses in zip(truth.people, found, strict=True)
+    ]
+
+
+def match_found(truth: GroundTruth, found: list[DetectedPoses], oks: list[Floats]) -> Matches:
+    """The OKS of each pose with the person that COCO's matching gives it.
+
+    First the match is COCO's at OKS 0.5, so that `oks >= 0.5` says exactly which poses AP50 counts as correct.
+    Then the remaining poses take, best first, the free person of highest OKS down to 0.1, so that a partly
+    correct pose keeps its OKS. With a single pass at 0.1 a bad pose of high score could take its
+    neighbour's person, and the neighbour's correct pose would be called wrong.
+
+    Args:
+        truth: the annotated people.
+        found: the poses of each image.
+        oks: what `oks_matrices` gives for them.
+    """
+    parts, offset = [], 0
+    for i, (people, poses, similarity) in enumerate(zip(truth.people, found, oks, strict=True)):
         match = greedy_match(similarity, people.ignored, people.crowd, [0.5])[0]
         rest = np.flatnonzero(match < 0)
         free = np.setdiff1d(np.flatnonzero(~people.ignored), match)
-        nobody = np.zeros(len(free), bool)
-        second = greedy_match(similarity[np.ix_(rest, free)], nobody, nobody, [MIN_OKS])[0]
+        none = np.zeros(len(free), bool)
+        second = greedy_match(similarity[np.ix_(rest, free)], none, none, [MIN_OKS])[0]
         match[rest[second >= 0]] = free[second[second >= 0]]
 
-        # One row more stands for nobody, whom the index -1 finds.
+        # One row more stands for background, which the index -1 finds.
         kept = np.flatnonzero(~np.append(people.ignored, False)[match])
         match = match[kept]
-        keypoints_img = found.keypoints_img[kept]
+        keypoints_img = poses.keypoints_img[kept]
         low, high = keypoints_img.min(1), keypoints_img.max(1)
         parts.append(
             Matches(
-                entry=found.entries[kept],
+                entry=poses.entries[kept],
                 image=np.full(len(kept), i, np.int64),
                 rank=kept,
-                score=found.scores[kept],
+                score=poses.scores[kept],
                 oks=np.pad(similarity, ((0, 0), (0, 1)))[kept, match],
-                person=np.where(match < 0, -1, match + before),
+                person=np.where(match < 0, -1, match + offset),
                 area=np.append(people.area, np.nan)[match],
                 labelled=np.append(people.labelled.sum(1), 0)[match],
                 pose_area=(high - low).prod(-1),
                 overlapped=_overlapped(np.concatenate([low, high], 1), people, match),
-                keypoint_scores=found.keypoint_scores[kept],
-                similarity=_keypoint_similarity(keypoints_img, people, match, skeleton),
+                keypoint_scores=poses.keypoint_scores[kept],
+                similarity=_keypoint_similarity(keypoints_img, people, match, truth.skeleton),
             )
         )
-        before += len(people.area)
+        offset += len(people.area)
     return Matches(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Matches)))
 
 
 def _keypoint_similarity(keypoints_img: Floats, people: People, match: Integers, skeleton: Skeleton) -> Floats:
     """`Matches.similarity` of one image's poses (p, k, 2)."""
     similarity = np.full(keypoints_img.shape[:2], np.nan)
-    of, person = np.flatnonzero(match >= 0), match[match >= 0]
+    matched, person = np.flatnonzero(match >= 0), match[match >= 0]
     with np.errstate(over="ignore"):
-        d2 = ((keypoints_img[of] - people.keypoints_img[person]) ** 2).sum(-1)
+        d2 = ((keypoints_img[matched] - people.keypoints_img[person]) ** 2).sum(-1)
         near = keypoint_similarity(d2, people.area[person], skeleton.sigmas_array)
-    similarity[of] = np.where(people.labelled[person], near, np.nan)
+    similarity[matched] = np.where(people.labelled[person], near, np.nan)
     return similarity
 
 
@@ -186,5 +210,5 @@ def _overlapped(pose_corners: Floats, people: People, match: Integers) -> Flags:
     inside = sides.clip(min=0).prod(-1)
     union = (own[..., 2:] - own[..., :2]).prod(-1) + (corners[:, 2:] - corners[:, :2]).prod(-1) - inside
     overlap = inside / np.maximum(union, np.finfo(np.float64).tiny)
-    overlap[np.arange(len(match))[match >= 0], match[match >= 0]] = 0  # nobody overlaps himself
+    overlap[np.arange(len(match))[match >= 0], match[match >= 0]] = 0  # not with the person's own box
     return np.asarray((overlap >= MIN_OVERLAP).any(1))

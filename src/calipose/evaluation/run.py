@@ -1,17 +1,15 @@
-"""Predicting a whole data set: COCO results of a predictor, and their figures."""
+"""Predicting a whole data set: COCO results of a predictor, and their evaluation."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from calipose.config.settings import PredictSettings
-from calipose.evaluation.ap import AveragePrecision, evaluate_results
-from calipose.evaluation.coco_files import load_images, read_ground_truth
-from calipose.evaluation.matching import match_poses
-from calipose.evaluation.scores import ScoreFigures, score_quality
+from calipose.evaluation.evaluation import Evaluation
+from calipose.evaluation.ground_truth import GroundTruth, GroundTruthSource, read_ground_truth
 from calipose.inference.predictor import Predictor
 from calipose.io.atomic import replacing
 from calipose.io.images import read_image
@@ -21,24 +19,28 @@ Results = list[dict[str, Any]]
 
 def predict_data(
     predictor: Predictor,
-    annotations: Path,
+    truth: GroundTruth,
     images: Path,
     track: Callable[[list[Any]], Iterable[Any]] = iter,
-    category_id: int = 1,
 ) -> Results:
-    """COCO results (numbers not rounded) for every image of an annotation file.
+    """COCO results (numbers not rounded) for every image of an annotation file, in its order.
 
-    Images are read as stored, since annotations count in stored pixels. `track` wraps the list of images, for a
-    progress bar. `category_id` is the people's in the annotation file.
+    Images are read as stored, since annotations count in stored pixels.
+
+    Args:
+        predictor: finds the poses.
+        truth: the annotation file, read already; it names the images and the people's category.
+        images: folder of the images.
+        track: wraps the list of images, for a progress bar.
 
     Raises:
-        InputError: the annotation file lists no images.
+        InputError: an image has no file name; said before anything is predicted.
         ImageError: an image cannot be read.
     """
     results: Results = []
-    for image_id, name in track(load_images(annotations)):
+    for image_id, name in track(list(truth.require_files().items())):
         image = read_image(images / name, ignore_orientation=True)
-        results += predictor.predict(image).to_coco(image_id, category_id)
+        results += predictor.predict(image).to_coco(image_id, truth.category_id)
     return results
 
 
@@ -50,26 +52,30 @@ def setting_of(settings: PredictSettings) -> dict[str, Any]:
 
 def evaluate_predictor(
     predictor: Predictor,
-    annotations: Path,
+    ground_truth: GroundTruthSource,
     images: Path,
     bootstrap: int = 0,
     track: Callable[[list[Any]], Iterable[Any]] = iter,
-) -> tuple[AveragePrecision, dict[str, ScoreFigures], Results]:
-    """AP, quality of the scores, and results of a predictor on a data set.
+) -> Evaluation:
+    """Predict a data set and evaluate the results, which are the `entries` of what is returned.
+
+    Args:
+        predictor: finds the poses.
+        ground_truth: the annotation file, or what `read_ground_truth` gave.
+        images: folder of the images.
+        bootstrap: resamples of the images for the intervals, 0 for none.
+        track: wraps the list of images, for a progress bar.
 
     Raises:
         InputError: the annotation file is broken, or of another skeleton; said before anything is predicted.
         ImageError: an image cannot be read.
     """
-    truth = read_ground_truth(annotations, predictor.skeleton)
-    results = predict_data(predictor, annotations, images, track, truth.category_id)
-    figures = evaluate_results(
-        annotations, results, predictor.skeleton, bootstrap, setting=setting_of(predictor.settings)
-    )
-    return figures, score_quality(match_poses(annotations, results, predictor.skeleton)), results
+    truth = read_ground_truth(ground_truth, predictor.skeleton)
+    results = predict_data(predictor, truth, images, track)
+    return Evaluation(truth, results, predictor.skeleton, bootstrap=bootstrap, setting=setting_of(predictor.settings))
 
 
-def save_results(path: Path, results: Results) -> None:
+def save_results(path: Path, results: Sequence[Any]) -> None:
     """Write a COCO results file; it appears whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(results), encoding="utf-8")

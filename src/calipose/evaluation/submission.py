@@ -23,8 +23,9 @@ import msgspec
 import numpy as np
 
 from calipose.errors import InputError
-from calipose.evaluation.coco_files import Found, GroundTruth, ResultsSource, read_results
+from calipose.evaluation.ground_truth import GroundTruth, read_json
 from calipose.evaluation.matching import POSES_PER_IMAGE
+from calipose.evaluation.results import DetectedPoses, ResultsSource, read_results
 from calipose.io.atomic import replacing, write_errors
 from calipose.skeleton import COCO_17
 
@@ -45,6 +46,7 @@ IMAGES = {Subset.TEST_DEV: 20_288, Subset.VAL: 5_000}
 
 class _Image(msgspec.Struct):
     id: int
+    file_name: Any = None
 
 
 class _ImageInfo(msgspec.Struct):
@@ -116,43 +118,50 @@ def submission_name(subset: Subset, name: str) -> str:
     return f"person_keypoints_{subset}_{name}_results"
 
 
-def read_image_info(path: str | Path) -> tuple[int, ...]:
-    """The image ids of a COCO image-info or annotation file, sorted.
+def read_image_info(path: str | Path) -> GroundTruth:
+    """The images of a COCO image-info or annotation file, without people.
 
     Raises:
         InputError: unreadable, no images, or one twice.
     """
     try:
-        info = msgspec.json.decode(Path(path).read_bytes(), type=_ImageInfo)
-    except (OSError, msgspec.DecodeError) as error:
+        info = read_json(path, str(path), _ImageInfo)
+    except InputError as error:
         raise InputError(f"{path}: no list 'images' with an 'id' each can be read ({error})") from None
     ids = sorted(image.id for image in info.images)
     if not ids or len(set(ids)) != len(ids):
         raise InputError(f"{path}: 'images' is empty or has an id twice; list each image once")
-    return tuple(ids)
+    files = {image.id: str(image.file_name) for image in info.images if image.file_name not in {None, ""}}
+    return GroundTruth(tuple(ids), PERSON, (), COCO_17, files, str(path))
 
 
 def write_submission(
     folder: str | Path,
     results: ResultsSource,
-    image_info: str | Path,
+    image_info: str | Path | GroundTruth,
     name: str,
     subset: Subset = Subset.TEST_DEV,
 ) -> Submission:
     """Write the zip for the server, read it again, and say what is in it.
 
-    `results` are COCO results of people with COCO's 17 keypoints, category 1. Of each image the best 20 poses are
-    written, best first, so that the order among equal scores stays; coordinates are rounded to hundredths of a pixel,
-    scores never, since a rounded score puts poses level that were not.
+    Of each image the best 20 poses are written, best first, so that the order among equal scores stays. Coordinates
+    are rounded to hundredths of a pixel; scores are not, since rounding makes different scores equal.
+
+    Args:
+        folder: for the zip; need not exist.
+        results: COCO results of people with COCO's 17 keypoints, category 1.
+        image_info: COCO's image-info file, or what `read_image_info` gave.
+        name: of the algorithm, which becomes part of the file's name.
+        subset: of COCO 2017.
 
     Raises:
         InputError: the image-info file is broken; an entry is of an image that is not in it, of another category,
             has a wrong number of keypoints or numbers that are not finite; `name` is not fit for a file; the folder
             cannot be written to.
     """
-    ids = read_image_info(image_info)
-    # Nobody is annotated in an image-info file, but the images are enough to read results strictly.
-    found = read_results(results, GroundTruth(ids, PERSON, (), COCO_17))
+    listed = image_info if isinstance(image_info, GroundTruth) else read_image_info(image_info)
+    ids = listed.image_ids
+    found = read_results(results, listed)
     stem = submission_name(subset, name)
     path = Path(folder) / f"{stem}.zip"
     with write_errors(path):
@@ -171,7 +180,7 @@ def write_submission(
     return replace(validate_submission(path, ids), passed_over=passed_over)
 
 
-def _entries(ids: tuple[int, ...], found: list[Found]) -> Iterator[dict[str, Any]]:
+def _entries(ids: tuple[int, ...], found: list[DetectedPoses]) -> Iterator[dict[str, Any]]:
     for image_id, poses in zip(ids, found, strict=True):
         best = slice(0, POSES_PER_IMAGE)
         points = poses.keypoints_img[best].round(DECIMALS)

@@ -14,6 +14,7 @@ from calipose.calibration.maps import Calibration
 from calipose.data.locate import find_data
 from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision
+from calipose.evaluation.ground_truth import GroundTruth, read_ground_truth
 from calipose.evaluation.run import evaluate_predictor
 from calipose.export.onnx import SCOPES, export_onnx
 from calipose.inference.backends.onnx import METADATA_KEY
@@ -47,10 +48,11 @@ def export_int8(checkpoint: Checkpoint, path: Path, data: str) -> tuple[AverageP
         # Scores in 8 bits are others: what was calibrated in fp32 does not hold for them.
         export_onnx(replace(checkpoint, calibration=Calibration()), plain)
         predictor = Predictor.from_onnx(plain)
-        before, *_ = evaluate_predictor(predictor, annotations, images)
+        truth = read_ground_truth(annotations, predictor.skeleton)
+        before = evaluate_predictor(predictor, truth, images).ap
         quantized = Path(folder) / "int8.onnx"
-        _quantize(plain, quantized, calibration_inputs(predictor, annotations, images))
-        after, *_ = evaluate_predictor(Predictor.from_onnx(quantized), annotations, images)
+        _quantize(plain, quantized, calibration_inputs(predictor, truth, images))
+        after = evaluate_predictor(Predictor.from_onnx(quantized), truth, images).ap
         model = onnx.load(quantized)
         for entry in model.metadata_props:
             if entry.key == METADATA_KEY:
@@ -60,15 +62,13 @@ def export_int8(checkpoint: Checkpoint, path: Path, data: str) -> tuple[AverageP
     return before, after
 
 
-def calibration_inputs(predictor: Predictor, annotations: Path, images: Path) -> list[dict[str, Any]]:
+def calibration_inputs(predictor: Predictor, truth: GroundTruth, images: Path) -> list[dict[str, Any]]:
     """Network inputs of the first images of a data set.
 
     Raises:
-        InputError: the annotation file lists no images.
+        InputError: an image has no file name.
     """
-    names = [image["file_name"] for image in json.loads(annotations.read_text(encoding="utf-8")).get("images", [])]
-    if not names:
-        raise InputError(f"{annotations}: lists no images to find the ranges of activations with")
+    names = list(truth.require_files().values())
     settings, colour = predictor.settings, predictor.backend.pad_colour
     chosen = [read_image(images / name, ignore_orientation=True) for name in names[:CALIBRATION_IMAGES]]
     inputs = [network_input(image, settings.short_side, colour, settings.max_aspect)[0] for image in chosen]

@@ -1,4 +1,4 @@
-"""The charts of what is wrong with joints, and of a training."""
+"""The charts of keypoint errors, and of a training."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from calipose.errors import InputError
-from calipose.report.analysis import Analysis
+from calipose.evaluation.evaluation import Evaluation
+from calipose.evaluation.keypoint_errors import KINDS, kind_counts
 from calipose.report.chart import BLUE, GOLD, GREEN, INK, MUTED, ORANGE, PALE, PURPLE, Chart, chart, new_axes
-from calipose.report.errors import KINDS, kind_counts
 from calipose.report.figures import number
 
 KIND_COLOURS = (PALE, BLUE, PURPLE, GOLD, ORANGE)  # of KINDS
@@ -24,21 +24,21 @@ VALIDATION_LINES = {
 }
 
 
-def error_charts(of: Analysis) -> list[Chart]:
-    """Error kinds by joint, and what each kind costs; none where no pose is of a person."""
-    if not (of.kinds >= 0).any():
+def error_charts(evaluation: Evaluation) -> list[Chart]:
+    """Error kinds by keypoint, and what each kind costs; none where no pose is matched."""
+    if not (evaluation.error_kinds >= 0).any():
         return []
-    return [kinds_by_keypoint(of), repair_bars(of)]
+    return [kinds_by_keypoint(evaluation), repair_bars(evaluation)]
 
 
 @chart
-def kinds_by_keypoint(of: Analysis) -> Chart:
-    """Shares of the error kinds for each joint."""
-    table = kind_counts(of.kinds)
-    names = [name.replace("_", " ") for name in of.skeleton.keypoints]
+def kinds_by_keypoint(evaluation: Evaluation) -> Chart:
+    """Shares of the error kinds for each keypoint."""
+    table = kind_counts(evaluation.error_kinds)
+    names = [name.replace("_", " ") for name in evaluation.skeleton.keypoints]
     k = len(names)
-    counted = f"{number(table.sum(), 'labelled joint')} of {number((of.matches.person >= 0).sum(), 'pose')}"
-    figure, axes = new_axes("Kinds of errors", counted, "share of the joints", "", (4.4, 1.5 + 0.21 * k))
+    counted = f"{number(table.sum(), 'labelled keypoint')} of {number((evaluation.matches.person >= 0).sum(), 'pose')}"
+    figure, axes = new_axes("Kinds of errors", counted, "share of the keypoints", "", (4.4, 1.5 + 0.21 * k))
     share = table / np.maximum(table.sum(1, keepdims=True), 1)
     left = np.zeros(k)
     for kind, colour in enumerate(KIND_COLOURS):
@@ -53,23 +53,28 @@ def kinds_by_keypoint(of: Analysis) -> Chart:
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, handlelength=0.9,
                   handletextpad=0.4, columnspacing=1.1)  # fmt: skip
     how = (
-        "Of the poses that are of a person. Jitter: near the right place. Inversion: on the same person's other side."
-        " Swap: on somebody else's joint. Miss: nowhere near either."
+        "Of the matched poses. Jitter: near the annotation. Inversion: on the other side of the same person. Swap: on a"
+        " keypoint of another person. Miss: near none of these."
     )
-    rows = [(name, *row) for name, row in zip(of.skeleton.keypoints, table.tolist(), strict=True)]
-    return Chart("error_kinds", "Kinds of errors by joint", counted, how, figure, ("keypoint", *KINDS), rows)
+    rows = [(name, *row) for name, row in zip(evaluation.skeleton.keypoints, table.tolist(), strict=True)]
+    return Chart("error_kinds", "Kinds of errors by keypoint", counted, how, figure, ("keypoint", *KINDS), rows)
 
 
 @chart
-def repair_bars(of: Analysis) -> Chart:
+def repair_bars(evaluation: Evaluation) -> Chart:
     """AP as it is, and with one kind of error repaired."""
-    made = of.repairs
-    counted = f"{number(len(of.matches), 'pose')} in {number(len(of.truth.image_ids), 'image')}"
+    repairs = evaluation.repairs
+    counted = f"{number(len(evaluation.matches), 'pose')} in {number(len(evaluation.truth.image_ids), 'image')}"
     figure, axes = new_axes("What each kind of error costs", counted, "AP", "", (4.4, 3.3))
-    names = [made[0].name, *(f"no {repair.name} errors" for repair in made[1:5]), "perfect scores", "no background"]
-    ap = np.array([repair.ap for repair in made])
-    at = np.arange(len(made))
-    axes.barh(at, ap, color=[MUTED, *[BLUE] * (len(made) - 1)], height=0.64)
+    names = [
+        repairs[0].name,
+        *(f"no {repair.name} errors" for repair in repairs[1:5]),
+        "perfect scores",
+        "no background",
+    ]
+    ap = np.array([repair.ap for repair in repairs])
+    at = np.arange(len(repairs))
+    axes.barh(at, ap, color=[MUTED, *[BLUE] * (len(repairs) - 1)], height=0.64)
     axes.barh(at[1:], np.minimum(ap[0], ap[1:]), color=PALE, height=0.64)
     for y, value in enumerate(ap.tolist()):
         gain = "" if y == 0 else f"  {value - ap[0]:+.3f}"
@@ -80,11 +85,11 @@ def repair_bars(of: Analysis) -> Chart:
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
     how = (
-        "AP if one kind of error were gone and all else stayed: repaired joints lie exactly where they are annotated;"
-        " with perfect scores each pose's score is its OKS; without background there are no poses of nobody. The"
-        " longest blue piece is the most rewarding work. Such figures are upper bounds."
+        "AP if one kind of error were gone and all else stayed. Repaired keypoints lie exactly where they are"
+        " annotated; with perfect scores the score of each pose is its OKS; without background there are no false"
+        " positives. The longest blue piece promises the largest gain. Such figures are upper bounds."
     )
-    rows = [(repair.name, repair.ap, repair.mean_oks) for repair in made]
+    rows = [(repair.name, repair.ap, repair.mean_oks) for repair in repairs]
     return Chart("error_costs", "What each kind of error costs", counted, how, figure, ("repaired", "ap", "mean_oks"),
                  rows)  # fmt: skip
 

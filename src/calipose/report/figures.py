@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from calipose.evaluation.ap import OKS_THRESHOLDS
-from calipose.evaluation.coco_files import Integers
+from calipose.evaluation.evaluation import Evaluation
+from calipose.evaluation.ground_truth import Integers
 from calipose.evaluation.matching import Matches
-from calipose.evaluation.scores import area_under_risk_coverage, ece, reliability, risk_coverage
+from calipose.evaluation.metrics import area_under_risk_coverage, ece, reliability, risk_coverage
 from calipose.geometry import Floats
-from calipose.report.analysis import Analysis
 from calipose.report.chart import BLUE, GREEN, GRID, INK, MUTED, ORANGE, PAPER, Chart, chart, new_axes
 
 SCATTERED = 5  # poses of each image, as in the paper's Figure 5
@@ -20,27 +20,29 @@ CURVE_POINTS = 300
 HISTOGRAM_BINS = 25
 
 
-def score_charts(of: Analysis) -> dict[str, list[Chart]]:
+def score_charts(evaluation: Evaluation) -> dict[str, list[Chart]]:
     """All charts of the scores, by the section of the page they stand in; none where there are no poses."""
-    if not of.shown.any():
+    if not evaluation.shown.any():
         return {}
-    shown = of.matches[of.shown]
+    shown = evaluation.matches[evaluation.shown]
     charts = {
         "reliability": [_reliability("poses", "as given", shown.score, shown.oks, counts(shown))],
-        "scatter": [score_against_oks(of), score_histogram(of)],
-        "curves": [risk_coverage_chart(of), precision_recall(of)],
-        "joints": [],
+        "scatter": [score_against_oks(evaluation), score_histogram(evaluation)],
+        "curves": [risk_coverage_chart(evaluation), precision_recall(evaluation)],
+        "keypoints": [],
     }
-    if of.fitted is not None:
-        fitted = of.fitted[of.shown]
+    if evaluation.cross_fitted is not None:
+        fitted = evaluation.cross_fitted[evaluation.shown]
         charts["reliability"].append(_reliability("poses", "calibrated", fitted.score, fitted.oks, counts(fitted)))
-    score, similarity = of.joints(of.matches)
-    if of.scores_keypoints and len(score):
+    score, similarity = evaluation.keypoint_pairs(evaluation.matches)
+    if evaluation.has_keypoint_scores and len(score):
         keypoints = f"{len(score):,} labelled keypoints of {number((shown.person >= 0).sum(), 'pose')}"
-        charts["joints"] = [_reliability("joints", "as given", score, similarity, keypoints)]
-        if of.fitted is not None:
-            charts["joints"].append(_reliability("joints", "calibrated", *of.joints(of.fitted), keypoints))
-        charts["means"] = [keypoint_means(of)]
+        charts["keypoints"] = [_reliability("keypoints", "as given", score, similarity, keypoints)]
+        if evaluation.cross_fitted is not None:
+            charts["keypoints"].append(
+                _reliability("keypoints", "calibrated", *evaluation.keypoint_pairs(evaluation.cross_fitted), keypoints)
+            )
+        charts["means"] = [keypoint_means(evaluation)]
     return charts
 
 
@@ -64,10 +66,10 @@ def _diagonal(axes: Any) -> None:
 
 
 @chart
-def _reliability(of_what: str, state: str, score: Floats, oks: Floats, counted: str) -> Chart:
+def _reliability(subject: str, state: str, score: Floats, oks: Floats, counted: str) -> Chart:
     bins = reliability(score, oks)
-    worth = "OKS" if of_what == "poses" else "similarity"
-    title = f"{of_what.capitalize()}, {state}"
+    worth = "OKS" if subject == "poses" else "similarity"
+    title = f"{subject.capitalize()}, {state}"
     error = ece(score, oks)
     figure, axes = new_axes(title, f"ECE {error:.3f}  ·  {counted}", "mean score", f"mean {worth}")
     _diagonal(axes)
@@ -78,7 +80,7 @@ def _reliability(of_what: str, state: str, score: Floats, oks: Floats, counted: 
     axes.set_xlim(*_score_limits(bins.mean_score))
     axes.set_ylim(-0.02, 1.02)
     how = (
-        f"Each dot is one of {len(bins.poses)} groups of equally many {of_what}, from low to high score. On the dashed"
+        f"Each dot is one of {len(bins.poses)} groups of equally many {subject}, from low to high score. On the dashed"
         f" line a score is exactly the {worth} that follows. Orange, below it: too high; blue, above it: too low."
     )
     if state == "calibrated":
@@ -87,9 +89,9 @@ def _reliability(of_what: str, state: str, score: Floats, oks: Floats, counted: 
             " what calibration does to images it has not seen."
         )
     rows = list(zip(bins.mean_score.tolist(), bins.mean_oks.tolist(), bins.poses.tolist(), strict=True))
-    name = f"reliability_{of_what}_{'calibrated' if state == 'calibrated' else 'given'}"
+    name = f"reliability_{subject}_{'calibrated' if state == 'calibrated' else 'given'}"
     return Chart(name, f"Reliability of {title[0].lower()}{title[1:]}", counted, how, figure,
-                 ("mean_score", f"mean_{worth.lower()}", of_what), rows)  # fmt: skip
+                 ("mean_score", f"mean_{worth.lower()}", subject), rows)  # fmt: skip
 
 
 def _five_an_image(image: Integers, rng: np.random.Generator) -> Integers:
@@ -104,9 +106,9 @@ def _five_an_image(image: Integers, rng: np.random.Generator) -> Integers:
 
 
 @chart
-def score_against_oks(of: Analysis) -> Chart:
+def score_against_oks(evaluation: Evaluation) -> Chart:
     """The paper's Figure 5: score and OKS of five random poses an image of those that the results keep."""
-    matches = of.matches
+    matches = evaluation.matches
     chosen = _five_an_image(matches.image, np.random.default_rng(0))
     few = np.zeros(len(matches), bool)
     few[chosen] = True
@@ -114,33 +116,33 @@ def score_against_oks(of: Analysis) -> Chart:
     counted = counts(drawn)
     figure, axes = new_axes("Score against OKS", counted, "score", "OKS")
     _diagonal(axes)
-    for nobody, colour, label in ((False, BLUE, "of a person"), (True, ORANGE, "of nobody")):
-        part = drawn[(drawn.person < 0) == nobody]
-        style = {"s": 15, "alpha": 0.6, "linewidths": 0, "marker": "D" if nobody else "o"}
+    for background, colour, label in ((False, BLUE, "matched"), (True, ORANGE, "background")):
+        part = drawn[(drawn.person < 0) == background]
+        style = {"s": 15, "alpha": 0.6, "linewidths": 0, "marker": "D" if background else "o"}
         axes.scatter(part.score, part.oks, color=colour, label=label, clip_on=False, **style)
     axes.set_xlim(*_score_limits(drawn.score))
     axes.set_ylim(-0.02, 1.02)
     figure.legend(loc="outside lower center", ncols=2, handletextpad=0.2)
     how = (
         "Five random poses of each image (all where it has fewer), as in the paper's Figure 5. The nearer to the"
-        " dashed line, the better the score tells the OKS. At the bottom right: poses trusted wrongly; at the top left:"
-        " good poses that the score throws away. OKS 0: no annotated person is near."
+        " dashed line, the better the score predicts the OKS. Bottom right: bad poses of high score; top left:"
+        " good poses of low score. OKS 0: no annotated person is near."
     )
-    names = [of.names[i] for i in drawn.image]
+    names = [evaluation.file_name(i) for i in drawn.image.tolist()]
     rows = list(zip(names, drawn.entry.tolist(), drawn.score.tolist(), drawn.oks.tolist(), strict=True))
     return Chart("score_against_oks", "Score against OKS", counted, how, figure, ("image", "entry", "score", "oks"),
                  rows)  # fmt: skip
 
 
 @chart
-def score_histogram(of: Analysis) -> Chart:
-    """Scores of poses that are of people, and of poses that are of nobody."""
-    matches = of.matches
+def score_histogram(evaluation: Evaluation) -> Chart:
+    """Scores of poses that are matched with a person, and of false positives."""
+    matches = evaluation.matches
     counted = counts(matches)
     figure, axes = new_axes("Scores of people and background", counted, "score", "poses")
     low, high = float(min(0, matches.score.min())), float(max(1, matches.score.max()))
     edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
-    parts = {"of a person": matches.score[matches.person >= 0], "of nobody": matches.score[matches.person < 0]}
+    parts = {"matched": matches.score[matches.person >= 0], "background": matches.score[matches.person < 0]}
     heights = {name: np.histogram(score, edges)[0] for name, score in parts.items()}
     for (name, height), colour in zip(heights.items(), (BLUE, ORANGE), strict=True):
         label = f"{name} ({len(parts[name]):,})"
@@ -150,12 +152,12 @@ def score_histogram(of: Analysis) -> Chart:
     axes.legend(loc="upper right", borderaxespad=0.2)
     how = (
         "How often each score is given. The less the two overlap, the better a threshold on the score separates people"
-        " from background. “Of nobody” are poses without an annotated person of OKS 0.1 or more, and second poses of"
-        " the same person."
+        " from background. “Background” are false positives: poses without an annotated person of OKS 0.1 or more,"
+        " and duplicates."
     )
     rows = list(zip(edges[:-1].tolist(), edges[1:].tolist(), *(h.tolist() for h in heights.values()), strict=True))
     return Chart("score_histogram", "Scores of people and background", counted, how, figure,
-                 ("from", "to", "of_person", "of_nobody"), rows)  # fmt: skip
+                 ("from", "to", "matched", "background"), rows)  # fmt: skip
 
 
 def _thin(n: int) -> Integers:
@@ -164,9 +166,9 @@ def _thin(n: int) -> Integers:
 
 
 @chart
-def risk_coverage_chart(of: Analysis) -> Chart:
+def risk_coverage_chart(evaluation: Evaluation) -> Chart:
     """Mean 1 - OKS of the poses kept, against the share kept."""
-    shown = of.matches[of.shown]
+    shown = evaluation.matches[evaluation.shown]
     counted = counts(shown)
     coverage, risk = risk_coverage(shown.score, shown.oks)
     ideal = risk_coverage(shown.oks, shown.oks)[1]
@@ -190,14 +192,16 @@ def risk_coverage_chart(of: Analysis) -> Chart:
 
 
 @chart
-def precision_recall(of: Analysis) -> Chart:
+def precision_recall(evaluation: Evaluation) -> Chart:
     """COCO's precision at each recall, at three thresholds of the OKS."""
-    people = int(of.truth.wanted.sum())
-    counted = f"{number(people, 'person').replace('persons', 'people')} in {number(len(of.truth.image_ids), 'image')}"
+    people = int(evaluation.truth.wanted.sum())
+    counted = (
+        f"{number(people, 'person').replace('persons', 'people')} in {number(len(evaluation.truth.image_ids), 'image')}"
+    )
     figure, axes = new_axes("Precision and recall", counted, "recall: share of the people found", "precision")
     rows: list[tuple[float, float, float]] = []
     for t, colour in ((0, GREEN), (5, BLUE), (8, ORANGE)):
-        hits, false = of.table.hit[t].cumsum(), of.table.false[t].cumsum()
+        hits, false = evaluation.table.hit[t].cumsum(), evaluation.table.false[t].cumsum()
         precision = hits / np.maximum(hits + false, 1)
         precision = np.maximum.accumulate(precision[::-1])[::-1]
         recall = hits / max(people, 1)
@@ -211,23 +215,25 @@ def precision_recall(of: Analysis) -> Chart:
     axes.set_ylim(0, 1.02)
     axes.legend(loc="upper right", borderaxespad=0.2)
     how = (
-        "From the strictest threshold of the score (left) to none (right): the share of people found, and the share of"
-        " the poses that are right. A higher OKS is a stricter idea of right. The line ends at the people that are"
-        " never found."
+        "From the highest score threshold (left) to none (right): the share of people found, and the share of the poses"
+        " that are correct. A higher OKS demands more of a correct pose. The line ends at the people that are never"
+        " found."
     )
     return Chart("precision_recall", "Precision and recall", counted, how, figure, ("oks", "recall", "precision"), rows)
 
 
 @chart
-def keypoint_means(of: Analysis) -> Chart:
-    """The pose's score against the mean of its joints' scores."""
-    shown = of.matches[of.shown]
+def keypoint_means(evaluation: Evaluation) -> Chart:
+    """The pose's score against the mean of its keypoint scores."""
+    shown = evaluation.matches[evaluation.shown]
     chosen = np.arange(len(shown))
     if len(chosen) > MAX_POINTS:
         chosen = np.sort(np.random.default_rng(0).choice(chosen, MAX_POINTS, replace=False))
     counted = counts(shown)
     mean, score, oks = shown.keypoint_scores.mean(1)[chosen], shown.score[chosen], shown.oks[chosen]
-    figure, axes = new_axes("Pose score and its joints' mean", counted, "mean of the joints' scores", "pose score")
+    figure, axes = new_axes(
+        "Pose score and mean of its keypoints", counted, "mean of the keypoint scores", "pose score"
+    )
     _diagonal(axes)
     for good, colour, label in ((False, ORANGE, "OKS < 0.5"), (True, BLUE, "OKS ≥ 0.5")):
         part = (oks >= 0.5) == good
@@ -238,9 +244,10 @@ def keypoint_means(of: Analysis) -> Chart:
     figure.legend(loc="outside lower center", ncols=2, handletextpad=0.2)
     axes.grid(color=GRID)
     how = (
-        "A pose's OKS is the mean of its joints' similarities, so its score and the mean of its joints' scores can be"
-        " checked against each other: on the dashed line they agree. The table says which of them tells the OKS better."
+        "The OKS of a pose is the mean of its keypoints' similarities, so its score and the mean of its keypoint scores"
+        " can be checked against each other: on the dashed line they agree. The table says which of the two predicts"
+        " the OKS better."
     )
     rows = list(zip(mean.tolist(), score.tolist(), oks.tolist(), strict=True))
-    return Chart("pose_and_keypoint_scores", "Pose score and mean of its joints' scores", counted, how, figure,
+    return Chart("pose_and_keypoint_scores", "Pose score and mean of its keypoint scores", counted, how, figure,
                  ("mean_keypoint_score", "score", "oks"), rows)  # fmt: skip

@@ -13,22 +13,22 @@ import cv2
 import numpy as np
 
 from calipose.draw import draw_poses
-from calipose.evaluation.coco_files import People
+from calipose.evaluation.evaluation import Evaluation
+from calipose.evaluation.ground_truth import People
 from calipose.evaluation.matching import oks_matrix
 from calipose.geometry import Floats, apply_affine, oks, resize_affine
 from calipose.io.images import Image, read_image, warp
 from calipose.poses import Poses
-from calipose.report.analysis import Analysis
 from calipose.skeleton import Skeleton
 
 PANEL = 200  # pixels; a tile has two: what is annotated, and what was found
 MAX_TILES = 16  # of each section
 QUALITY = 76  # of JPEG
 MARGIN = 0.18  # around a person, of their longer side
-SURE = 0.3  # calibrated score from which a pose of nobody is suspected to be of somebody
+SURE = 0.3  # calibrated score from which a false positive is suspected to be a person without annotation
 NEAR_BOX = 0.3  # IoU
 GAIN = 0.3  # of OKS by exchanging left and right
-REST_GOOD, JOINT_BAD, JOINT_SURE = 0.8, 0.05, 0.5
+REST_GOOD, KEYPOINT_BAD, KEYPOINT_SURE = 0.8, 0.05, 0.5
 
 SECTIONS = {
     "over": (
@@ -43,44 +43,51 @@ SECTIONS = {
         "Annotations to look at",
         f"Suspected by one of three rules. “Nobody annotated”: score {SURE} or more, yet no annotated person has an OKS"
         f" of 0.1 with the pose or a box that overlaps its box by {NEAR_BOX} (IoU). “Left and right”: with the sides"
-        f" exchanged the OKS would be 0.5 or more, and higher by {GAIN}. A joint's name: its score is {JOINT_SURE} or"
-        f" more, but it lies far from its annotation (similarity below {JOINT_BAD}) although the other joints agree"
-        f" ({REST_GOOD} or more). The model may be wrong as well: look.",
+        f" exchanged the OKS would be 0.5 or more, and higher by {GAIN}. A keypoint's name: its score is"
+        f" {KEYPOINT_SURE} or more, but it lies far from its annotation (similarity below {KEYPOINT_BAD}) although the"
+        f" other keypoints agree ({REST_GOOD} or more). The model may be wrong as well: look.",
     ),
 }
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One pose of the gallery: its position `row` among the analysis' matches, and why it is suspected."""
+    """One pose of the gallery.
+
+    Attributes:
+        row: of the pose in the matches.
+        reason: why its annotation is suspected; empty where it is not.
+    """
 
     row: int
     reason: str = ""
 
 
-def choose_tiles(of: Analysis, most: int = MAX_TILES) -> dict[str, list[Tile]]:
+def choose_tiles(evaluation: Evaluation, max_tiles: int = MAX_TILES) -> dict[str, list[Tile]]:
     """The poses of each section of the gallery, worst first; a suspected one is in no other section."""
-    score = of.matches.score if of.fitted is None else of.fitted.score
-    surprise = score - of.matches.oks
-    suspected = sorted(_suspects(of, score), key=lambda tile: -score[tile.row])[:most]
-    free = of.shown.copy()
+    score = evaluation.matches.score if evaluation.cross_fitted is None else evaluation.cross_fitted.score
+    surprise = score - evaluation.matches.oks
+    suspected = sorted(_suspects(evaluation, score), key=lambda tile: -score[tile.row])[:max_tiles]
+    free = evaluation.shown.copy()
     free[[tile.row for tile in suspected]] = False
     rows = np.flatnonzero(free)
     rows = rows[np.argsort(-surprise[rows], kind="stable")]
-    over = [Tile(int(row)) for row in rows[:most] if surprise[row] > 0]
-    under = [Tile(int(row)) for row in rows[::-1][:most] if surprise[row] < 0]
+    over = [Tile(int(row)) for row in rows[:max_tiles] if surprise[row] > 0]
+    under = [Tile(int(row)) for row in rows[::-1][:max_tiles] if surprise[row] < 0]
     return {"over": over, "under": under, "suspected": suspected}
 
 
-def _suspects(of: Analysis, score: Floats) -> Iterator[Tile]:
-    matches, skeleton = of.matches, of.skeleton
-    first = np.cumsum([0, *(len(people.area) for people in of.truth.people)])
-    keypoint_score = matches.keypoint_scores if of.fitted is None else of.fitted.keypoint_scores
-    for row in np.flatnonzero(of.shown).tolist():
-        people = of.truth.people[matches.image[row]]
-        points = of.keypoints_img[row]
+def _suspects(evaluation: Evaluation, score: Floats) -> Iterator[Tile]:
+    matches, skeleton = evaluation.matches, evaluation.skeleton
+    first = np.cumsum([0, *(len(people.area) for people in evaluation.truth.people)])
+    keypoint_score = (
+        matches.keypoint_scores if evaluation.cross_fitted is None else evaluation.cross_fitted.keypoint_scores
+    )
+    for row in np.flatnonzero(evaluation.shown).tolist():
+        people = evaluation.truth.people[matches.image[row]]
+        points = evaluation.keypoints_img[row]
         if matches.person[row] < 0:
-            if score[row] >= SURE and not _near_anybody(points, people, skeleton):
+            if score[row] >= SURE and not _near_person(points, people, skeleton):
                 yield Tile(row, "nobody annotated")
             continue
         person = matches.person[row] - first[matches.image[row]]
@@ -91,16 +98,16 @@ def _suspects(of: Analysis, score: Floats) -> Iterator[Tile]:
             continue
         similarity = matches.similarity[row]
         known = np.flatnonzero(np.isfinite(similarity))
-        if not of.scores_keypoints or len(known) < 5:
+        if not evaluation.has_keypoint_scores or len(known) < 5:
             continue
         worst = known[np.argmin(similarity[known])]
         rest = similarity[known[known != worst]].mean()
-        if similarity[worst] < JOINT_BAD and rest >= REST_GOOD and keypoint_score[row, worst] >= JOINT_SURE:
+        if similarity[worst] < KEYPOINT_BAD and rest >= REST_GOOD and keypoint_score[row, worst] >= KEYPOINT_SURE:
             yield Tile(row, f"{skeleton.keypoints[worst].replace('_', ' ')}?")
 
 
-def _near_anybody(points: Floats, people: People, skeleton: Skeleton) -> bool:
-    """Some annotated person, a crowd too, is where the pose (k, 2) is."""
+def _near_person(points: Floats, people: People, skeleton: Skeleton) -> bool:
+    """Whether an annotated person or crowd is where the pose (k, 2) is."""
     if len(people.area) == 0:
         return False
     if oks_matrix(points[None], people, skeleton).max() >= 0.1:
@@ -114,7 +121,7 @@ def _near_anybody(points: Floats, people: People, skeleton: Skeleton) -> bool:
     return bool(((inside >= NEAR_BOX * np.maximum(union, 1e-9)) | in_crowd).any())
 
 
-def gallery(of: Analysis, images: Path) -> dict[str, list[str]]:
+def gallery(evaluation: Evaluation, images: Path) -> dict[str, list[str]]:
     """Each section's tiles as HTML.
 
     Raises:
@@ -126,36 +133,38 @@ def gallery(of: Analysis, images: Path) -> dict[str, list[str]]:
         return read_image(images / name, ignore_orientation=True)  # annotations count in stored pixels
 
     return {
-        section: [_tile(of, tile, image(of.names[of.matches.image[tile.row]])) for tile in tiles]
-        for section, tiles in choose_tiles(of).items()
+        section: [
+            _tile(evaluation, tile, image(evaluation.file_name(evaluation.matches.image[tile.row]))) for tile in tiles
+        ]
+        for section, tiles in choose_tiles(evaluation).items()
     }
 
 
-def _tile(of: Analysis, tile: Tile, image: Image) -> str:
-    row, matches = tile.row, of.matches
-    name = of.names[matches.image[row]]
-    ok, data = cv2.imencode(".jpg", draw_tile(of, row, image)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+def _tile(evaluation: Evaluation, tile: Tile, image: Image) -> str:
+    row, matches = tile.row, evaluation.matches
+    name = evaluation.file_name(matches.image[row])
+    ok, data = cv2.imencode(".jpg", draw_tile(evaluation, row, image)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     assert ok
     score = f"{matches.score[row]:.2f}"
-    if of.fitted is not None:
-        score += f" <small>(calibrated {of.fitted.score[row]:.2f})</small>"
+    if evaluation.cross_fitted is not None:
+        score += f" <small>(calibrated {evaluation.cross_fitted.score[row]:.2f})</small>"
     reason = f"<br><b>{escape(tile.reason)}</b>" if tile.reason else ""
-    nobody = "<br>of nobody" if matches.person[row] < 0 and not reason else ""
+    background = "<br>false positive" if matches.person[row] < 0 and not reason else ""
     return (
         f'<figure class="tile"><img src="data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"'
         f' width="{2 * PANEL}" height="{PANEL}" loading="lazy" alt="Left: the annotation. Right: the pose found.">'
-        f'<figcaption><span class="file">{escape(name)}</span><br>score {score} · OKS {matches.oks[row]:.2f}{nobody}'
-        f"{reason}</figcaption></figure>\n"
+        f'<figcaption><span class="file">{escape(name)}</span><br>score {score} · OKS {matches.oks[row]:.2f}'
+        f"{background}{reason}</figcaption></figure>\n"
     )
 
 
-def draw_tile(of: Analysis, row: int, image: Image) -> Image:
+def draw_tile(evaluation: Evaluation, row: int, image: Image) -> Image:
     """Annotated people (left) and the pose (right) around the pose and its person: `(PANEL, 2 PANEL, 3)`."""
-    matches = of.matches
-    people = of.truth.people[matches.image[row]]
-    corners = [of.keypoints_img[row]]
+    matches = evaluation.matches
+    people = evaluation.truth.people[matches.image[row]]
+    corners = [evaluation.keypoints_img[row]]
     if matches.person[row] >= 0:
-        first = sum(len(earlier.area) for earlier in of.truth.people[: matches.image[row]])
+        first = sum(len(earlier.area) for earlier in evaluation.truth.people[: matches.image[row]])
         person = matches.person[row] - first
         corners.append(people.keypoints_img[person][people.labelled[person]])
         corners.append(people.box[person, :2] + np.outer([0, 1], people.box[person, 2:]))
@@ -174,9 +183,15 @@ def draw_tile(of: Analysis, row: int, image: Image) -> Image:
         np.ones(int(seen.sum())),
         (PANEL, PANEL),
         people.labelled[seen].astype(np.float64),  # unlabelled keypoints are not drawn
-        of.skeleton,
+        evaluation.skeleton,
     )
-    pose = Poses(apply_affine(panel_from_img, of.keypoints_img[[row]]), np.ones(1), (PANEL, PANEL), None, of.skeleton)
+    pose = Poses(
+        apply_affine(panel_from_img, evaluation.keypoints_img[[row]]),
+        np.ones(1),
+        (PANEL, PANEL),
+        None,
+        evaluation.skeleton,
+    )
     left = draw_poses(crop, annotated, min_keypoint_score=0.5, show_scores=False)
     right = draw_poses(crop, pose, show_scores=False)
     right[:, :2] = 30

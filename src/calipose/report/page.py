@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
 
-from calipose.report.analysis import POPULATIONS, Analysis
+from calipose.evaluation.evaluation import Evaluation
+from calipose.evaluation.metrics import METRICS
 from calipose.report.chart import COLOURS, Chart
 from calipose.report.figures import number
 from calipose.report.gallery import SECTIONS
 from calipose.report.tables import (
     DASH,
+    POPULATIONS,
     error_tables,
     keypoint_means_table,
     population_tables,
@@ -26,20 +28,20 @@ Charts = Mapping[str, Sequence[Chart]]
 SHOWN = POPULATIONS["score"][0].lower() + POPULATIONS["score"][1:]
 
 
-def page(title: str, lead: str, of: Analysis, charts: Charts, tiles: Mapping[str, Sequence[str]]) -> str:
+def page(title: str, lead: str, evaluation: Evaluation, charts: Charts, tiles: Mapping[str, Sequence[str]]) -> str:
     """The whole page. `lead` stands below the title; `charts` by section; `tiles` of the gallery by section, as HTML.
 
     A section about which there is nothing to say is left out.
     """
     sections = {
-        "precision": ("Average precision", _precision(of)),
-        "scores": ("What the scores are worth", _scores(of)),
+        "precision": ("Average precision", _precision(evaluation)),
+        "scores": ("What the scores are worth", _scores(evaluation)),
         "reliability": ("Reliability", _reliability(charts)),
         "background": ("People and background", _charts(charts.get("scatter", ()))),
         "curves": ("Choosing a threshold", _charts(charts.get("curves", ()))),
-        "joints": ("Scores of joints", _keypoints(of, charts)),
-        "parts": ("By size, labelled keypoints and crowding", _parts(of)),
-        "errors": ("What is wrong with the joints", _errors(of, charts)),
+        "keypoints": ("Keypoint scores", _keypoints(evaluation, charts)),
+        "parts": ("By size, labelled keypoints and crowding", _parts(evaluation)),
+        "errors": ("Keypoint errors", _errors(evaluation, charts)),
         "training": ("Training", _charts(charts.get("training", ()))),
         "gallery": ("Gallery", _gallery(tiles)),
     }
@@ -51,7 +53,7 @@ def page(title: str, lead: str, of: Analysis, charts: Charts, tiles: Mapping[str
     )
     light, dark = ("".join(f"--{name}:{pair[i]};" for name, pair in COLOURS.items()) for i in (0, 1))
     style = resources.files("calipose.report").joinpath("page.css").read_text(encoding="utf-8")
-    counted = f"{number(of.precision.images, 'image')}, {number(of.precision.poses, 'pose')}"
+    counted = f"{number(evaluation.ap.images, 'image')}, {number(evaluation.ap.poses, 'pose')}"
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -62,25 +64,29 @@ def page(title: str, lead: str, of: Analysis, charts: Charts, tiles: Mapping[str
 @media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}
 {style}</style></head>
 <body><main>
-<header><h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p>{_overview(of)}<nav>{links}</nav></header>
+<header><h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p>{_overview(evaluation)}<nav>{links}</nav></header>
 {body}<footer>{counted}. The charts lie in figures/ beside this page, as PNG, and their data as CSV.</footer>
 </main></body></html>
 """
 
 
-def _overview(of: Analysis) -> str:
+def _overview(evaluation: Evaluation) -> str:
     """The four figures that one looks for first."""
-    figures = of.populations["score"].before
-    after = of.populations["score"].after
+    figures = evaluation.scores["score"]
+    after = evaluation.calibrated.get("score")
     gap = figures.mean_score - figures.mean_oks
     verdict = "" if math.isnan(gap) else f"scores are too {'high' if gap > 0 else 'low'} by {abs(gap):.3f} on average"
     if after is not None and verdict:
-        verdict = f"{show(after.ece)} calibrated; {verdict}"
-    found, people = of.people_found()
+        verdict = f"{show(after['ece'])} calibrated; {verdict}"
+    found, people = int((evaluation.matches.oks >= 0.5).sum()), evaluation.ap.people
     entries = (
-        ("AP", show(of.precision.ap), show_interval(of.precision.interval)),
-        ("Calibration error (ECE)", show(figures.ece), verdict),
-        ("Score and OKS (Spearman)", show(figures.spearman), show_interval(figures.intervals.get("spearman"))),
+        ("AP", show(evaluation.ap.ap), show_interval(evaluation.ap.interval)),
+        (f"Calibration error ({METRICS['ece'].label})", show(figures["ece"]), verdict),
+        (
+            f"Score and OKS ({METRICS['spearman'].label})",
+            show(figures["spearman"]),
+            show_interval(figures.intervals.get("spearman")),
+        ),
         ("People found", f"{found / people:.0%}" if people else DASH, f"{found:,} of {people:,} with OKS ≥ 0.5"),
     )
     cards = (f"<div><dt>{name}</dt><dd>{value}</dd><dd>{more}</dd></div>" for name, value, more in entries)
@@ -97,31 +103,39 @@ def _charts(charts: Sequence[Chart], beside: str = "") -> str:
     return f'<div class="charts">{figures}{beside}</div>\n' if figures else ""
 
 
-def _precision(of: Analysis) -> str:
+def _precision(evaluation: Evaluation) -> str:
     return (
-        "<p>A pose counts as right if its OKS with a person whom no better pose has taken reaches a threshold; AP is"
-        " the mean over thresholds of 0.50 to 0.95. Only the order of the scores matters to it, not their height.</p>"
-        f'<div class="tables wide">{precision_tables(of)}</div>\n'
+        "<p>A pose counts as correct if its OKS with a person reaches a threshold, and no pose of higher score is"
+        " matched with that person. AP is the mean over thresholds of 0.50 to 0.95. Only the order of the scores"
+        " matters to it, not their height.</p>"
+        f'<div class="tables wide">{precision_tables(evaluation)}</div>\n'
     )
 
 
-def _scores(of: Analysis) -> str:
-    if not of.shown.any():
-        return f"<p>None of {number(len(of.matches), 'pose')} has a score of 0.05 or more: there is nothing to say.</p>"
+def _scores(evaluation: Evaluation) -> str:
+    if not evaluation.shown.any():
+        poses = number(len(evaluation.matches), "pose")
+        return f"<p>None of {poses} has a score of 0.05 or more: there is nothing to say.</p>"
     fitted = (
-        "“Calibrated” is cross-fitted: the images are parted into folds, and each fold's scores go through a map from"
-        " score to OKS that was fitted on the others. It shows what <code>calipose calibrate</code> would gain."
-        if of.fitted is not None
-        else f"There are no calibrated scores here ({escape(of.not_fitted)})."
+        "“Calibrated” is cross-fitted: the images are split into folds, and the scores of each fold go through a map"
+        " from score to OKS that was fitted on the others. It shows what <code>calipose calibrate</code> would gain."
+        if evaluation.cross_fitted is not None
+        else f"There are no calibrated scores here ({escape(evaluation.not_calibrated)})."
     )
-    small = " Small print: 95 % intervals over images, by bootstrap." if of.bootstrap else ""
+    small = " Small print: 95 % intervals over images, by bootstrap." if evaluation.bootstrap else ""
     return (
-        "<p><b>OKS</b> says how well a pose fits the annotated one: 1 is perfect, 0 is of nobody. <b>ECE</b> is how far"
-        " score and mean OKS lie apart on average, 0 is best. <b>Brier</b> is the mean squared difference of score and"
-        " OKS, 0 is best; <b>resolution</b> is how much of the OKS the score tells apart, more is better."
-        " <b>Spearman</b> and <b>Pearson</b> say how well score and OKS go together, 1 is best. The <b>risk-coverage"
-        " area</b> is the mean error when only the best-scored poses are kept, 0 is best.</p>"
-        f'<p class="note">{fitted}{small}</p><div class="tables wide">{population_tables(of)}</div>\n'
+        "<p><b>OKS</b> says how well a pose fits the annotated one: 1 is perfect, 0 is a false positive."
+        f" {_meanings()}</p>"
+        f'<p class="note">{fitted}{small}</p><div class="tables wide">{population_tables(evaluation)}</div>\n'
+    )
+
+
+def _meanings() -> str:
+    """What the metrics say."""
+    return " ".join(
+        f"<b>{escape(metric.label)}</b> is {escape(metric.meaning)}; {metric.better} is better."
+        for metric in METRICS.values()
+        if metric.meaning
     )
 
 
@@ -132,41 +146,41 @@ def _reliability(charts: Charts) -> str:
     return f"<p>{text}</p>{_charts(charts['reliability'])}"
 
 
-def _keypoints(of: Analysis, charts: Charts) -> str:
-    if not of.shown.any():
+def _keypoints(evaluation: Evaluation, charts: Charts) -> str:
+    if not evaluation.shown.any():
         return ""
-    if not charts.get("joints"):
+    if not charts.get("keypoints"):
         return (
-            "<p>There are no scores of joints to look at: the third numbers of the results hardly differ, or no pose is"
-            " of a person.</p>"
+            "<p>There are no keypoint scores to look at: the third numbers of the results hardly differ, or no pose is"
+            " matched with a person.</p>"
         )
     return (
-        "<p>Joint scores against how near the joint really is (similarity: 1 on the spot, 0 far off), for labelled"
-        " joints of poses that are of a person. The calibrated score of a joint takes it for granted that somebody is"
-        " there, so the mean of a background pose's joints is too high.</p>"
-        f"{_charts(charts['joints'])}{_charts(charts.get('means', ()), keypoint_means_table(of))}"
+        "<p>Keypoint scores against how near the keypoint is to its annotation (similarity: 1 on the spot, 0 far off),"
+        " for labelled keypoints of matched poses. The calibrated score of a keypoint assumes that the pose is matched"
+        " with a person, so the mean over the keypoints of a false positive is too high.</p>"
+        f"{_charts(charts['keypoints'])}{_charts(charts.get('means', ()), keypoint_means_table(evaluation))}"
     )
 
 
-def _parts(of: Analysis) -> str:
-    if not of.shown.any():
+def _parts(evaluation: Evaluation) -> str:
+    if not evaluation.shown.any():
         return ""
     return (
-        f"<p>Again {SHOWN}. COCO calls people below 32² pixels small, from 96² large; a pose of nobody has the size of"
-        " its own box. Overlapped: another annotated person's box overlaps. Poses of nobody have no labelled keypoints,"
-        " so that table is of poses of people only; a calibrated score, which reckons with background, is bound to be"
-        f' too low there.</p><div class="tables">{slice_tables(of)}</div>\n'
+        f"<p>Again {SHOWN}. COCO calls people below 32² pixels small, from 96² large; a false positive has the size of"
+        " its own box. Overlapped: another annotated person's box overlaps. False positives have no labelled keypoints,"
+        " so that table is of matched poses only. A calibrated score allows for false positives, so it is too low"
+        f' there.</p><div class="tables">{slice_tables(evaluation)}</div>\n'
     )
 
 
-def _errors(of: Analysis, charts: Charts) -> str:
+def _errors(evaluation: Evaluation, charts: Charts) -> str:
     if not charts.get("errors"):
         return ""
     return (
-        "<p>The kinds are those of Ronchi and Perona (ICCV 2017). A joint is <b>good</b> if its similarity with the"
-        " annotation is 0.85 or more, and <b>jitter</b> from 0.5. Nearer to another annotated joint it is an"
+        "<p>The kinds are those of Ronchi and Perona (ICCV 2017). A keypoint is <b>good</b> if its similarity with"
+        " the annotation is 0.85 or more, and <b>jitter</b> from 0.5. Nearer to another annotated keypoint it is an"
         " <b>inversion</b> or a <b>swap</b>, and near none a <b>miss</b>.</p>"
-        f'{_charts(charts["errors"])}<div class="tables wide">{error_tables(of)}</div>\n'
+        f'{_charts(charts["errors"])}<div class="tables wide">{error_tables(evaluation)}</div>\n'
     )
 
 
@@ -174,7 +188,7 @@ def _gallery(tiles: Mapping[str, Sequence[str]]) -> str:
     if not any(tiles.values()):
         return ""
     parts = [
-        "<p>Each pair shows what is annotated on the left, and the pose on the right. A person's left side is drawn"
+        "<p>Each pair shows the annotation on the left and the pose on the right. A person's left side is drawn"
         " orange, the right side blue.</p>"
     ]
     for section, (heading, rule) in SECTIONS.items():

@@ -8,19 +8,13 @@ from html import escape
 
 import numpy as np
 
-from calipose.evaluation.scores import ScoreFigures
-from calipose.report.analysis import POPULATIONS, Analysis, BeforeAfter
-from calipose.report.errors import KINDS, kind_counts
+from calipose.evaluation.evaluation import Evaluation
+from calipose.evaluation.keypoint_errors import KINDS, kind_counts
+from calipose.evaluation.metrics import METRICS
+from calipose.evaluation.scores import BeforeAfter, ScoreFigures
 from calipose.report.figures import number
 
-FIGURES = {  # of ScoreFigures, and what the page calls them
-    "ece": "ECE",
-    "brier": "Brier",
-    "resolution": "Resolution",
-    "spearman": "Spearman",
-    "pearson": "Pearson",
-    "aurc": "Risk-coverage area",
-}
+POPULATIONS = {"score": "Poses with score ≥ 0.05", "best": "Best 20 poses of each image"}
 MINUS, DASH = "\u2212", "\u2013"  # as wide as a digit; between the ends of an interval, or where there is no figure
 Row = tuple[str, Sequence[str]]
 
@@ -37,9 +31,9 @@ def show_interval(interval: tuple[float, float] | None) -> str:
     return f"{show(interval[0])}{DASH}{show(interval[1])}"
 
 
-def precision_tables(of: Analysis) -> str:
+def precision_tables(evaluation: Evaluation) -> str:
     """AP and its companions, and what they hold for."""
-    figures = of.precision
+    figures = evaluation.ap
     rows: list[Row] = [
         ("AP", [_cell(figures.ap, figures.interval)]),
         ("AP50", [show(figures.ap50)]),
@@ -58,77 +52,80 @@ def precision_tables(of: Analysis) -> str:
     return _table(f"<b>COCO's figures</b>{small}", [], rows) + _table("<b>What they hold for</b>", [], held)
 
 
-def population_tables(of: Analysis) -> str:
+def population_tables(evaluation: Evaluation) -> str:
     """The score figures of both populations, as given and calibrated."""
     tables = ""
     for name, heading in POPULATIONS.items():
-        figures = of.populations[name]
+        figures = evaluation.population(name)
         columns = [figures.before, *([] if figures.after is None else [figures.after])]
         rows: list[Row] = [
-            ("mean score", [show(one.mean_score) for one in columns]),
-            ("mean OKS", [show(one.mean_oks) for one in columns]),
-            *((shown, _figures(columns, key)) for key, shown in FIGURES.items()),
+            ("mean score", [show(column.mean_score) for column in columns]),
+            ("mean OKS", [show(column.mean_oks) for column in columns]),
+            *((escape(metric.label), _figures(columns, key)) for key, metric in METRICS.items()),
         ]
         counted = f"{number(figures.before.poses, 'pose')} in {number(figures.before.images, 'image')}"
         tables += _table(f"<b>{heading}</b>: {counted}", ["as given", "calibrated"][: len(columns)], rows)
     return tables
 
 
-def slice_tables(of: Analysis) -> str:
+def slice_tables(evaluation: Evaluation) -> str:
     """The score figures of the parts of the poses, a table for each way of parting."""
     tables = ""
-    for by, parts in of.slices.items():
+    for by, parts in evaluation.slices.items():
         names = [part.replace(" or more", "+") for part in parts]
-        tables += _table(f"<b>By {by}</b>", names, _slice_rows(list(parts.values()), of.fitted is not None))
+        tables += _table(
+            f"<b>By {by}</b>", names, _slice_rows(list(parts.values()), evaluation.cross_fitted is not None)
+        )
     return tables
 
 
 def _slice_rows(columns: Sequence[BeforeAfter], calibrated: bool) -> list[Row]:
-    before, after = [one.before for one in columns], [one.after for one in columns]
+    before, after = [column.before for column in columns], [column.after for column in columns]
     rows: list[Row] = [
-        ("poses", [f"{one.poses:,}" for one in before]),
-        ("images", [f"{one.images:,}" for one in before]),
-        ("mean score", [show(one.mean_score) for one in before]),
-        ("mean OKS", [show(one.mean_oks) for one in before]),
+        ("poses", [f"{column.poses:,}" for column in before]),
+        ("images", [f"{column.images:,}" for column in before]),
+        ("mean score", [show(column.mean_score) for column in before]),
+        ("mean OKS", [show(column.mean_oks) for column in before]),
     ]
-    for key, shown in FIGURES.items():
-        rows.append((shown, _figures(before, key)))
-        if calibrated and key in {"ece", "brier"}:
-            rows.append((f"{shown}, calibrated", _figures(after, key)))
+    for key, metric in METRICS.items():
+        rows.append((escape(metric.label), _figures(before, key)))
+        if calibrated and metric.by_calibration:
+            rows.append((f"{escape(metric.label)}, calibrated", _figures(after, key)))
     return rows
 
 
-def keypoint_means_table(of: Analysis) -> str:
-    """The pose's score and the mean of its joints' scores: which tells the OKS better."""
-    pose, mean = of.populations["score"], of.keypoint_means
+def keypoint_means_table(evaluation: Evaluation) -> str:
+    """The pose's score and the mean of its keypoint scores: which predicts the OKS better."""
+    pose, mean = evaluation.population("score"), evaluation.keypoint_means
     before, after = [pose.before, mean.before], [pose.after, mean.after]
-    rows: list[Row] = [("mean", [show(one.mean_score) for one in before])]
-    for key, shown in FIGURES.items():
-        rows.append((shown, _figures(before, key)))
-        if key == "ece" and of.fitted is not None:
-            rows.append((f"{shown}, calibrated", _figures(after, key)))
-    caption = f"<b>Which tells the OKS better?</b> {number(pose.before.poses, 'pose')}"
-    return _table(caption, ["pose score", "mean of joints"], rows)
+    rows: list[Row] = [("mean", [show(column.mean_score) for column in before])]
+    for key, metric in METRICS.items():
+        rows.append((escape(metric.label), _figures(before, key)))
+        if metric.by_calibration and evaluation.cross_fitted is not None:
+            rows.append((f"{escape(metric.label)}, calibrated", _figures(after, key)))
+    question = "<b>Which predicts the OKS better:</b> the score of the pose or the mean of its keypoint scores?"
+    caption = f"{question} {number(pose.before.poses, 'pose')}"
+    return _table(caption, ["pose", "keypoints"], rows)
 
 
-def error_tables(of: Analysis) -> str:
-    """Error kinds by joint, and what would be gained without each."""
-    table = kind_counts(of.kinds)
+def error_tables(evaluation: Evaluation) -> str:
+    """Error kinds by keypoint, and what would be gained without each."""
+    table = kind_counts(evaluation.error_kinds)
     every = np.concatenate([table.sum(0)[None], table])
-    names = ["all joints", *(name.replace("_", " ") for name in of.skeleton.keypoints)]
+    names = ["all", *(name.replace("_", " ") for name in evaluation.skeleton.keypoints)]
     shares = every / np.maximum(every.sum(1, keepdims=True), 1)
     rows: list[Row] = [
         (escape(name), [f"{count.sum():,}", *(f"{value:.0%}" for value in share.tolist())])
         for name, count, share in zip(names, every, shares, strict=True)
     ]
-    gains: list[Row] = [(one.name, [show(one.ap), show(one.mean_oks)]) for one in of.repairs]
-    return _table("<b>By joint</b>: labelled keypoints, and the share of each kind", ["joints", *KINDS], rows) + _table(
-        "<b>If one kind were repaired</b>: mean OKS is of poses of a person", ["AP", "mean OKS"], gains
-    )
+    gains: list[Row] = [(column.name, [show(column.ap), show(column.mean_oks)]) for column in evaluation.repairs]
+    return _table(
+        "<b>By keypoint</b>: labelled keypoints, and the share of each kind", ["count", *KINDS], rows
+    ) + _table("<b>If one kind were repaired</b>: mean OKS is of matched poses", ["AP", "mean OKS"], gains)
 
 
 def _figures(columns: Sequence[ScoreFigures | None], key: str) -> list[str]:
-    return [DASH if one is None else _cell(getattr(one, key), one.intervals.get(key)) for one in columns]
+    return [DASH if column is None else _cell(column[key], column.intervals.get(key)) for column in columns]
 
 
 def _cell(value: float, interval: tuple[float, float] | None = None) -> str:

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from drawn_people import AREA, STANDING, annotation, moved, result, truth_of
 
 from calipose.evaluation.ap import evaluate_results
-from calipose.evaluation.coco_files import read_ground_truth, read_results
+from calipose.evaluation.ground_truth import read_ground_truth
+from calipose.evaluation.keypoint_errors import KINDS, keypoint_error_kinds, kind_counts, repairs
 from calipose.evaluation.matching import match_poses
-from calipose.report.errors import KINDS, keypoint_error_kinds, kind_counts, repairs
+from calipose.evaluation.results import read_results
 from calipose.skeleton import COCO_17
+from standing_people import AREA, STANDING, annotation, moved, result, truth_of
 
 LEFT_WRIST, RIGHT_WRIST, NOSE = 9, 10, 0
 BESIDE = moved(60)  # another person

@@ -1,4 +1,4 @@
-"""Calibrating a model from matched poses, and judging that without poses judging themselves (numpy only)."""
+"""Fitting calibration maps to matched poses, and cross-fitting, which judges maps on images they have not seen."""
 
 from __future__ import annotations
 
@@ -11,22 +11,26 @@ from calipose.calibration.fit import fit_calibration_map, folds_of
 from calipose.calibration.maps import Calibration, CalibrationMap, Setting
 from calipose.calibration.precision import PrecisionTable
 from calipose.errors import InputError
-from calipose.evaluation.coco_files import ResultsSource, load_results
 from calipose.evaluation.matching import Matches
+from calipose.evaluation.results import ResultsSource, load_results, require_triples
+from calipose.evaluation.scores import has_keypoint_scores
 from calipose.geometry import Floats
 
 FOLDS = 10  # of the images, in cross-fitting
 MIN_IMAGES = 10  # with poses: fewer are no calibration
 GOOD_IMAGES = 200  # from which isotonic maps usually win; fewer are said
-FLAGS = 3  # values that a third number has if it is no score
 
 
-def fit_calibration(matches: Matches, people: int, setting: Setting | None = None, data: str = "") -> Calibration:
+def fit_maps(matches: Matches, people: int, setting: Setting | None = None, data: str = "") -> Calibration:
     """Calibration from poses whose `score` and `keypoint_scores` are the network's own.
 
-    Args: `people` that were to be found in all images; `setting`, `data`, what the maps say of their origin.
+    Keypoints count where they are labelled, in matched poses.
 
-    Joints count where they are labelled, in poses that are of somebody.
+    Args:
+        matches: the poses.
+        people: that were to be found in all images.
+        setting: of the prediction, which the maps keep.
+        data: name of the data, likewise.
 
     Raises:
         InputError: too few images, or all poses have the same score.
@@ -60,11 +64,6 @@ def require_enough(matches: Matches) -> None:
         raise InputError(f"calibration: all {len(matches)} poses have the score {matches.score[0]:g}; it tells nothing")
 
 
-def has_keypoint_scores(matches: Matches) -> bool:
-    """Whether the third numbers of the results are scores of joints, and no constant or COCO's flags 0, 1, 2."""
-    return len(np.unique(matches.keypoint_scores)) > FLAGS
-
-
 def _fit_keypoint(matches: Matches, setting: Setting | None = None, data: str = "") -> CalibrationMap:
     labelled = np.isfinite(matches.similarity)
     if not labelled.any() or not has_keypoint_scores(matches):
@@ -75,7 +74,7 @@ def _fit_keypoint(matches: Matches, setting: Setting | None = None, data: str = 
 
 
 def calibrated(matches: Matches, calibration: Calibration) -> Matches:
-    """The same poses with calibrated scores, of joints too."""
+    """The same poses with calibrated scores, of keypoints too."""
     return replace(
         matches,
         score=calibration.score(matches.score),
@@ -86,11 +85,19 @@ def calibrated(matches: Matches, calibration: Calibration) -> Matches:
 def calibrate_entries(
     results: ResultsSource, calibration: Calibration, matches: Matches | None = None
 ) -> list[dict[str, Any]]:
-    """The entries of a results file with calibrated scores, of joints too; all else stays.
+    """The entries of a results file with calibrated scores, of keypoints too; all else stays.
 
-    Where `matches` (of the same results, calibrated) hold an entry, its scores are taken from there.
+    Args:
+        results: a COCO results file, or its entries.
+        calibration: the maps.
+        matches: of the same results, calibrated already; an entry that they hold takes its scores from there.
+
+    Raises:
+        InputError: as `load_results`.
     """
-    entries = load_results(results)
+    loaded = load_results(results)
+    require_triples(loaded)
+    entries = [dict(entry) for entry in loaded.entries]
     row = {} if matches is None else {entry: i for i, entry in enumerate(matches.entry.tolist())}
     for number, entry in enumerate(entries):
         triples = np.array(entry["keypoints"], np.float64).reshape(-1, 3)
@@ -105,16 +112,21 @@ def calibrate_entries(
 
 
 def cross_fit(matches: Matches, folds: int = FOLDS, seed: int = 0) -> Matches:
-    """The same poses, each calibrated with maps that were fitted on the other folds' images.
+    """The same poses, each calibrated with maps that were fitted on the images of the other folds.
 
-    So the figures of calibrated scores are those of images that the maps never saw.
+    So the figures of calibrated scores are those of images that the maps have not seen.
+
+    Args:
+        matches: the poses.
+        folds: of the images.
+        seed: of the split into folds.
 
     Raises:
-        InputError: as `fit_calibration`.
+        InputError: as `fit_maps`.
     """
     require_enough(matches)
-    images, place = np.unique(matches.image, return_inverse=True)
-    fold = folds_of(len(images), min(folds, len(images)), seed)[place]
+    images, index = np.unique(matches.image, return_inverse=True)
+    fold = folds_of(len(images), min(folds, len(images)), seed)[index]
     score, keypoints = matches.score.copy(), matches.keypoint_scores.copy()
     for i in np.unique(fold):
         here, others = fold == i, matches[fold != i]

@@ -1,0 +1,339 @@
+"""`Evaluation`: everything that is measured of one results file, from one reading and one matching."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from calipose.calibration.maps import Calibration, Setting
+from calipose.errors import InputError
+from calipose.evaluation.ap import AveragePrecision, MatchTable, evaluate_found
+from calipose.evaluation.cautions import cautions
+from calipose.evaluation.fitting import calibrate_entries, cross_fit, fit_maps
+from calipose.evaluation.ground_truth import Flags, GroundTruthSource, Integers, read_ground_truth
+from calipose.evaluation.keypoint_errors import Repair, keypoint_error_kinds, repairs
+from calipose.evaluation.matching import Matches, match_found, oks_matrices
+from calipose.evaluation.results import ResultsSource, load_results, read_results
+from calipose.evaluation.scores import (
+    BeforeAfter,
+    KeypointFigures,
+    ScoreFigures,
+    has_keypoint_scores,
+    keypoint_figures,
+    populations,
+    score_figures,
+    slices,
+)
+from calipose.geometry import Floats
+from calipose.skeleton import COCO_17, Skeleton
+
+
+class Evaluation:
+    """The results of a model on labelled images: AP, what the scores are worth, and what is wrong with the poses.
+
+    The two files are read when it is made; each figure is computed when it is first asked for, and kept.
+
+    Args:
+        ground_truth: a COCO keypoint file, its content, or what `read_ground_truth` gave.
+        results: a COCO keypoint results file, or its entries.
+        skeleton: of both; of a ground truth that was read already, its own.
+        bootstrap: resamples of the images for the 95 % intervals, 0 for none.
+        setting: what the figures hold for (flip, scales, short side), shown beside them.
+
+    Attributes:
+        truth: the annotated people.
+        entries: of the results, with all that they hold.
+        found: the poses of each image, best first.
+        bootstrap: as given.
+        setting: as given.
+
+    Raises:
+        InputError: an entry of a file is wrong (see `read_ground_truth` and `read_results`).
+
+    Example:
+        >>> evaluation = calipose.Evaluation("annotations.json", "results.json", bootstrap=200)
+        >>> evaluation.ap.ap, evaluation.scores["score"]["ece"]
+        >>> better = evaluation.calibrated_entries(evaluation.fit_calibration())
+    """
+
+    def __init__(
+        self,
+        ground_truth: GroundTruthSource,
+        results: ResultsSource,
+        skeleton: Skeleton = COCO_17,
+        *,
+        bootstrap: int = 0,
+        setting: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.truth = read_ground_truth(ground_truth, skeleton)
+        loaded = load_results(results)
+        self.found = read_results(loaded, self.truth)
+        self.entries = loaded.entries
+        self.bootstrap = bootstrap
+        self.setting = dict(setting or {})
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Of the poses."""
+        return self.truth.skeleton
+
+    @cached_property
+    def oks(self) -> list[Floats]:
+        """`(p, g)` of each image: the OKS of its poses with its people."""
+        return oks_matrices(self.truth, self.found)
+
+    @cached_property
+    def table(self) -> MatchTable:
+        """Matched poses and false positives at each OKS threshold of AP."""
+        return MatchTable.of(self.truth, self.found, self.oks)
+
+    @cached_property
+    def ap(self) -> AveragePrecision:
+        """COCO's figures."""
+        return evaluate_found(
+            self.truth, self.found, self.bootstrap, setting=self.setting, oks=self.oks, table=self.table
+        )
+
+    @cached_property
+    def matches(self) -> Matches:
+        """All poses with the people that they are matched with."""
+        return match_found(self.truth, self.found, self.oks)
+
+    @cached_property
+    def keypoints_img(self) -> Floats:
+        """`(n, k, 2)`: the keypoints of `matches`."""
+        points = np.zeros((len(self.entries), len(self.skeleton), 2))
+        for image in self.found:
+            points[image.entries] = image.keypoints_img
+        return points[self.matches.entry]
+
+    @cached_property
+    def _cross_fit(self) -> tuple[Matches | None, str]:
+        try:
+            return cross_fit(self.matches), ""
+        except InputError as error:
+            return None, str(error)
+
+    @property
+    def cross_fitted(self) -> Matches | None:
+        """`matches` with cross-fitted scores: each image calibrated by maps of the others; None where not possible."""
+        return self._cross_fit[0]
+
+    @property
+    def not_calibrated(self) -> str:
+        """Why there are no cross-fitted scores; empty where there are."""
+        return self._cross_fit[1]
+
+    @cached_property
+    def populations(self) -> dict[str, Flags]:
+        """`(n,)` of `matches`: the poses of each population, which the given scores choose."""
+        return populations(self.matches)
+
+    @property
+    def shown(self) -> Flags:
+        """`(n,)` of `matches`: the poses of score 0.05 or more, which parts, keypoint figures and charts are of."""
+        return self.populations["score"]
+
+    @cached_property
+    def scores(self) -> dict[str, ScoreFigures]:
+        """What the scores are worth as given, by population."""
+        return {name: score_figures(self.matches[mask], self.bootstrap) for name, mask in self.populations.items()}
+
+    @cached_property
+    def calibrated(self) -> dict[str, ScoreFigures]:
+        """The same poses after cross-fitted calibration; empty where that is not possible."""
+        after = self.cross_fitted
+        if after is None:
+            return {}
+        return {name: score_figures(after[mask], self.bootstrap) for name, mask in self.populations.items()}
+
+    @cached_property
+    def slices(self) -> dict[str, dict[str, BeforeAfter]]:
+        """What the scores of parts of the shown poses are worth: slicing -> part -> figures."""
+        return {
+            slicing: {part: self.figures(mask & self.shown) for part, mask in parts.items()}
+            for slicing, parts in slices(self.matches).items()
+        }
+
+    @cached_property
+    def keypoints(self) -> KeypointFigures | None:
+        """What the keypoint scores of the shown poses are worth; None where there are none."""
+        return keypoint_figures(self.matches[self.shown])
+
+    @cached_property
+    def calibrated_keypoints(self) -> KeypointFigures | None:
+        """The same after cross-fitted calibration."""
+        return None if self.cross_fitted is None else keypoint_figures(self.cross_fitted[self.shown])
+
+    @cached_property
+    def has_keypoint_scores(self) -> bool:
+        """Whether the third numbers of the results are keypoint scores, and no flags."""
+        return has_keypoint_scores(self.matches)
+
+    @cached_property
+    def keypoint_means(self) -> BeforeAfter:
+        """Score figures of the shown poses, where the score of a pose is the mean of its keypoint scores."""
+        return self.figures(self.shown, by_keypoints=True)
+
+    @cached_property
+    def error_kinds(self) -> Integers:
+        """`(n, k)`: the kind of error of each keypoint (`keypoint_error_kinds`)."""
+        return keypoint_error_kinds(self.truth, self.matches, self.keypoints_img)
+
+    @cached_property
+    def repairs(self) -> list[Repair]:
+        """What each kind of error costs."""
+        return repairs(self.truth, self.found, self.matches, self.keypoints_img, self.error_kinds, self.oks)
+
+    @cached_property
+    def cautions(self) -> list[str]:
+        """What a reader of the figures must know of the file: few images, odd scores, ties."""
+        return cautions(self.truth, self.found, self.matches, self.oks)
+
+    @property
+    def warnings(self) -> list[str]:
+        """`cautions`, and before them why there are no calibrated figures."""
+        return ([f"not calibrated: {self.not_calibrated}"] if self.not_calibrated else []) + self.cautions
+
+    def population(self, name: str) -> BeforeAfter:
+        """Score figures of a population before and after cross-fitted calibration."""
+        return BeforeAfter(self.scores[name], self.calibrated.get(name))
+
+    def keypoint_pairs(self, matches: Matches) -> tuple[Floats, Floats]:
+        """Score and similarity `(m,)` of all labelled keypoints of the shown poses that are matched.
+
+        Args:
+            matches: `matches` or `cross_fitted`.
+        """
+        chosen = self.shown[:, None] & np.isfinite(matches.similarity)
+        return matches.keypoint_scores[chosen], matches.similarity[chosen]
+
+    def file_name(self, image: int) -> str:
+        """Of an image, by its index in the order of the ids."""
+        return self.truth.files[self.truth.image_ids[image]]
+
+    def figures(self, mask: Flags, by_keypoints: bool = False) -> BeforeAfter:
+        """Score figures of some poses.
+
+        Args:
+            mask: (n,) of `matches`.
+            by_keypoints: take the mean of a pose's keypoint scores for its score.
+        """
+
+        def measured(matches: Matches) -> ScoreFigures:
+            chosen = matches[mask]
+            if by_keypoints:
+                chosen = replace(chosen, score=chosen.keypoint_scores.mean(1))
+            return score_figures(chosen, self.bootstrap)
+
+        return BeforeAfter(measured(self.matches), None if self.cross_fitted is None else measured(self.cross_fitted))
+
+    def fit_calibration(self, setting: Setting | None = None, data: str = "") -> Calibration:
+        """The calibration by all images.
+
+        Args:
+            setting: with which the poses were predicted; the maps keep it.
+            data: name of the data; likewise.
+
+        Raises:
+            InputError: poses in fewer than ten images, or all of the same score.
+        """
+        return fit_maps(self.matches, int(self.truth.wanted.sum()), setting, data)
+
+    def calibrated_entries(self, calibration: Calibration | None = None) -> list[dict[str, Any]]:
+        """The results with calibrated scores, of keypoints too; all else stays.
+
+        Args:
+            calibration: the maps; by default each image is calibrated by maps of the others (cross-fitted).
+
+        Raises:
+            InputError: cross-fitting is not possible.
+        """
+        if calibration is not None:
+            return calibrate_entries(self.entries, calibration)
+        if self.cross_fitted is None:
+            raise InputError(self.not_calibrated)
+        return calibrate_entries(self.entries, self.fit_calibration(), self.cross_fitted)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures as plain numbers, lists and strings, fit for JSON; nan becomes None."""
+        keypoints, calibrated_keypoints = self.keypoints, self.calibrated_keypoints
+        plain: dict[str, Any] = _without_nan(
+            {
+                "ap": self.ap.to_dict(),
+                "scores": {name: figures.to_dict() for name, figures in self.scores.items()},
+                "calibrated": {name: figures.to_dict() for name, figures in self.calibrated.items()},
+                "slices": {
+                    slicing: {
+                        part: [None if figures is None else figures.to_dict() for figures in pair]
+                        for part, pair in parts.items()
+                    }
+                    for slicing, parts in self.slices.items()
+                },
+                "keypoints": None if keypoints is None else asdict(keypoints),
+                "calibrated_keypoints": None if calibrated_keypoints is None else asdict(calibrated_keypoints),
+                "warnings": self.warnings,
+            }
+        )
+        return plain
+
+
+def evaluate(
+    ground_truth: GroundTruthSource,
+    results: ResultsSource,
+    skeleton: Skeleton = COCO_17,
+    *,
+    bootstrap: int = 0,
+    setting: Mapping[str, Any] | None = None,
+) -> Evaluation:
+    """Evaluate COCO keypoint results of any model: what `calipose evaluate` and `calipose report` show.
+
+    Args:
+        ground_truth: a COCO keypoint file, its content, or what `read_ground_truth` gave.
+        results: a COCO keypoint results file, or its entries.
+        skeleton: of both.
+        bootstrap: resamples of the images for the 95 % intervals, 0 for none.
+        setting: what the figures hold for, shown beside them.
+
+    Raises:
+        InputError: an entry of a file is wrong.
+
+    Example:
+        >>> evaluation = calipose.evaluate("annotations.json", "results.json", bootstrap=1000)
+        >>> print(evaluation.ap)
+    """
+    return Evaluation(ground_truth, results, skeleton, bootstrap=bootstrap, setting=setting)
+
+
+def fit_calibration(
+    ground_truth: GroundTruthSource, results: ResultsSource, skeleton: Skeleton = COCO_17, data: str = ""
+) -> Calibration:
+    """Fit the maps from raw scores to expected OKS, as `calipose calibrate` does.
+
+    Args:
+        ground_truth: a COCO keypoint file, its content, or what `read_ground_truth` gave.
+        results: a COCO keypoint results file, or its entries, of images that the model was not trained on.
+        skeleton: of both.
+        data: name of the data, which the maps keep.
+
+    Raises:
+        InputError: an entry of a file is wrong; poses in fewer than ten images, or all of the same score.
+
+    Example:
+        >>> calibration = calipose.fit_calibration("annotations.json", "results.json")
+        >>> calibration.score([0.5, 0.9])  # the expected OKS
+    """
+    return Evaluation(ground_truth, results, skeleton).fit_calibration(data=data)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

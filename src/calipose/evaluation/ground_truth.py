@@ -1,0 +1,235 @@
+"""COCO's ground truth files, read strictly: once a file, for all that is computed from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from calipose.data.coco import require_keypoints
+from calipose.errors import InputError
+from calipose.geometry import Floats
+from calipose.skeleton import COCO_17, Skeleton
+
+Integers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+GroundTruthSource: TypeAlias = "str | Path | Mapping[str, Any] | GroundTruth"
+
+LARGEST_AREA = 1e5**2  # pixels; the end of pycocotools' area ranges
+
+
+class _Image(msgspec.Struct):
+    id: int
+    file_name: Any = None
+
+
+class _Category(msgspec.Struct):
+    id: int
+    keypoints: list[str] | None = None
+
+
+class _Annotation(msgspec.Struct):
+    image_id: int
+    category_id: int
+    area: float | None = None
+    keypoints: list[float] | None = None
+    bbox: list[float] | None = None
+    num_keypoints: int | None = None
+    iscrowd: int | bool | None = None
+
+
+class _GroundTruthFile(msgspec.Struct):
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: list[_Category]
+
+
+@dataclass(frozen=True)
+class People:
+    """The annotated people of one image.
+
+    Attributes:
+        keypoints_img: (g, k, 2).
+        labelled: (g, k).
+        area: (g,) pixels.
+        box: (g, 4) left, top, width, height.
+        crowd: (g,).
+        ignored: (g,) crowds and people without labelled keypoints: COCO counts neither their detection as correct nor
+            their absence as a miss.
+    """
+
+    keypoints_img: Floats
+    labelled: Flags
+    area: Floats
+    box: Floats
+    crowd: Flags
+    ignored: Flags
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """All images of a COCO keypoint file in the order of their ids, and their people.
+
+    Attributes:
+        image_ids: rising.
+        category_id: of people.
+        people: of each image; empty for a file that lists images only.
+        skeleton: of the people.
+        files: image id -> `file_name`, in the order of the file; images without one are left out.
+        source: what messages call the file.
+
+    Example:
+        >>> truth = calipose.read_ground_truth("annotations.json")
+        >>> len(truth.image_ids), truth.wanted.sum()
+    """
+
+    image_ids: tuple[int, ...]
+    category_id: int
+    people: tuple[People, ...]
+    skeleton: Skeleton
+    files: Mapping[int, str] = field(default_factory=dict)
+    source: str = "ground truth"
+
+    def require_files(self) -> Mapping[int, str]:
+        """`files`, if every image has one.
+
+        Raises:
+            InputError: an image has no file name.
+        """
+        for image_id in self.image_ids:
+            if image_id not in self.files:
+                raise InputError(f"{self.source}: image {image_id} has no 'file_name', which is needed to read it")
+        return self.files
+
+    @cached_property
+    def position(self) -> dict[int, int]:
+        """Image id -> index in `image_ids`."""
+        return {image_id: i for i, image_id in enumerate(self.image_ids)}
+
+    @cached_property
+    def wanted(self) -> Integers:
+        """`(images,)`: the number of people that are not ignored."""
+        return np.array([(~people.ignored).sum() for people in self.people], np.int64)
+
+
+def read_json(path: str | Path, name: str, kind: Any = Any) -> Any:
+    """The content of a JSON file, checked; the file is opened once.
+
+    Args:
+        path: the file.
+        name: of the file in messages.
+        kind: type of the content, as msgspec takes it.
+
+    Raises:
+        InputError: unreadable, or of another type.
+    """
+    try:
+        data = Path(path).read_bytes()
+        try:
+            return msgspec.json.decode(data, type=kind)
+        except msgspec.DecodeError:  # slower, but it knows NaN, which is refused later with its place in the file
+            return msgspec.convert(json.loads(data.decode("utf-8")), kind)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{name}: {error}") from None
+
+
+def by_image(image: Sequence[int], images: int) -> list[Integers]:
+    """Indices of each image's entries, in the order of the file."""
+    order = np.argsort(image, kind="stable")
+    return np.split(order, np.searchsorted(np.array(image, np.int64)[order], np.arange(1, images)))
+
+
+def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -> GroundTruth:
+    """A COCO keypoint file, or its content, as arrays; what was read already is returned as it is.
+
+    The people's category is the one with `keypoints`, as `read_coco` chooses it; where none has them, the only one.
+    Annotations of other categories are left out. A crowd, or a person without labelled keypoints, has the area of its
+    box where it has none of its own.
+
+    Raises:
+        InputError: unreadable; no images, or one twice; not exactly one category of people; keypoints whose names
+            are not the skeleton's; a `source` that was read for another skeleton; an annotation of an unknown image,
+            with a wrong number of keypoints, with numbers that are missing or not finite, or with neither labelled
+            keypoints nor box.
+    """
+    if isinstance(source, GroundTruth):
+        if source.skeleton.keypoints != skeleton.keypoints:
+            require_keypoints(source.skeleton.keypoints, skeleton, source.source)
+        return source
+    if isinstance(source, str | Path):
+        name = f"ground truth {source}"
+        content = read_json(source, name, _GroundTruthFile)
+    else:
+        name = "ground truth"
+        content = checked(source, name, _GroundTruthFile)
+    k = len(skeleton)
+    fitting = [c for c in content.categories if c.keypoints] or content.categories
+    if len(fitting) != 1:
+        raise InputError(f"{name}: {len(fitting)} categories may be the people's; give 'keypoints' to exactly one")
+    category = fitting[0]
+    if category.keypoints:
+        require_keypoints(category.keypoints, skeleton, name)
+    image_ids = sorted(image.id for image in content.images)
+    if not image_ids or len(set(image_ids)) != len(image_ids):
+        raise InputError(f"{name}: 'images' is empty or has an id twice; list each image once")
+    position = {image_id: i for i, image_id in enumerate(image_ids)}
+
+    triples, numbers, positions = [], [], []
+    for i, entry in enumerate(content.annotations):
+        if entry.category_id != category.id:
+            continue
+        where = f"{name}: annotations[{i}]"
+        if entry.image_id not in position:
+            raise InputError(f"{where}: image_id {entry.image_id} is not among 'images'; add or remove it")
+        triple = np.array(entry.keypoints or [0.0] * 3 * k, np.float64)
+        if len(triple) != 3 * k:
+            raise InputError(f"{where}: {len(triple)} numbers in 'keypoints'; {k} keypoints have {3 * k}")
+        labelled = int((triple[2::3] > 0).sum())
+        if not entry.bbox and labelled == 0:
+            raise InputError(f"{where}: neither labelled keypoints nor 'bbox'; give one of them")
+        box = entry.bbox or _extent(triple)
+        if len(box) != 4:
+            raise InputError(f"{where}: {len(box)} numbers in 'bbox'; write x, y, width, height")
+        count = labelled if entry.num_keypoints is None else entry.num_keypoints
+        crowd = bool(entry.iscrowd)
+        area = entry.area
+        if area is None and (crowd or count == 0 or labelled == 0):
+            area = box[2] * box[3]
+        if area is None or not (np.isfinite([*triple, *box]).all() and 0 <= area <= LARGEST_AREA):
+            raise InputError(f"{where}: 'keypoints', 'bbox', 'area' must be finite numbers, 'area' in 0 to 1e10 pixels")
+        triples.append(triple)
+        numbers.append([area, *box, crowd, crowd or count == 0])
+        positions.append(position[entry.image_id])
+
+    keypoints = np.array(triples, np.float64).reshape(-1, k, 3)
+    table = np.array(numbers, np.float64).reshape(-1, 7)
+    flags = table[:, 5:] > 0
+    people = tuple(
+        People(keypoints[i, :, :2], keypoints[i, :, 2] > 0, table[i, 0], table[i, 1:5], flags[i, 0], flags[i, 1])
+        for i in by_image(positions, len(image_ids))
+    )
+    files = {image.id: str(image.file_name) for image in content.images if image.file_name not in {None, ""}}
+    return GroundTruth(tuple(image_ids), category.id, people, skeleton, files, name)
+
+
+def checked(content: Any, name: str, kind: Any) -> Any:
+    """Plain objects as structs."""
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{name}: {error}") from None
+
+
+def _extent(triple: Floats) -> list[float]:
+    """Left, top, width and height of a person's labelled keypoints, of (3 k,) numbers."""
+    points = triple.reshape(-1, 3)
+    points = points[points[:, 2] > 0, :2]
+    low, high = points.min(0), points.max(0)
+    return [*low.tolist(), *(high - low).tolist()]
