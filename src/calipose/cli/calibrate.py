@@ -114,7 +114,7 @@ def calibrate(
     checkpoint = load_checkpoint(path)
     annotations, images = find_data(data)
     predictor = open_predictor(path, device, flip, short_side, scales=scales)
-    predictor.backend.calibration = Calibration()  # type: ignore[attr-defined]  # the network's own scores
+    predictor = predictor.with_calibration(Calibration())  # the network's own scores
     category_id = read_ground_truth(annotations, predictor.skeleton).category_id
     target = output or path
     make_folders(target)

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
 from calipose.cli.common import (
@@ -139,11 +138,11 @@ def grid_table(
     table = Table("scales", "flip", "AP (95 %)", "APM", "APL", "Spearman", "s")
     for chosen in dict.fromkeys([(1.0,), predictor.settings.scales, scales]):
         for flip in (False, True):
-            predictor.settings = msgspec.structs.replace(predictor.settings, flip=flip, scales=chosen)
+            variant = predictor.with_settings(flip=flip, scales=chosen)
             started = time.monotonic()
             try:
                 figures, quality, _ = evaluate_predictor(
-                    predictor, annotations, images, bootstrap, progress_over("Predicting", quiet)
+                    variant, annotations, images, bootstrap, progress_over("Predicting", quiet)
                 )
             except InputError as error:
                 if not flip:
