@@ -113,11 +113,6 @@ class CalibrationMap(_Stored, frozen=True, kw_only=True):
         """The least slope."""
         return tie_slope(self.x)
 
-    @property
-    def steepest(self) -> float:
-        """The largest slope; 1 where it changes nothing."""
-        return float((np.diff(self.y) / np.diff(self.x)).max()) if len(self.x) > 1 else 1.0
-
     def __call__(self, raw: ArrayLike) -> Floats:
         """Expected OKS of raw scores, any shape; -inf stays -inf."""
         raw = np.asarray(raw, np.float64)
