@@ -9,7 +9,6 @@ import argparse
 import json
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from calipose.data.locate import find_data
@@ -33,8 +32,7 @@ def main() -> None:
     truth["images"] = truth["images"][: options.images]
     ids = {image["id"] for image in truth["images"]}
     truth["annotations"] = [a for a in truth["annotations"] if a["image_id"] in ids]
-    predictor = Predictor.from_checkpoint(options.checkpoint)
-    predictor.settings = msgspec.structs.replace(predictor.settings, nms_threshold=1.0)
+    predictor = Predictor.from_checkpoint(options.checkpoint).with_settings(nms_threshold=1.0)
     sigmas = predictor.skeleton.sigmas_array
     print("| window | NMS | AP | AP50 | AR | poses |\n|---|---|---|---|---|---|")
     for window in (3, 5, 9):

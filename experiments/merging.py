@@ -63,7 +63,7 @@ def main() -> None:
     for image_id, name in read_ground_truth(annotations).files.items():
         image = read_image(folder / name, ignore_orientation=True)
         sides = sorted({scale for scales in SETS for scale in scales})
-        views = {scale: predictor.scale_candidates([image], round(settings.short_side * scale))[0] for scale in sides}
+        views = {scale: predictor.candidates_at_size([image], round(settings.short_side * scale))[0] for scale in sides}
         seen.append((image_id, (image.shape[1], image.shape[0]), views))
 
     def results(

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from calipose.calibration.maps import Calibration
+from calipose.config.settings import PredictSettings
 from calipose.data.locate import find_data, read_data
 from calipose.data.synthetic.scene import EASY, write_synthetic_data
 from calipose.errors import ImageError, InputError
 from calipose.evaluation.run import evaluate_predictor, predict_data
 from calipose.evaluation.submission import read_image_info
-from calipose.inference.backends.base import BatchPoses
+from calipose.inference.backends.base import BatchCandidates
 from calipose.inference.predictor import Predictor
 from calipose.skeleton import COCO_17, Skeleton
 
@@ -28,22 +30,23 @@ class Nobody:
     """A backend that finds nobody, and counts how often it looked."""
 
     pad_colour = (0, 0, 0)
+    settings, calibration = PredictSettings(), Calibration()
 
     def __init__(self, skeleton: Skeleton = COCO_17) -> None:
         self.skeleton, self.looks = skeleton, 0
 
-    def candidates(self, images: np.ndarray, most: int, flip: bool) -> BatchPoses:
+    def candidates(self, images: np.ndarray, max_poses: int, flip: bool) -> BatchCandidates:
         self.looks += 1
         scores = np.full((1, 1), -np.inf)
-        return BatchPoses(np.zeros((1, 1, len(self.skeleton), 2)), scores)
+        return BatchCandidates(np.zeros((1, 1, len(self.skeleton), 2)), scores)
 
 
 class Somebody(Nobody):
     """A backend that finds one pose in every image."""
 
-    def candidates(self, images: np.ndarray, most: int, flip: bool) -> BatchPoses:
+    def candidates(self, images: np.ndarray, max_poses: int, flip: bool) -> BatchCandidates:
         scores = np.full((1, 1), 0.9)
-        return BatchPoses(np.zeros((1, 1, len(self.skeleton), 2)), scores)
+        return BatchCandidates(np.zeros((1, 1, len(self.skeleton), 2)), scores)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-// Predicts in the browser with a file that `calipose export` wrote; does what calipose/predictor.py does in Python.
+// Predicts in the browser with a file that `calipose export` wrote; does what calipose/inference/predictor.py does in Python.
 // Frames as in docs/frames.md: img are pixels of the upright image, inp those of the network's input, integer = centre.
 
 const RUNTIME = new URL("node_modules/onnxruntime-web/dist/", import.meta.url).href;

@@ -1,9 +1,9 @@
-"""Fitting score maps: by hand, against scikit-learn, and on scores whose meaning is known."""
+"""Fitting calibration maps: by hand, against scikit-learn, and on scores whose meaning is known."""
 
 import numpy as np
 import pytest
 
-from calipose.calibration.fit import MIN_STEP, fit_calibration_map, folds_of, isotonic
+from calipose.calibration.fit import MIN_STEP, assign_folds, fit_calibration_map, isotonic
 from calipose.calibration.maps import Setting
 from calipose.errors import InputError
 
@@ -84,7 +84,7 @@ def test_fit_finds_the_expected_oks(n: int, seed: int) -> None:
     [([], []), ([0.1], [0.1, 0.2]), ([0.1], [1.5]), ([0.1], [np.nan]), ([np.inf], [0.5]), ([[0.1]], [[0.2]])],
 )
 def test_a_fit_needs_poses(raw: list[float], oks: list[float]) -> None:
-    with pytest.raises(InputError, match="score map is fitted on"):
+    with pytest.raises(InputError, match="calibration map is fitted on"):
         fit_calibration_map(raw, oks, kind="isotonic")
 
 
@@ -127,5 +127,5 @@ def test_few_images_get_a_curve_and_many_a_free_form(images: int, kind: str) -> 
 
 
 def test_folds_are_equally_full() -> None:
-    counts = np.bincount(folds_of(103, 10, seed=1))
+    counts = np.bincount(assign_folds(103, 10, seed=1))
     assert sorted(counts) == [10] * 7 + [11] * 3

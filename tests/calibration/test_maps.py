@@ -68,7 +68,7 @@ def test_nonsense_is_refused(change: dict[str, Any], words: str) -> None:
 
 
 def test_calibration_to_dict_and_back() -> None:
-    table = PrecisionTable.of([0.9, 0.5], [0.8, 0.0], [0, 1], people=3)
+    table = PrecisionTable.count([0.9, 0.5], [0.8, 0.0], [0, 1], people=3)
     calibration = Calibration(score=BENT, oks50=BENT, keypoint=BENT, precision=table)
     assert Calibration.from_dict(calibration.to_dict()) == calibration
     assert not calibration.is_identity

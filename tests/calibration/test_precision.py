@@ -1,4 +1,4 @@
-"""Thresholds from wishes: the bound against scipy, counts by hand, refusals that say why."""
+"""Score thresholds for target precisions: the bound against scipy, counts by hand, refusals that say why."""
 
 import math
 
@@ -17,26 +17,26 @@ def test_the_bound_is_scipys(hits: int, trials: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "wish"),
+    ("text", "target"),
     [
         ("0.95@0.75", PrecisionTarget(0.95, 0.75)),
         (".9@.5", PrecisionTarget(0.9, 0.5)),
         (" 0.5@0.95 ", PrecisionTarget(0.5, 0.95)),
     ],
 )
-def test_wishes(text: str, wish: PrecisionTarget) -> None:
-    assert PrecisionTarget.parse(text) == wish
+def test_targets(text: str, target: PrecisionTarget) -> None:
+    assert PrecisionTarget.parse(text) == target
 
 
 @pytest.mark.parametrize("text", ["", "0.95", "95@0.75", "95%@0.75", "1@0.5", "0@0.5", "0.9@0.77", "0.9@1", "a@b"])
-def test_what_is_no_wish(text: str) -> None:
+def test_what_is_no_target(text: str) -> None:
     with pytest.raises(InputError, match="precision"):
         PrecisionTarget.parse(text)
 
 
 def test_counts_by_hand() -> None:
     """Poses of three images; two poses share a score."""
-    table = PrecisionTable.of([0.9, 0.7, 0.7, 0.2], [0.96, 0.6, 0.4, 0.0], [5, 5, 8, 9], people=4)
+    table = PrecisionTable.count([0.9, 0.7, 0.7, 0.2], [0.96, 0.6, 0.4, 0.0], [5, 5, 8, 9], people=4)
     assert table.raw == (0.9, 0.7, 0.2)
     assert table.poses == (1, 3, 4)
     assert table.images == (1, 2, 3)
@@ -49,10 +49,10 @@ def many(images: int, seed: int = 0) -> PrecisionTable:
     """One pose an image; P(OKS >= 0.5) is the score."""
     rng = np.random.default_rng(seed)
     score = rng.random(images)
-    return PrecisionTable.of(score, np.where(rng.random(images) < score, 0.8, 0.0), np.arange(images), images)
+    return PrecisionTable.count(score, np.where(rng.random(images) < score, 0.8, 0.0), np.arange(images), images)
 
 
-def test_the_smallest_threshold_that_keeps_the_wish() -> None:
+def test_the_smallest_threshold_that_keeps_the_target() -> None:
     chosen = many(5000).choose(PrecisionTarget(0.8, 0.75))
     assert 0.55 < chosen.raw < 0.68  # the mean of the scores above 0.6 is 0.8; the bound asks for a little more
     assert chosen.bound >= 0.8
@@ -60,7 +60,7 @@ def test_the_smallest_threshold_that_keeps_the_wish() -> None:
     assert 0 < chosen.recall < chosen.full_recall < 1
 
 
-def test_the_wish_holds_for_new_images() -> None:
+def test_the_target_holds_for_new_images() -> None:
     """With 95 % confidence; over 60 data sets some may fail."""
     kept = []
     for seed in range(60):
@@ -70,11 +70,11 @@ def test_the_wish_holds_for_new_images() -> None:
 
 
 def test_the_best_of_many_thresholds_is_not_taken_by_chance() -> None:
-    """The truth is just below the wish at every threshold: 5 % may be granted, and not more."""
+    """The truth is just below the target at every threshold: 5 % may be granted, and not more."""
     granted = 0
     for seed in range(200):
         rng = np.random.default_rng(seed)
-        table = PrecisionTable.of(rng.random(200), np.where(rng.random(200) < 0.895, 0.8, 0.0), np.arange(200), 200)
+        table = PrecisionTable.count(rng.random(200), np.where(rng.random(200) < 0.895, 0.8, 0.0), np.arange(200), 200)
         try:
             table.choose(PrecisionTarget(0.9, 0.5))
             granted += 1
@@ -86,7 +86,7 @@ def test_the_best_of_many_thresholds_is_not_taken_by_chance() -> None:
 def test_images_with_many_poses_count_for_less() -> None:
     """Sixty images with one pose and eight with twenty, right or wrong as a whole: about 12 independent poses."""
     image = np.concatenate([np.arange(60), np.repeat(np.arange(60, 68), 20)])
-    table = PrecisionTable.of(np.full(220, 0.5), np.ones(220), image, 220)
+    table = PrecisionTable.count(np.full(220, 0.5), np.ones(220), image, 220)
     assert table.trials == (220**2 // (60 + 8 * 400),)
 
 
@@ -112,4 +112,4 @@ def test_a_model_that_was_never_calibrated() -> None:
 
 
 def test_no_poses() -> None:
-    assert PrecisionTable.of([], [], [], 3).raw == ()
+    assert PrecisionTable.count([], [], [], 3).raw == ()

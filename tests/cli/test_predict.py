@@ -20,10 +20,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import calipose.io.sources
+from calipose.calibration.maps import Calibration
 from calipose.cli import app
 from calipose.config.settings import PredictSettings
 from calipose.draw import save_image
-from calipose.inference.backends.base import BatchPoses
+from calipose.inference.backends.base import BatchCandidates
 from calipose.inference.predictor import Predictor
 from calipose.io.images import read_image
 from calipose.skeleton import Skeleton
@@ -39,15 +40,16 @@ class SpotBackend:
 
     skeleton = SPOT
     pad_colour = (0, 0, 0)
+    settings, calibration = PredictSettings(), Calibration()
 
     def __init__(self) -> None:
         self.seen = 0  # images
         self.batches: list[int] = []
         self.before: Callable[[int], None] = lambda _: None  # called with the number of each image, from 1
 
-    def candidates(self, images: np.ndarray, most: int, flip: bool) -> BatchPoses:
+    def candidates(self, images: np.ndarray, max_poses: int, flip: bool) -> BatchCandidates:
         self.batches.append(len(images))
-        keypoints, scores = np.zeros((len(images), most, 3, 2)), np.full((len(images), most), -np.inf)
+        keypoints, scores = np.zeros((len(images), max_poses, 3, 2)), np.full((len(images), max_poses), -np.inf)
         for b, image in enumerate(images):
             self.seen += 1
             self.before(self.seen)
@@ -57,7 +59,7 @@ class SpotBackend:
             for i, (score, x, y) in enumerate(found):
                 keypoints[b, i] = [(x - 4, y - 1), (x, y), (x + 4, y + 1)]
                 scores[b, i] = score
-        return BatchPoses(keypoints, scores)
+        return BatchCandidates(keypoints, scores)
 
 
 def spots(*places: tuple[float, float, float]) -> np.ndarray:

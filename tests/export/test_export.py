@@ -165,6 +165,7 @@ def invent_one(found: dict[str, np.ndarray]) -> None:
 @pytest.mark.parametrize(
     "change",
     [move("keypoints", 0.2), move("raw_scores", 3e-3), move("scores", 3e-3), move("keypoint_scores", 3e-3),
+     move("raw_keypoint_scores", 3e-3),
      move("keypoints", np.nan), move("scores", np.nan), lose_the_second, invent_one,
      lambda found: found["valid"].__setitem__((slice(None), 0), False),
      lambda found: found["raw_scores"].fill(-np.inf)],
@@ -242,10 +243,13 @@ def test_outputs_and_metadata(rich: tuple[Checkpoint, Path]) -> None:
     assert shapes == {
         "keypoints": ((2, 30, 17, 2), "float32"), "scores": ((2, 30), "float32"), "raw_scores": ((2, 30), "float32"),
         "valid": ((2, 30), "bool"), "keypoint_scores": ((2, 30, 17), "float32"),
+        "raw_keypoint_scores": ((2, 30, 17), "float32"),
     }  # fmt: skip
     valid = found["valid"]
     assert valid.any()
     np.testing.assert_allclose(found["scores"][valid], made.calibration.score(found["raw_scores"][valid]), atol=1e-6)
+    keypoints, raw_keypoints = found["keypoint_scores"], found["raw_keypoint_scores"]
+    np.testing.assert_allclose(keypoints, made.calibration.calibrate_keypoints(raw_keypoints), atol=1e-6)
     assert backend.calibration == made.calibration
     assert backend.skeleton == COCO_17
     assert backend.header["outputs"] == list(found)

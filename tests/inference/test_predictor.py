@@ -1,5 +1,6 @@
 """The predictor: frames, files of every kind, thresholds and duplicates; the network is a stub."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from calipose.config.method import Method
 from calipose.config.recipe import Recipe
 from calipose.config.settings import BackboneSettings, PredictSettings
 from calipose.errors import ImageError, InputError
-from calipose.inference.backends.base import BatchPoses
+from calipose.inference.backends.base import BatchCandidates
 from calipose.inference.backends.torch import TorchBackend
 from calipose.inference.predictor import Predictor
 from calipose.model.checkpoint import Checkpoint, save_checkpoint
@@ -34,13 +35,15 @@ class FixedBackend:
     scores: np.ndarray
     skeleton: Skeleton = COCO_17
     pad_colour: tuple[int, int, int] = (1, 2, 3)
+    settings: PredictSettings = field(default_factory=PredictSettings)
+    calibration: Calibration = field(default_factory=Calibration)
     calls: list[tuple[tuple[int, ...], int, bool]] = field(default_factory=list)
     queries: bool = True
 
-    def candidates(self, images: np.ndarray, most: int, flip: bool) -> BatchPoses:
-        self.calls.append((images.shape, most, flip))
+    def candidates(self, images: np.ndarray, max_poses: int, flip: bool) -> BatchCandidates:
+        self.calls.append((images.shape, max_poses, flip))
         keypoints, scores = (np.stack([values] * len(images)) for values in (self.keypoints_inp, self.scores))
-        return BatchPoses(keypoints, scores, None, keypoints + 1 if self.queries else None)
+        return BatchCandidates(keypoints, scores, None, keypoints + 1 if self.queries else None)
 
 
 @dataclass
@@ -49,14 +52,15 @@ class SpotBackend:
 
     skeleton: Skeleton = SPOT
     pad_colour: tuple[int, int, int] = (0, 0, 0)
-
+    settings: PredictSettings = field(default_factory=PredictSettings)
+    calibration: Calibration = field(default_factory=Calibration)
     batches: list[int] = field(default_factory=list)
 
-    def candidates(self, images: np.ndarray, most: int, flip: bool) -> BatchPoses:
+    def candidates(self, images: np.ndarray, max_poses: int, flip: bool) -> BatchCandidates:
         self.batches.append(len(images))
         found = [self.spot(image) for image in images]
         scores = np.stack([score for _, score in found])
-        return BatchPoses(np.stack([keypoints for keypoints, _ in found]), scores)
+        return BatchCandidates(np.stack([keypoints for keypoints, _ in found]), scores)
 
     def spot(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         light = np.clip(image.astype(np.float64).min(-1) - 100, 0, None)
@@ -76,14 +80,14 @@ def random_poses(n: int, seed: int = 0) -> np.ndarray:
 def test_scores_of_joints_lie_between_0_and_1() -> None:
     backend = FixedBackend(random_poses(1), np.ones(1))
     found = backend.candidates(np.zeros((1, 64, 64, 3), np.uint8), 30, False)
-    backend.candidates = lambda *_: replace(found, keypoint_scores=np.linspace(-0.2, 1.2, 17)[None, None])  # type: ignore[method-assign]
+    backend.candidates = lambda *_: replace(found, raw_keypoint_scores=np.linspace(-0.2, 1.2, 17)[None, None])  # type: ignore[method-assign]
     poses = Predictor(backend).predict(np.zeros((512, 512, 3), np.uint8))
     np.testing.assert_allclose(poses.keypoint_scores[0], np.linspace(-0.2, 1.2, 17).clip(0, 1))
 
 
 def test_settings_of_a_backend_are_taken() -> None:
     backend = FixedBackend(random_poses(1), np.ones(1))
-    backend.settings = PredictSettings(short_side=96)  # type: ignore[attr-defined]
+    backend.settings = PredictSettings(short_side=96)
     assert Predictor(backend).settings.short_side == 96
     assert Predictor(backend, PredictSettings(short_side=64)).settings.short_side == 64
 
@@ -385,11 +389,58 @@ def test_other_images_do_not_matter(run_folder: Path) -> None:
 
 
 def test_a_backend_leaves_the_network_as_it_was(run_folder: Path) -> None:
-    """Evaluation between epochs must not change how the training goes on."""
+    """Predicting changes no weight and no batch statistics, and never touches the mode that was set at construction."""
     backend = Predictor.from_checkpoint(run_folder).backend
     assert isinstance(backend, TorchBackend)
-    backend.network.train()
+    assert not backend.network.training
     before = {name: value.clone() for name, value in backend.network.state_dict().items()}
     backend.candidates(np.full((1, 64, 64, 3), 99, np.uint8), 3, True)
-    assert backend.network.training
+    assert not backend.network.training
     assert all(torch.equal(value, before[name]) for name, value in backend.network.state_dict().items())
+
+
+def test_a_backend_puts_the_network_into_evaluation_mode_once() -> None:
+    network = Network("mobilenetv2-0.1", 17, Method(keypoint_width=2, instance_width=4)).train()
+    TorchBackend(network, COCO_17)
+    assert not any(part.training for part in network.modules())
+
+
+def test_settings_and_calibration_are_replaced_by_new_predictors() -> None:
+    backend = FixedBackend(random_poses(1), np.ones(1))
+    predictor = Predictor(backend)
+    other = predictor.with_settings(flip=True, short_side=96)
+    assert other.backend is backend
+    assert (other.settings.flip, other.settings.short_side, predictor.settings.flip) == (True, 96, False)
+    with pytest.raises(AttributeError):
+        predictor.settings = other.settings  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        predictor.with_settings(flipp=True)
+    half = Calibration(score=CalibrationMap(x=(0.0, 1.0), y=(0.0, 0.5)))
+    calibrated = other.with_calibration(half)
+    assert (calibrated.backend, calibrated.settings, calibrated.calibration) == (backend, other.settings, half)
+    assert calibrated.with_settings(flip=False).calibration == half
+    assert predictor.calibration == Calibration()
+    image = np.zeros((64, 64, 3), np.uint8)
+    assert [p.predict(image).scores.tolist() for p in (predictor, calibrated)] == [[1.0], [0.5]]
+
+
+def test_keypoint_scores_are_clipped_before_and_after_their_map() -> None:
+    calibration = Calibration(keypoint=CalibrationMap(x=(0.2, 0.8), y=(0.0, 1.0)))
+    assert calibration.calibrate_keypoints([-5.0, 0.0, 0.5, 1.0, 7.0]).tolist() == pytest.approx([0, 0, 0.5, 1, 1])
+    assert Calibration().calibrate_keypoints([-5.0, 0.4, 7.0]).tolist() == [0, 0.4, 1]
+
+
+@pytest.mark.parametrize("kind", ["torch", "onnx"])
+def test_several_threads_give_what_one_gives(kind: str, run_folder: Path, request: pytest.FixtureRequest) -> None:
+    path = run_folder if kind == "torch" else request.getfixturevalue("tiny_onnx")
+    predictor = Predictor(path, device="cpu").with_settings(score_threshold=-10.0)
+    rng = np.random.default_rng(2)
+    sizes = [(96, 96), (96, 130), (140, 100), (64, 96)]
+    images = [rng.integers(0, 255, (*sizes[i % 4], 3), np.uint8) for i in range(24)]
+    expected = [predictor.predict(image) for image in images]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(predictor.predict, images))
+    for alone, among in zip(expected, found, strict=True):
+        assert len(alone) > 0
+        assert np.array_equal(alone.keypoints_img, among.keypoints_img)
+        assert np.array_equal(alone.scores, among.scores)

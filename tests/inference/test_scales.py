@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from calipose.calibration.maps import Calibration
 from calipose.config.settings import PredictSettings
 from calipose.geometry import pose_nms
-from calipose.inference.backends.base import BatchPoses
+from calipose.inference.backends.base import BatchCandidates
 from calipose.inference.predictor import Predictor
 from calipose.inference.scales import ScaleCandidates, merge_scales
 from calipose.skeleton import COCO_17
@@ -31,7 +32,7 @@ def test_views_that_say_the_same(n: int, copies: int) -> None:
     shuffled = one[np.random.default_rng(1).permutation(n)]
     joined = merge_scales([one] + [shuffled] * (copies - 1))
     kept = joined[pose_nms(joined.keypoints_img, joined.raw_scores, SIGMAS, 0.3)]
-    for name in ("keypoints_img", "raw_scores", "keypoint_scores", "queries_img"):
+    for name in ("keypoints_img", "raw_scores", "raw_keypoint_scores", "queries_img"):
         assert np.array_equal(getattr(kept, name), getattr(one, name)), name
 
 
@@ -45,24 +46,25 @@ def test_the_best_pose_of_each_person_is_kept() -> None:
 
 def test_joint_scores_that_only_one_view_has_are_dropped() -> None:
     pose = people(1)
-    assert merge_scales([view(pose, [0.9]), ScaleCandidates(pose, np.array([0.7]))]).keypoint_scores is None
+    assert merge_scales([view(pose, [0.9]), ScaleCandidates(pose, np.array([0.7]))]).raw_keypoint_scores is None
 
 
 class Equivariant:
     """Sees a person at the same place of the image, whatever the input size; mirrored, the mirror image."""
 
     skeleton, pad_colour = COCO_17, (0, 0, 0)
+    settings, calibration = PredictSettings(), Calibration()
 
     def __init__(self, keypoints_img: np.ndarray, short_side_img: int) -> None:
         self.keypoints_img, self.short_side_img = keypoints_img, short_side_img
         self.sizes: list[tuple[int, ...]] = []
 
-    def candidates(self, images: np.ndarray, most: int, flip: bool) -> BatchPoses:
+    def candidates(self, images: np.ndarray, max_poses: int, flip: bool) -> BatchCandidates:
         self.sizes.append(images.shape[1:3])
         inp_per_img = min(images.shape[1:3]) / self.short_side_img
         keypoints_inp = inp_per_img * (self.keypoints_img + 0.5) - 0.5
         scores = np.linspace(0.9, 0.5, len(keypoints_inp))
-        return BatchPoses(np.stack([keypoints_inp] * len(images)), np.stack([scores] * len(images)))
+        return BatchCandidates(np.stack([keypoints_inp] * len(images)), np.stack([scores] * len(images)))
 
 
 @pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0), (2.0, 1.0, 0.5)])

@@ -43,9 +43,11 @@ def fit_calibration_map(
     """
     raw, oks = np.asarray(raw, np.float64), np.asarray(oks, np.float64)
     if raw.ndim != 1 or raw.shape != oks.shape or not len(raw):
-        raise InputError(f"a score map is fitted on raw scores and OKS of the same poses, not {raw.shape}, {oks.shape}")
+        raise InputError(
+            f"a calibration map is fitted on raw scores and OKS of the same poses, not {raw.shape}, {oks.shape}"
+        )
     if not np.isfinite(raw).all() or not ((oks >= 0) & (oks <= 1)).all():
-        raise InputError("a score map is fitted on finite raw scores, and on OKS in [0, 1]")
+        raise InputError("a calibration map is fitted on finite raw scores, and on OKS in [0, 1]")
     place = np.unique(np.arange(len(raw)) if image is None else np.asarray(image), return_inverse=True)[1]
     images = int(place.max()) + 1
     if kind == "auto":
@@ -63,7 +65,7 @@ def fit_calibration_map(
     )
 
 
-def folds_of(images: int, folds: int, seed: int = 0) -> NDArray[np.int64]:
+def assign_folds(images: int, folds: int, seed: int = 0) -> NDArray[np.int64]:
     """A fold for each of `images`, all folds equally full."""
     return np.random.default_rng(seed).permutation(np.arange(images) % folds)
 
@@ -73,7 +75,7 @@ def _better_kind(raw: Floats, oks: Floats, place: NDArray[np.int64], images: int
     folds = min(FOLDS, images)
     if folds < 2:
         return "logistic"
-    fold = folds_of(images, folds)[place]
+    fold = assign_folds(images, folds)[place]
     error = {"isotonic": 0.0, "logistic": 0.0}
     for i in range(folds):
         here, others = fold == i, fold != i

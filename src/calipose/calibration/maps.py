@@ -41,7 +41,7 @@ class _Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Setting(_Stored, frozen=True, kw_only=True):
-    """How the poses were predicted that a score map was fitted on; it holds for that setting.
+    """How the poses were predicted that a calibration map was fitted on; it holds for that setting.
 
     Attributes:
         short_side: input pixels of an image's short side.
@@ -91,12 +91,12 @@ class CalibrationMap(_Stored, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
-            raise InputError(f"score map: {len(self.x)} knots in x, {len(self.y)} in y")
+            raise InputError(f"calibration map: {len(self.x)} knots in x, {len(self.y)} in y")
         for name, values in (("x", self.x), ("y", self.y)):
             if not np.isfinite(values).all() or not (np.diff(values) > 0).all():
-                raise InputError(f"score map: {name} must be finite and strictly increasing")
+                raise InputError(f"calibration map: {name} must be finite and strictly increasing")
         if self.y and not 0 <= self.y[0] <= self.y[-1] <= 1:
-            raise InputError("score map: y is an expected OKS and must lie in [0, 1]")
+            raise InputError("calibration map: y is an expected OKS and must lie in [0, 1]")
 
     @classmethod
     def identity(cls) -> CalibrationMap:
@@ -112,11 +112,6 @@ class CalibrationMap(_Stored, frozen=True, kw_only=True):
     def tie_slope(self) -> float:
         """The least slope."""
         return tie_slope(self.x)
-
-    @property
-    def steepest(self) -> float:
-        """The largest slope; 1 where it changes nothing."""
-        return float((np.diff(self.y) / np.diff(self.x)).max()) if len(self.x) > 1 else 1.0
 
     def __call__(self, raw: ArrayLike) -> Floats:
         """Expected OKS of raw scores, any shape; -inf stays -inf."""
@@ -163,3 +158,12 @@ class Calibration(_Stored, frozen=True, kw_only=True):
     def is_identity(self) -> bool:
         """True where nothing was fitted."""
         return self.score.is_identity
+
+    def calibrate_keypoints(self, raw: ArrayLike) -> Floats:
+        """Keypoint scores in [0, 1] of raw ones, any shape.
+
+        A linear layer gives the raw scores, so they are clipped to [0, 1] before the map, and again after it, since the
+        map may leave [0, 1] by some millionths. The graph of an ONNX file does the same.
+        """
+        calibrated: Floats = self.keypoint(np.asarray(raw, np.float64).clip(0, 1)).clip(0, 1)
+        return calibrated

@@ -1,4 +1,4 @@
-"""A threshold from a wish: "95 % of the poses kept shall have OKS 0.75 or more" (numpy only)."""
+"""Score thresholds for a target precision: "95 % of the poses kept have OKS 0.75 or more" (numpy only)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OKS_LEVELS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))  # those of COCO
 MAX_THRESHOLDS = 200
 STARTS = 3  # of the search for a threshold
 EACH = (1 - CONFIDENCE) / STARTS  # chance of an error in the search from one start
-WISH = re.compile(r"(0?\.\d+|0|1(?:\.0*)?)@(0?\.\d+)")
+TARGET = re.compile(r"(0?\.\d+|0|1(?:\.0*)?)@(0?\.\d+)")
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -37,7 +37,7 @@ class PrecisionTarget:
         Raises:
             InputError: not of that form, no share between 0 and 1, or an OKS other than 0.5, 0.55, ... 0.95.
         """
-        found = WISH.fullmatch(text.strip())
+        found = TARGET.fullmatch(text.strip())
         if not found:
             raise InputError(f"precision '{text}': write PRECISION@OKS, for example 0.95@0.75")
         precision, oks = float(found[1]), float(found[2])
@@ -52,13 +52,14 @@ class PrecisionTarget:
 
 
 @dataclass(frozen=True)
-class Threshold:
+class ScoreThreshold:
     """What the calibration data say of keeping the poses from a raw score on.
 
     Attributes:
         raw: the threshold.
         poses, images: kept of the calibration data, and images that have such poses.
-        precision: share of the poses kept with the wished OKS; `bound`, its lower bound with a confidence of 95 %.
+        precision: share of the poses kept that have the target's OKS.
+        bound: lower bound of the precision, with a confidence of 95 %.
         recall: share of the annotated people found with that OKS; `full_recall`, that of all poses.
     """
 
@@ -96,8 +97,15 @@ class PrecisionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             raise InputError("precision table: its columns are not of equal length; calibrate again")
 
     @classmethod
-    def of(cls, raw: ArrayLike, oks: ArrayLike, image: ArrayLike, people: int) -> PrecisionTable:
-        """Count. Args: `raw`, `oks`, `image` (n,) of poses; `people` that were to be found."""
+    def count(cls, raw: ArrayLike, oks: ArrayLike, image: ArrayLike, people: int) -> PrecisionTable:
+        """Count poses over falling score thresholds.
+
+        Args:
+            raw: (n,) raw scores of poses.
+            oks: (n,) of the same poses.
+            image: (n,) the image of each pose.
+            people: annotated in all images.
+        """
         raw, oks = np.asarray(raw, np.float64), np.asarray(oks, np.float64)
         order = np.argsort(-raw, kind="stable")
         falling, place = raw[order], np.unique(np.asarray(image)[order], return_inverse=True)[1]
@@ -115,56 +123,58 @@ class PrecisionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             people=people,
         )
 
-    def choose(self, wish: PrecisionTarget) -> Threshold:
-        """The smallest threshold from which on the data support the wish, with a confidence of 95 % in all.
+    def choose(self, target: PrecisionTarget) -> ScoreThreshold:
+        """The smallest threshold from which on the data support the target, with a confidence of 95 % in all.
 
         Thresholds are tested one after the other, the stricter first, until one fails: fixed-sequence testing, with
         `STARTS` starts that depend on the number of images alone and share the error (Angelopoulos et al., Learn
         then test, 2021). So the best of many thresholds is not taken by chance.
 
         Raises:
-            InputError: nothing was calibrated, or the data cannot support the wish; says why.
+            InputError: nothing was calibrated, or the data cannot support the target; says why.
         """
         if not self.raw:
             raise InputError(
-                f"precision {wish}: the model was never calibrated with this; calipose calibrate MODEL --data DATA"
+                f"precision {target}: the model was never calibrated with this; calipose calibrate MODEL --data DATA"
             )
-        chosen = self._search(wish)
-        num_correct = self.num_correct[OKS_LEVELS.index(wish.oks)]
+        chosen = self._search(target)
+        num_correct = self.num_correct[OKS_LEVELS.index(target.oks)]
         if chosen >= 0:
             return self._threshold(chosen, num_correct)
         most = max(range(len(self.raw)), key=lambda i: num_correct[i] / self.poses[i] * math.sqrt(self.trials[i]))
         best = self._threshold(most, num_correct)
-        lesser = (PrecisionTarget(share / 20, wish.oks) for share in range(19, 0, -1) if share / 20 < wish.precision)
+        lesser = (
+            PrecisionTarget(share / 20, target.oks) for share in range(19, 0, -1) if share / 20 < target.precision
+        )
         possible = next((f"the most that it supports is {other}" for other in lesser if self._search(other) >= 0), "")
         raise InputError(
-            f"precision {wish}: the calibration data cannot support it. For example {_percent(best.precision)} of"
-            f" {best.poses} poses in {best.images} images have OKS {wish.oks:g}, from which at least"
+            f"precision {target}: the calibration data cannot support it. For example {_percent(best.precision)} of"
+            f" {best.poses} poses in {best.images} images have OKS {target.oks:g}, from which at least"
             f" {_percent(best.bound)} follows with {_percent(CONFIDENCE)} confidence;"
-            f" {possible or 'it supports no wish of this OKS'}. More images to calibrate with support more"
+            f" {possible or 'it supports no target precision at this OKS'}. More images to calibrate with support more"
         )
 
-    def _search(self, wish: PrecisionTarget) -> int:
-        """Position of the chosen threshold, -1 where the wish is not supported."""
-        num_correct = self.num_correct[OKS_LEVELS.index(wish.oks)]
-        least = math.ceil(math.log(EACH) / math.log(wish.precision))
+    def _search(self, target: PrecisionTarget) -> int:
+        """Position of the chosen threshold, -1 where the target is not supported."""
+        num_correct = self.num_correct[OKS_LEVELS.index(target.oks)]
+        least = math.ceil(math.log(EACH) / math.log(target.precision))
         chosen = -1
         for start in range(STARTS):
             i = next((i for i, trials in enumerate(self.trials) if trials >= least * 2**start), len(self.raw))
             while i < len(self.raw):
                 hits = math.floor(num_correct[i] / self.poses[i] * self.trials[i] + 1e-9)
-                if hits == 0 or binomial_tail(hits, self.trials[i], wish.precision) > EACH:
+                if hits == 0 or binomial_tail(hits, self.trials[i], target.precision) > EACH:
                     break
                 chosen = max(chosen, i)
                 i += 1
         return chosen
 
-    def _threshold(self, i: int, num_correct: tuple[int, ...]) -> Threshold:
+    def _threshold(self, i: int, num_correct: tuple[int, ...]) -> ScoreThreshold:
         """What the i-th threshold gives."""
         precision, people = num_correct[i] / self.poses[i], max(self.people, 1)
         bound = clopper_pearson_lower(math.floor(precision * self.trials[i] + 1e-9), self.trials[i], 1 - EACH)
         recall, full = num_correct[i] / people, num_correct[-1] / people
-        return Threshold(self.raw[i], self.poses[i], self.images[i], precision, bound, recall, full)
+        return ScoreThreshold(self.raw[i], self.poses[i], self.images[i], precision, bound, recall, full)
 
 
 def binomial_tail(hits: int, trials: int, p: float) -> float:

@@ -143,10 +143,9 @@ def _calibrate_checkpoint(
     """Predict, fit, and write the checkpoint with its maps."""
     from calipose.model.checkpoint import save_checkpoint
 
-    predictor = opened.predictor
-    assert predictor is not None
-    predictor.backend.calibration = Calibration()  # type: ignore[attr-defined]  # the network's own scores
-    evaluation = opened.evaluation(bootstrap, quiet)
+    assert opened.predictor is not None
+    predictor = opened.predictor.with_calibration(Calibration())  # gives the network's own scores
+    evaluation = replace(opened, predictor=predictor).evaluation(bootstrap, quiet)
     calibration = evaluation.fit_calibration(predictor.settings.setting, data)
     if not quiet:
         print_evaluation(evaluation)

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
 from calipose.cli.console import out, progress_over, say, warn
@@ -105,11 +104,11 @@ def grid_table(opened: OpenedSource, scales: tuple[float, ...], bootstrap: int, 
     table = Table("scales", "flip", "AP (95 %)", "APM", "APL", METRICS["spearman"].label, "s")
     for chosen in dict.fromkeys([(1.0,), predictor.settings.scales, scales]):
         for flip in (False, True):
-            predictor.settings = msgspec.structs.replace(predictor.settings, flip=flip, scales=chosen)
+            variant = predictor.with_settings(flip=flip, scales=chosen)
             started = time.monotonic()
             try:
                 track = progress_over("Predicting", quiet)
-                evaluation = evaluate_predictor(predictor, opened.truth, images, bootstrap, track)
+                evaluation = evaluate_predictor(variant, opened.truth, images, bootstrap, track)
                 figures = evaluation.ap
                 quality = score_figures(evaluation.matches[evaluation.shown])
             except InputError as error:

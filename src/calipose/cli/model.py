@@ -40,21 +40,17 @@ def open_predictor(
     Raises:
         InputError: as `Predictor`; or `scales` is no list of positive numbers.
     """
-    import msgspec
-
     from calipose.inference.predictor import DEFAULT, Predictor, default_model
 
     if str(model) == DEFAULT and (flip or need_torch):
         model = default_model(".safetensors")
     predictor = Predictor(model, device=device, providers=providers, threads=threads)
-    predictor.settings = msgspec.structs.replace(
-        predictor.settings,
+    return predictor.with_settings(
         flip=flip or predictor.settings.flip,
         short_side=short_side or predictor.settings.short_side,
         score_threshold=min(predictor.settings.score_threshold, min_score),
         scales=read_scales(scales) or predictor.settings.scales,
     )
-    return predictor
 
 
 def warn_of_setting(predictor: Predictor) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from calipose.calibration.fit import fit_calibration_map, folds_of
+from calipose.calibration.fit import assign_folds, fit_calibration_map
 from calipose.calibration.maps import Calibration, CalibrationMap, Setting
 from calipose.calibration.precision import PrecisionTable
 from calipose.errors import InputError
@@ -45,7 +45,7 @@ def fit_maps(matches: Matches, people: int, setting: Setting | None = None, data
         oks50=fit((matches.oks >= 0.5).astype(float)),
         oks75=fit((matches.oks >= 0.75).astype(float)),
         keypoint=_fit_keypoint(matches, setting, data),
-        precision=PrecisionTable.of(matches.score, matches.oks, matches.image, people),
+        precision=PrecisionTable.count(matches.score, matches.oks, matches.image, people),
     )
 
 
@@ -126,7 +126,7 @@ def cross_fit(matches: Matches, folds: int = FOLDS, seed: int = 0) -> Matches:
     """
     require_enough(matches)
     images, index = np.unique(matches.image, return_inverse=True)
-    fold = folds_of(len(images), min(folds, len(images)), seed)[index]
+    fold = assign_folds(len(images), min(folds, len(images)), seed)[index]
     score, keypoints = matches.score.copy(), matches.keypoint_scores.copy()
     for i in np.unique(fold):
         here, others = fold == i, matches[fold != i]

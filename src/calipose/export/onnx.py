@@ -21,7 +21,7 @@ import torch
 from calipose._version import __version__
 from calipose.errors import CaliposeError, InputError
 from calipose.export.graph import DecodedNetwork
-from calipose.export.parity import Parity, parity, rounding
+from calipose.export.parity import Parity, measure_parity, measure_rounding
 from calipose.inference.backends.onnx import METADATA_KEY, OnnxBackend
 from calipose.io.atomic import replacing
 from calipose.model.checkpoint import Checkpoint
@@ -90,12 +90,12 @@ def export_onnx(checkpoint: Checkpoint, path: Path, half: bool = False) -> Parit
     with replacing(path) as temporary:
         onnx.save(model, temporary)
         backend = OnnxBackend(temporary)
-        gaps = parity(graph, backend)
+        gaps = measure_parity(graph, backend)
         if not gaps.good:
             raise CaliposeError(f"the exported file differs from torch: {gaps}; it was not kept")
     if half:
         graph.network = checkpoint.network()
-        gaps = replace(gaps, rounding=rounding(graph, backend))
+        gaps = replace(gaps, rounding=measure_rounding(graph, backend))
     return gaps
 
 
@@ -119,11 +119,11 @@ def _trace(graph: DecodedNetwork) -> onnx.ModelProto:
         )
     assert program is not None
     model = program.model_proto
-    _tidy(model, graph.most)
+    _tidy(model, graph.max_poses)
     return model
 
 
-def _tidy(model: onnx.ModelProto, most: int) -> None:
+def _tidy(model: onnx.ModelProto, max_poses: int) -> None:
     """Leave out what the exporter notes for its own developers (lines and paths of source code), but for the part of
     the network that a node belongs to; name the free dimensions.
     """
@@ -138,7 +138,7 @@ def _tidy(model: onnx.ModelProto, most: int) -> None:
         dim.dim_param = name
     for output in model.graph.output:
         output.type.tensor_type.shape.dim[0].dim_param = "batch"
-        output.type.tensor_type.shape.dim[1].dim_value = most
+        output.type.tensor_type.shape.dim[1].dim_value = max_poses
 
 
 @torch.no_grad()

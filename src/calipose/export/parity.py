@@ -25,7 +25,7 @@ class Parity:
 
     Attributes:
         pixels: between keypoints, in the input frame.
-        score: between scores, those of joints included; relative to the best score where that is beyond 1.
+        score: between scores, those of keypoints included; relative to the best score where that is beyond 1.
         poses: how many were compared.
         rounding: how far half precision moved the keypoints (pixels) and scores of a pose, the median; None without.
     """
@@ -48,7 +48,7 @@ def synthetic_batches(images: int = 2) -> list[NDArray[np.uint8]]:
     return [np.stack([synthesize_scene(random, size, HARD).image for _ in range(images)]) for size in sizes]
 
 
-def parity(graph: DecodedNetwork, backend: OnnxBackend) -> Parity:
+def measure_parity(graph: DecodedNetwork, backend: OnnxBackend) -> Parity:
     """Largest gaps between torch and an ONNX file on synthetic images of several sizes."""
     gaps = [compare(graph, backend, images) for images in synthetic_batches()]
     return Parity(
@@ -69,7 +69,7 @@ def compare(graph: DecodedNetwork, backend: OnnxBackend, images: NDArray[np.uint
     pixels, scores = [0.0], [0.0]
     poses = 0
     for row, image in enumerate(images):
-        keypoints, raw, joints, sure = _possible(graph, image)
+        keypoints, raw, raw_keypoints, sure = _possible(graph, image)
         real = found["raw_scores"][row] > -np.inf
         got = {name: values[row][real] for name, values in found.items()}
         if not len(raw) or not real.any() or not _same_nms(graph, got):
@@ -77,14 +77,15 @@ def compare(graph: DecodedNetwork, backend: OnnxBackend, images: NDArray[np.uint
         away = np.abs(got["keypoints"][:, None] - keypoints).max((2, 3))  # (the file's, torch's)
         nearest = away.argmin(1)
         unit = max(1.0, float(np.abs(raw).max()))
-        last = got["raw_scores"].min() if len(nearest) == graph.most else -np.inf  # worse ones had no place
+        last = got["raw_scores"].min() if len(nearest) == graph.max_poses else -np.inf  # worse ones had no place
         wanted = sure & (raw > last + SCORE_TOLERANCE * unit)
         pixels += [away.min(1).max(), away.min(0)[wanted].max(initial=0)]
         mapped = np.where(got["valid"], graph.calibration.score(got["raw_scores"]), 0)
         scores += [np.abs(got["raw_scores"] - raw[nearest]).max() / unit, np.abs(got["scores"] - mapped).max() / unit]
-        if joints is not None:
-            steepest = max(1.0, graph.calibration.keypoint.steepest)  # a steep map enlarges what rounding leaves
-            scores.append(np.abs(got["keypoint_scores"] - joints[nearest]).max() / steepest)
+        if raw_keypoints is not None:
+            got_raw, calibration = got["raw_keypoint_scores"], graph.calibration
+            scores.append(np.abs(got_raw - raw_keypoints[nearest]).max())
+            scores.append(np.abs(got["keypoint_scores"] - calibration.calibrate_keypoints(got_raw)).max())
         poses += len(nearest)
     return Parity(float(np.max(pixels)), float(np.max(scores)), poses)  # not a number stays so, and is not good
 
@@ -94,7 +95,9 @@ def _possible(
 ) -> tuple[Floats, Floats, Floats | None, NDArray[np.bool_]]:
     """Torch's poses at every cell of an image (h, w, 3) that is a peak but for rounding.
 
-    Returns: keypoints_inp (m, k, 2), scores (m,), joint scores (m, k) or None, and which of them rounding cannot undo.
+    Returns:
+        keypoints_inp (m, k, 2), raw scores (m,), raw keypoint scores (m, k) or None, and which of them rounding cannot
+        undo.
     """
     maps = graph.network.encode(torch.from_numpy(image).unsqueeze(0))
     score = final_score(maps)
@@ -107,8 +110,8 @@ def _possible(
     keypoints = inp_from_cell((cells + moves[0]).transpose(0, 1).numpy())
     sure = (score[0] == highest) & (highest - second > tolerance)
     values = score[0, y, x].double().numpy()
-    scores = None if joints is None else graph.keypoint_map(joints[0].T).double().numpy()
-    return keypoints, values, scores, sure[y, x].numpy()
+    raw_keypoints = None if joints is None else joints[0].T.double().numpy()
+    return keypoints, values, raw_keypoints, sure[y, x].numpy()
 
 
 def _same_nms(graph: DecodedNetwork, found: dict[str, NDArray[Any]]) -> bool:
@@ -120,7 +123,7 @@ def _same_nms(graph: DecodedNetwork, found: dict[str, NDArray[Any]]) -> bool:
 
 
 @torch.no_grad()
-def rounding(graph: DecodedNetwork, backend: OnnxBackend) -> tuple[float, float]:
+def measure_rounding(graph: DecodedNetwork, backend: OnnxBackend) -> tuple[float, float]:
     """How far the file's poses are from those of torch's network as it was trained: pixels and score, medians."""
     moved = []
     for images in synthetic_batches():

@@ -6,14 +6,16 @@ from collections.abc import Iterable, Iterator
 from importlib import resources
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from calipose.calibration.maps import Calibration
 from calipose.config.settings import PredictSettings
 from calipose.errors import InputError
 from calipose.geometry import Floats, apply_affine, invert_affine, pose_nms
-from calipose.inference.backends.base import Backend, BatchPoses
+from calipose.inference.backends.base import Backend, BatchCandidates
 from calipose.inference.scales import ScaleCandidates, merge_scales
 from calipose.io.images import INPUT_MULTIPLE, Image, network_input, read_image
 from calipose.poses import Poses
@@ -28,13 +30,24 @@ class Predictor:
     Args:
         model: "default" is the model that comes with the package; an ONNX file (needs no torch); a checkpoint, a run
             folder, or a folder that `save_pretrained` wrote (need torch); or a backend.
-        settings: of decoding; by default the model's own, if it has some.
+        settings: of prediction; by default the model's own.
+        calibration: what the raw scores mean; by default what the model says.
         device: of a checkpoint: "cpu", "cuda", ...; by default a GPU where there is one.
         providers: of an ONNX file: ONNX Runtime's, such as "cuda"; by default the CPU's.
         threads: of an ONNX file; 0 for ONNX Runtime's own choice.
 
+    Attributes:
+        backend: runs the network; predictors of `with_settings` and `with_calibration` share it.
+
     Raises:
         InputError: the model is missing, damaged, or not Calipose's, or a device or provider is not there.
+
+    A predictor is never changed, and may be called from several threads at once.
+
+    Example:
+        >>> predictor = Predictor().with_settings(short_side=384)
+        >>> poses = predictor.predict("photo.jpg")
+        >>> poses.scores, poses.keypoints_img
     """
 
     def __init__(
@@ -42,24 +55,15 @@ class Predictor:
         model: str | Path | Backend = DEFAULT,
         settings: PredictSettings | None = None,
         *,
+        calibration: Calibration | None = None,
         device: str = "",
         providers: list[str] | None = None,
         threads: int = 0,
     ) -> None:
-        self.backend: Backend
-        self.settings: PredictSettings
-        if not isinstance(model, str | Path):
-            self.backend = model
-            self.settings = settings or getattr(model, "settings", None) or PredictSettings()
-            return
-        path = default_model() if str(model) == DEFAULT else Path(model)
-        if path.suffix == ".onnx":
-            if device not in {"", "cpu"} and not providers:
-                providers = [device]
-            opened = Predictor.from_onnx(path, settings, providers, threads)
-        else:
-            opened = Predictor.from_checkpoint(path, device, settings)
-        self.backend, self.settings = opened.backend, opened.settings
+        backend = _open_model(model, device, providers, threads) if isinstance(model, str | Path) else model
+        self.backend: Backend = backend
+        self._settings = backend.settings if settings is None else settings
+        self._calibration = backend.calibration if calibration is None else calibration
 
     @classmethod
     def from_checkpoint(
@@ -70,17 +74,7 @@ class Predictor:
         Raises:
             InputError: the file is missing, damaged, or not Calipose's, or there is no such device.
         """
-        try:
-            from calipose.inference.backends.torch import TorchBackend
-            from calipose.model.checkpoint import load_checkpoint
-            from calipose.model.device import choose_device
-        except ModuleNotFoundError as error:
-            raise InputError(f"{path}: a checkpoint needs {error.name}: pip install 'calipose[train]'") from None
-
-        checkpoint = load_checkpoint(path)
-        network, calibration = checkpoint.network(), checkpoint.calibration
-        backend = TorchBackend(network, checkpoint.skeleton, choose_device(device), calibration=calibration)
-        return cls(backend, settings or checkpoint.recipe.predict)
+        return cls(_open_checkpoint(path, device), settings)
 
     @classmethod
     def from_onnx(
@@ -97,19 +91,37 @@ class Predictor:
         """
         from calipose.inference.backends.onnx import OnnxBackend
 
-        backend = OnnxBackend(path, providers, threads)
-        return cls(backend, settings or backend.settings)
+        return cls(OnnxBackend(path, providers, threads), settings)
+
+    @property
+    def settings(self) -> PredictSettings:
+        """Settings of prediction; `with_settings` gives a predictor with others."""
+        return self._settings
 
     @property
     def calibration(self) -> Calibration:
-        """What the scores mean; nothing where the backend says nothing."""
-        calibration: Calibration | None = getattr(self.backend, "calibration", None)
-        return calibration or Calibration()
+        """What the raw scores mean; the identity where the model was never calibrated."""
+        return self._calibration
 
     @property
     def skeleton(self) -> Skeleton:
         """Skeleton of the poses."""
         return self.backend.skeleton
+
+    def with_settings(self, **changes: Any) -> Predictor:
+        """A predictor with the same backend and some settings changed, for example `with_settings(flip=True)`.
+
+        Args:
+            changes: fields of `PredictSettings`.
+
+        Raises:
+            TypeError: there is no such setting.
+        """
+        return Predictor(self.backend, msgspec.structs.replace(self.settings, **changes), calibration=self.calibration)
+
+    def with_calibration(self, calibration: Calibration) -> Predictor:
+        """A predictor with the same backend and another calibration; `Calibration()` leaves the scores raw."""
+        return Predictor(self.backend, self.settings, calibration=calibration)
 
     def warm_up(self) -> None:
         """Run once on an empty image, so that the first real one does not wait for what is set up at first use."""
@@ -157,69 +169,104 @@ class Predictor:
     def _predict_window(self, images: list[Image]) -> list[tuple[Poses, Floats | None]]:
         """Poses and queries of a few images, those of all scales together."""
         sides = [max(INPUT_MULTIPLE, round(self.settings.short_side * scale)) for scale in self.settings.scales]
-        per_scale = [self.scale_candidates(images, short_side) for short_side in sides]
-        found = []
-        for image, *seen in zip(images, *per_scale, strict=True):
-            view = self._nms(seen[0])
-            if len(seen) > 1:  # each on its own first, as the graph of an ONNX file does
-                view = self._nms(merge_scales([view, *map(self._nms, seen[1:])]))
-            found.append(self._poses(view, (image.shape[1], image.shape[0])))
-        return found
+        by_scale = [self.candidates_at_size(images, short_side) for short_side in sides]
+        results = []
+        for image, *candidates in zip(images, *by_scale, strict=True):
+            kept = self._apply_nms(candidates[0])
+            if len(candidates) > 1:  # each on its own first, as the graph of an ONNX file does
+                kept = self._apply_nms(merge_scales([kept, *map(self._apply_nms, candidates[1:])]))
+            results.append(self._make_poses(kept, (image.shape[1], image.shape[0])))
+        return results
 
-    def scale_candidates(self, images: list[Image], short_side: int) -> list[ScaleCandidates]:
-        """Candidates of a few images at one input size, before calibration, threshold and pose NMS; those of equal
-        padded size go through the network together.
+    def candidates_at_size(self, images: list[Image], short_side: int) -> list[ScaleCandidates]:
+        """Candidates of a few images at one input size, before calibration, score threshold and pose NMS.
+
+        Images of equal padded size go through the network together.
+
+        Args:
+            images: (h, w, 3) RGB uint8 each.
+            short_side: of the network's input, in pixels.
         """
         settings = self.settings
         inputs = [network_input(image, short_side, self.backend.pad_colour, settings.max_aspect) for image in images]
         groups: dict[tuple[int, ...], list[int]] = {}
-        for place, (pixels, _) in enumerate(inputs):
-            groups.setdefault(pixels.shape, []).append(place)
-        found: dict[int, ScaleCandidates] = {}
-        for places in groups.values():
-            batch = np.stack([inputs[place][0] for place in places])
+        for index, (pixels, _) in enumerate(inputs):
+            groups.setdefault(pixels.shape, []).append(index)
+        by_image: dict[int, ScaleCandidates] = {}
+        for indices in groups.values():
+            batch = np.stack([inputs[index][0] for index in indices])
             candidates = self.backend.candidates(batch, settings.max_poses, settings.flip)
-            for row, place in enumerate(places):
-                found[place] = _view(candidates, row, inputs[place][1])
-        return [found[place] for place in range(len(images))]
+            for row, index in enumerate(indices):
+                by_image[index] = _candidates_of_image(candidates, row, inputs[index][1])
+        return [by_image[index] for index in range(len(images))]
 
-    def _nms(self, view: ScaleCandidates) -> ScaleCandidates:
+    def _apply_nms(self, candidates: ScaleCandidates) -> ScaleCandidates:
         """The candidates that pose NMS keeps, best first; by the raw scores, as in the graph of an ONNX file."""
-        return view[
-            pose_nms(view.keypoints_img, view.raw_scores, self.skeleton.sigmas_array, self.settings.nms_threshold)
-        ]
+        sigmas, threshold = self.skeleton.sigmas_array, self.settings.nms_threshold
+        return candidates[pose_nms(candidates.keypoints_img, candidates.raw_scores, sigmas, threshold)]
 
-    def _poses(self, view: ScaleCandidates, image_size: tuple[int, int]) -> tuple[Poses, Floats | None]:
-        """One image's candidates after pose NMS: threshold and calibration."""
+    def _make_poses(self, candidates: ScaleCandidates, image_size: tuple[int, int]) -> tuple[Poses, Floats | None]:
+        """Poses and queries of one image's candidates after pose NMS: score threshold and calibration."""
         calibration = self.calibration
-        chosen = view[np.flatnonzero(view.raw_scores > self.settings.score_threshold)]
-        raw, keypoints = chosen.raw_scores, chosen.keypoint_scores
-        chances: tuple[Floats | None, Floats | None] = (None, None)
+        chosen = candidates[np.flatnonzero(candidates.raw_scores > self.settings.score_threshold)]
+        raw, raw_keypoints = chosen.raw_scores, chosen.raw_keypoint_scores
+        p_oks50 = p_oks75 = None
         if not calibration.is_identity:
-            half = calibration.oks50(raw).clip(0, 1)
-            chances = half, np.minimum(calibration.oks75(raw).clip(0, 1), half)
+            p_oks50 = calibration.oks50(raw).clip(0, 1)
+            p_oks75 = np.minimum(calibration.oks75(raw).clip(0, 1), p_oks50)
         poses = Poses(
             chosen.keypoints_img,
             calibration.score(raw),
             image_size,
-            None if keypoints is None else keypoints.clip(0, 1),  # a linear layer gives them
+            None if raw_keypoints is None else calibration.calibrate_keypoints(raw_keypoints),
             self.skeleton,
             raw_scores=raw,
-            p_oks50=chances[0],
-            p_oks75=chances[1],
+            p_oks50=p_oks50,
+            p_oks75=p_oks75,
         )
         return poses, chosen.queries_img
 
 
-def _view(found: BatchPoses, row: int, inp_from_img: Floats) -> ScaleCandidates:
+def _open_model(model: str | Path, device: str, providers: list[str] | None, threads: int) -> Backend:
+    """The backend of a model by its name or file."""
+    path = default_model() if str(model) == DEFAULT else Path(model)
+    if path.suffix != ".onnx":
+        return _open_checkpoint(path, device)
+    from calipose.inference.backends.onnx import OnnxBackend
+
+    if device not in {"", "cpu"} and not providers:
+        providers = [device]
+    return OnnxBackend(path, providers, threads)
+
+
+def _open_checkpoint(path: str | Path, device: str) -> Backend:
+    """The backend of a checkpoint."""
+    try:
+        from calipose.inference.backends.torch import TorchBackend
+        from calipose.model.checkpoint import load_checkpoint
+        from calipose.model.device import choose_device
+    except ModuleNotFoundError as error:
+        raise InputError(f"{path}: a checkpoint needs {error.name}: pip install 'calipose[train]'") from None
+
+    checkpoint = load_checkpoint(path)
+    return TorchBackend(
+        checkpoint.network(),
+        checkpoint.skeleton,
+        choose_device(device),
+        calibration=checkpoint.calibration,
+        settings=checkpoint.recipe.predict,
+    )
+
+
+def _candidates_of_image(batch: BatchCandidates, row: int, inp_from_img: Floats) -> ScaleCandidates:
     """The candidates of one image of a batch, without padding, in the image's frame."""
-    real = np.flatnonzero(found.raw_scores[row] > -np.inf)
+    real = np.flatnonzero(batch.raw_scores[row] > -np.inf)
     img_from_inp = invert_affine(inp_from_img)
-    keypoints, queries = found.keypoint_scores, found.queries_inp
+    raw_keypoints, queries = batch.raw_keypoint_scores, batch.queries_inp
     return ScaleCandidates(
-        apply_affine(img_from_inp, found.keypoints_inp[row][real]),
-        found.raw_scores[row][real],
-        None if keypoints is None else keypoints[row][real],
+        apply_affine(img_from_inp, batch.keypoints_inp[row][real]),
+        batch.raw_scores[row][real],
+        None if raw_keypoints is None else raw_keypoints[row][real],
         None if queries is None else apply_affine(img_from_inp, queries[row][real]),
     )
 

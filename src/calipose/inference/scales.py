@@ -15,18 +15,21 @@ from calipose.geometry import Floats
 class ScaleCandidates:
     """Candidate poses of one image, in the image's pixels, before calibration and pose NMS.
 
-    Attributes: `keypoints_img` (n, k, 2); `raw_scores` (n,); `keypoint_scores` (n, k) or None; `queries_img`
-    (n, k, 2), the keypoint queries, or None.
+    Attributes:
+        keypoints_img: (n, k, 2).
+        raw_scores: (n,), the network's own.
+        raw_keypoint_scores: (n, k), the network's own; or None.
+        queries_img: (n, k, 2), the keypoint queries; or None.
     """
 
     keypoints_img: Floats
     raw_scores: Floats
-    keypoint_scores: Floats | None = None
+    raw_keypoint_scores: Floats | None = None
     queries_img: Floats | None = None
 
     def __getitem__(self, index: NDArray[np.int64]) -> ScaleCandidates:
         """The chosen poses."""
-        optional = (self.keypoint_scores, self.queries_img)
+        optional = (self.raw_keypoint_scores, self.queries_img)
         keypoints, queries = (None if values is None else values[index] for values in optional)
         return ScaleCandidates(self.keypoints_img[index], self.raw_scores[index], keypoints, queries)
 
@@ -40,11 +43,13 @@ def merge_scales(scales: Sequence[ScaleCandidates]) -> ScaleCandidates:
     if len(scales) == 1:
         return scales[0]
 
-    def joined(name: str) -> Floats | None:
+    def concatenated(name: str) -> Floats | None:
         values = [getattr(scale, name) for scale in scales]
         return None if any(value is None for value in values) else np.concatenate(values)
 
     raw_scores = np.concatenate([scale.raw_scores for scale in scales])
     keypoints_img = np.concatenate([scale.keypoints_img for scale in scales])
-    everything = ScaleCandidates(keypoints_img, raw_scores, joined("keypoint_scores"), joined("queries_img"))
+    everything = ScaleCandidates(
+        keypoints_img, raw_scores, concatenated("raw_keypoint_scores"), concatenated("queries_img")
+    )
     return everything[np.argsort(-raw_scores, kind="stable")]

@@ -1,4 +1,4 @@
-"""What runs the network: a backend takes a batch of network inputs and gives candidate poses."""
+"""What runs the network: a backend takes a batch of network inputs and gives candidate poses with raw scores."""
 
 from __future__ import annotations
 
@@ -8,31 +8,44 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from calipose.calibration.maps import Calibration
+from calipose.config.settings import PredictSettings
 from calipose.geometry import Floats
 from calipose.skeleton import Skeleton
 
 
 @dataclass(frozen=True, eq=False)
-class BatchPoses:
-    """Candidate poses of a batch of b images, n each, best first.
+class BatchCandidates:
+    """Candidate poses of a batch of b images, n each, best first; all scores are the network's own.
 
     Attributes:
         keypoints_inp: (b, n, k, 2).
-        raw_scores: (b, n), the network's own, before calibration; -inf for padding.
-        keypoint_scores: (b, n, k), calibrated where the model is; or None where the network gives none.
-        queries_inp: (b, n, k, 2), the keypoint queries, or None where the backend has none.
+        raw_scores: (b, n), before calibration; -inf for padding.
+        raw_keypoint_scores: (b, n, k), before calibration and clipping; None where the network gives none.
+        queries_inp: (b, n, k, 2), the keypoint queries; None where the backend has none.
     """
 
     keypoints_inp: Floats
     raw_scores: Floats
-    keypoint_scores: Floats | None = None
+    raw_keypoint_scores: Floats | None = None
     queries_inp: Floats | None = None
 
 
 class Backend(Protocol):
-    """Runs a network; knows its skeleton and the colour that pads its input.
+    """Runs a network and says what its model knows of itself; `Predictor` does all the rest.
 
-    One that is calibrated has a `calibration`, too.
+    A backend gives raw scores: no calibration map is applied in it. Its `candidates` may be called from several
+    threads at once.
+
+    Example:
+        A backend for tests, which finds nobody::
+
+            class Nobody:
+                skeleton, pad_colour = COCO_17, (0, 0, 0)
+                settings, calibration = PredictSettings(), Calibration()
+
+                def candidates(self, images, max_poses, flip):
+                    return BatchCandidates(np.zeros((len(images), 1, 17, 2)), np.full((len(images), 1), -np.inf))
     """
 
     @property
@@ -45,8 +58,22 @@ class Backend(Protocol):
         """RGB of what lies outside of an image."""
         ...
 
-    def candidates(self, images: NDArray[np.uint8], most: int, flip: bool) -> BatchPoses:
-        """Candidate poses of `images` (b, h, w, 3) RGB, at most `most` an image; `flip` averages with the mirrored
-        images.
+    @property
+    def settings(self) -> PredictSettings:
+        """The model's own settings of prediction."""
+        ...
+
+    @property
+    def calibration(self) -> Calibration:
+        """What the model's raw scores mean; the identity where it was never calibrated."""
+        ...
+
+    def candidates(self, images: NDArray[np.uint8], max_poses: int, flip: bool) -> BatchCandidates:
+        """Candidate poses of a batch of network inputs.
+
+        Args:
+            images: (b, h, w, 3) RGB.
+            max_poses: candidates of an image, at most.
+            flip: average with the mirrored images.
         """
         ...

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from calipose.calibration.maps import Calibration
 from calipose.config.settings import PredictSettings
 from calipose.errors import InputError
-from calipose.inference.backends.base import BatchPoses
+from calipose.inference.backends.base import BatchCandidates
 from calipose.skeleton import Skeleton
 
 METADATA_KEY = "calipose"
@@ -29,7 +29,7 @@ class OnnxBackend:
 
     Attributes:
         settings: of prediction, as exported.
-        calibration: of the model; the maps of poses' and joints' scores are in the graph, too.
+        calibration: of the model. The graph applies it to its own calibrated outputs; `candidates` reads the raw ones.
         header: all that the file says of itself.
 
     Raises:
@@ -62,6 +62,9 @@ class OnnxBackend:
             r, g, b = self.header["pad_colour"]
             self.pad_colour = (int(r), int(g), int(b))
             self.settings = msgspec.convert(self.header["predict"], PredictSettings)
+            outputs = set(self.header["outputs"])
+            if "keypoint_scores" in outputs and "raw_keypoint_scores" not in outputs:
+                raise ValueError("no output raw_keypoint_scores")
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: its metadata cannot be used ({error!r}); export it again") from None
         self.calibration = Calibration.from_dict(self.header.get("calibration", {}), str(path))
@@ -72,7 +75,7 @@ class OnnxBackend:
         outputs = self._session.run(self._outputs, {"images": np.ascontiguousarray(images)})
         return {name: np.asarray(output) for name, output in zip(self._outputs, outputs, strict=True)}
 
-    def candidates(self, images: NDArray[np.uint8], most: int, flip: bool) -> BatchPoses:
+    def candidates(self, images: NDArray[np.uint8], max_poses: int, flip: bool) -> BatchCandidates:
         """See `Backend.candidates`; poses that the graph's NMS drops are among them, as with torch.
 
         Raises:
@@ -81,8 +84,10 @@ class OnnxBackend:
         if flip:
             raise InputError("flip needs the checkpoint and torch; an ONNX file predicts once")
         found = self.run(images)
-        floats = {name: values[:, :most].astype(np.float64) for name, values in found.items()}  # the best come first
-        return BatchPoses(floats["keypoints"], floats["raw_scores"], floats.get("keypoint_scores"))
+        floats = {
+            name: values[:, :max_poses].astype(np.float64) for name, values in found.items()
+        }  # the best come first
+        return BatchCandidates(floats["keypoints"], floats["raw_scores"], floats.get("raw_keypoint_scores"))
 
 
 def find_providers(wanted: list[str], there: list[str]) -> list[str]:
