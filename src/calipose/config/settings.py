@@ -40,7 +40,7 @@ class BackboneSettings(Settings, frozen=True):
 
 
 class LossSettings(Settings, frozen=True):
-    """Targets and losses (design section 5); the defaults are the paper's, or the readings of docs/decisions.md.
+    """Targets and losses (docs/paper.md); the defaults are the paper's, or the readings of docs/decisions.md.
 
     Attributes:
         radius: gamma of Eq. 2, in cells; Omega is the open disc of that radius.
@@ -139,7 +139,7 @@ class DataSettings(Settings, frozen=True):
 
 
 class PredictSettings(Settings, frozen=True):
-    """Decoding (design section 6).
+    """Decoding: from the network's maps to poses.
 
     Attributes:
         short_side: input pixels of the image's short side.

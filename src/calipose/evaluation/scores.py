@@ -18,7 +18,7 @@ from calipose.evaluation.matching import POSES_PER_IMAGE, Matches
 from calipose.geometry import Floats
 
 BINS = 15  # of equal mass
-MIN_SCORE = 0.05  # of the population "all returned poses" (docs/design: the contract of the score)
+MIN_SCORE = 0.05  # of the population "all returned poses" (docs/scores.md)
 MEDIUM_AREA, LARGE_AREA = 32.0**2, 96.0**2  # pixels; COCO's bounds of people's sizes
 AREA_PER_BOX = 0.53  # a person's area over that of the box of their joints, mean of COCO
 

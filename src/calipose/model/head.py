@@ -1,4 +1,4 @@
-"""Keypoint Query Encoding and Pose Query Encoding, in the exact cheap form (design: docs/paper.md).
+"""Keypoint Query Encoding and Pose Query Encoding, in the exact cheap form (docs/paper.md).
 
 The paper writes both encodings densely: sample features, then apply linear layers. Sampling and linear layers commute,
 so here the linear layers of score and D_qk come first and few channels are sampled; the 1x1 convolutions on the

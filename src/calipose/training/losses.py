@@ -53,7 +53,7 @@ def offset_loss(predicted: Tensor, target: Tensor, counts: Tensor, scale: Tensor
 
 
 def keypoint_loss(predicted: Tensor, similarity: Tensor, counts: Tensor) -> Tensor:
-    """Squared error of the joints' scores, divided by the number of joints that count (design section 7).
+    """Squared error of the joints' scores, divided by the number of joints that count.
 
     Args: `predicted`, `similarity` (b, m, k): a joint's score and its own term of the OKS (Eq. 1) at its predicted
     place; `counts` (b, m, k) bool: labelled keypoints of Omega's cells.
@@ -72,7 +72,7 @@ def all_losses(output: Output, targets: Targets, method: Method, settings: LossS
     maps = output.maps
     omega = targets.owner >= 0
     learnt_oks = oks_of_cells(targets, output.displacements, sigmas)
-    cell_oks = learnt_oks.detach()  # a label has no gradient (design section 5)
+    cell_oks = learnt_oks.detach()  # a label has no gradient: the score follows the OKS, not the other way round
     label = score_label(targets, cell_oks, method.label, settings.radius)
     weight = torch.where(omega, 1.0, settings.background_weight) * ~targets.ignore
     score = score_loss(maps.score, label, weight, _score_divisor(weight, targets, settings))

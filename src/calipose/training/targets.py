@@ -127,7 +127,7 @@ def oks_of_cells(targets: Targets, displacements: Tensor, sigmas: Tensor) -> Ten
 def score_label(targets: Targets, cell_oks: Tensor, label: InstanceLabel, radius: float) -> Tensor:
     """Label (b, h, w) of the score map: CIR (Eq. 2) or the paper's two contrasts; 0 outside of every Omega.
 
-    It has no gradient, though the OKS may have (design section 5).
+    It has no gradient, though the OKS may have: the score learns the OKS, the OKS is not pulled towards the score.
 
     Args: `cell_oks` (b, m) from `oks_of_cells`.
     """
