@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: demo train-demo test check bench clean
+.PHONY: demo train-demo test check bench clean ready-ci
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "calipose needs Python >= 3.11; name one: make PYTHON=python3.12 ..."; exit 1; }
@@ -18,6 +18,13 @@ $(VENV)/ready: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) '.[dev]'
 	@touch $@ $(VENV)/ready-demo
 
+# What some tests need besides: supervision and what reads and runs .tflite files (.ci/run).
+ready-ci: $(VENV)/ready-ci
+
+$(VENV)/ready-ci: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) '.[ci]'
+	@touch $@ $(VENV)/ready $(VENV)/ready-demo
+
 # The default model on a few images; needs no torch. make demo IMAGES="a.jpg holiday/" takes yours.
 demo: $(VENV)/ready-demo
 	$(BIN)/python -m calipose demo $(IMAGES)
@@ -27,7 +34,7 @@ train-demo: $(VENV)/ready
 	$(BIN)/python -m calipose train-demo
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .

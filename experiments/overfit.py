@@ -1,6 +1,6 @@
 """Sixteen photographs learnt by heart: does everything between image and AP fit together?
 
-    python experiments/overfit.py --out runs/overfit
+    python experiments/overfit.py --backbone FILE --out runs/overfit
 
 Takes 4:3 photographs of ../shared/data/coco-train in which every person is labelled, at least 48 px high at the input
 and COCO counts them (area); trains the `photo` recipe on them without augmentation; prints AP on the same images and
@@ -52,6 +52,7 @@ def main() -> None:
     """Train on the same few photographs again and again, and print AP on them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="../shared/data/coco-train")
+    parser.add_argument("--backbone", required=True, help="MoveNet's backbone, as recipe photo wants it")
     parser.add_argument("--out", type=Path, default=Path("runs/overfit"))
     parser.add_argument("--epochs", type=int, default=260)
     options = parser.parse_args()
@@ -63,6 +64,7 @@ def main() -> None:
     overrides = [
         f"size={SIZE}", "batch_size=8", f"epochs={options.epochs}", f"predict.short_side={SIZE * 3 // 4}",
         "optim.ema=0.98", "optim.weight_decay=0.0", "optim.warmup_steps=20", "backbone.lr_factor=0.5",
+        f"backbone.weights={options.backbone}",
     ]  # fmt: skip
     recipe = load_recipe("photo", overrides)
     recipe = type(recipe).from_dict({**recipe.to_dict(), "augment": AugmentSettings.none("long")})

@@ -50,7 +50,9 @@ def exported(tiny_onnx: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def rich(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, Path]:
+def rich(
+    checkpoint: Checkpoint, exported_once: Callable[[str, Callable[[Path], object]], Path]
+) -> tuple[Checkpoint, Path]:
     """With joint scores, calibrated, and its weights in half precision."""
     method = msgspec.structs.replace(checkpoint.recipe.method, keypoint_scores=True)
     recipe = msgspec.structs.replace(checkpoint.recipe, method=method)
@@ -65,9 +67,11 @@ def rich(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> tu
     made = Checkpoint(
         recipe, COCO_17, network.state_dict(), calibration=Calibration(score=score_map, keypoint=keypoint_map)
     )
-    path = tmp_path_factory.mktemp("onnx") / "rich.onnx"
-    assert export_onnx(made, path, half=True).good
-    return made, path
+
+    def make(path: Path) -> None:
+        assert export_onnx(made, path, half=True).good
+
+    return made, exported_once("rich.onnx", make)
 
 
 def coarse(seed: int, b: int, h: int, w: int) -> np.ndarray:

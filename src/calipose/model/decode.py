@@ -1,4 +1,4 @@
-"""From maps to candidate poses: peaks of the score map and the poses there (design section 6)."""
+"""From maps to candidate poses: peaks of the score map and the poses there (docs/paper.md)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from calipose.model.backbones.build import build_backbone
 from calipose.model.backbones.movenet import HEADS, HIDDEN, MoveNetPyramid
 from calipose.model.network import Network
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 
 
 def test_channels_and_sizes() -> None:
