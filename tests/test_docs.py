@@ -24,8 +24,8 @@ from calipose.inference.predictor import Predictor
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
-    "README.md", "docs/evaluation.md", "docs/finetune.md", "docs/onnx.md", "docs/predict.md", "docs/report.md", "docs/scores.md",
-    "examples/browser/README.md",
+    "README.md", "docs/evaluation.md", "docs/finetune.md", "docs/onnx.md", "docs/predict.md", "docs/report.md",
+    "docs/scores.md", "examples/browser/README.md",
 ]  # fmt: skip
 
 
