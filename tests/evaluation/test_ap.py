@@ -100,7 +100,7 @@ def test_a_resample_equals_copied_images():
     truth, results = random_problem(5, num_images=12)
     copies = np.random.default_rng(0).multinomial(12, np.full(12, 1 / 12))
     arrays = read_ground_truth(truth)
-    table = MatchTable.of(arrays, read_results(results, arrays))
+    table = MatchTable.match(arrays, read_results(results, arrays))
     again = {"images": [], "annotations": [], "categories": truth["categories"]}
     found = []
     for image_id, times in zip(arrays.image_ids, copies, strict=True):
@@ -157,7 +157,7 @@ def test_an_absurd_pose_does_not_crash():
     with np.errstate(all="raise", under="ignore"):
         ours = evaluate_results(truth, [*results, far], bootstrap=1)
     arrays = read_ground_truth(truth)
-    table = MatchTable.of(arrays, read_results([*results, far], arrays))
+    table = MatchTable.match(arrays, read_results([*results, far], arrays))
     assert table.average_precision(np.ones(25, np.int64)) == pytest.approx(ours.ap, abs=1e-9)
 
 

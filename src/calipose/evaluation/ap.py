@@ -1,7 +1,7 @@
 """Average precision of COCO keypoint results, with intervals over images.
 
-The figures are pycocotools', computed in numpy alone; the tests hold them to it. A bootstrap needs AP hundreds of
-times, so each image's poses are matched once and only the accumulation is repeated.
+The figures are pycocotools'; hotcoco computes them (`coco_ap`), and the tests compare both. A bootstrap needs AP
+hundreds of times: each image's poses are matched once, here, and only the accumulation is repeated.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from calipose.evaluation.coco_ap import coco_figures
 from calipose.evaluation.ground_truth import (
     LARGEST_AREA,
     Flags,
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
 
 OKS_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # pycocotools' `Params`
 RECALLS = np.linspace(0.0, 1.0, 101)
-AT_50, AT_75 = 0, 5  # indices among the thresholds
-EVERYONE = (0.0, LARGEST_AREA)  # areas of people in pixels, both ends counted in
-MEDIUM = (32.0**2, 96.0**2)
-LARGE = (96.0**2, LARGEST_AREA)
 
 
 @dataclass(frozen=True)
@@ -143,7 +140,6 @@ def evaluate_found(
     bootstrap: int = 0,
     seed: int = 0,
     setting: Mapping[str, Any] | None = None,
-    oks: list[Floats] | None = None,
     table: MatchTable | None = None,
 ) -> AveragePrecision:
     """`evaluate_results` of files that were read already: the one place where AP and its companions are computed.
@@ -154,24 +150,16 @@ def evaluate_found(
         bootstrap: as `evaluate_results`.
         seed: likewise.
         setting: likewise.
-        oks: what `oks_matrices` gives, where it is there already.
-        table: the matches of people of all sizes, where they are there already.
+        table: the matches at all thresholds, where they are there already; the bootstrap needs them.
     """
-    oks = oks_matrices(truth, found) if oks is None else oks
-    table = MatchTable.of(truth, found, oks) if table is None else table
-    once = np.ones(len(found), np.int64)
+    figures = coco_figures(truth, found)
     interval = None
     if bootstrap:
+        table = MatchTable.match(truth, found) if table is None else table
         samples = _resamples(len(found), bootstrap, seed)
         interval = _interval([table.average_precision(copies) for copies in samples])
-    precision = table.precision(once).mean(1)
     return AveragePrecision(
-        ap=float(precision.mean()),
-        ap50=float(precision[AT_50]),
-        ap75=float(precision[AT_75]),
-        ap_medium=MatchTable.of(truth, found, oks, MEDIUM).average_precision(once),
-        ap_large=MatchTable.of(truth, found, oks, LARGE).average_precision(once),
-        ar=float(table.recall(once).mean()),
+        **figures._asdict(),
         images=len(found),
         people=int(truth.wanted.sum()),
         poses=sum(len(image.scores) for image in found),
@@ -194,7 +182,7 @@ def paired_difference(
         InputError: as `evaluate_results`.
     """
     truth = read_ground_truth(ground_truth, skeleton)
-    a, b = (MatchTable.of(truth, read_results(results, truth)) for results in (results_a, results_b))
+    a, b = (MatchTable.match(truth, read_results(results, truth)) for results in (results_a, results_b))
     return difference_of(a, b, bootstrap, seed)
 
 
@@ -225,30 +213,19 @@ class MatchTable:
     wanted: Integers
 
     @classmethod
-    def of(
-        cls,
-        truth: GroundTruth,
-        found: list[DetectedPoses],
-        oks: list[Floats] | None = None,
-        areas: tuple[float, float] = EVERYONE,
-    ) -> MatchTable:
-        """Match the best 20 poses of each image.
-
-        People whose area lies outside of `areas` are ignored, and so are unmatched poses whose box does
-        (`COCOeval.evaluateImg`).
+    def match(cls, truth: GroundTruth, found: list[DetectedPoses], oks: list[Floats] | None = None) -> MatchTable:
+        """Match the best 20 poses of each image (`COCOeval.evaluateImg`).
 
         Args:
             truth: the annotated people.
             found: the poses of each image.
             oks: what `oks_matrices` gives, where it is there already.
-            areas: of people in pixels, both ends counted in.
         """
         oks = oks_matrices(truth, found) if oks is None else oks
-        min_area, max_area = areas
         # A person's index counts the people of all images; one more stands for background, which -1 finds.
         ignored, persons, offset = [], [], 0
         for people, similarity in zip(truth.people, oks, strict=True):
-            ignored.append(people.ignored | (people.area < min_area) | (people.area > max_area))
+            ignored.append(people.ignored)
             match = greedy_match(similarity[:POSES_PER_IMAGE], ignored[-1], people.crowd, OKS_THRESHOLDS)
             persons.append(np.where(match < 0, -1, match + offset))
             offset += len(people.area)
@@ -256,7 +233,7 @@ class MatchTable:
         best = [poses.keypoints_img[:POSES_PER_IMAGE] for poses in found]
         area = _areas(np.concatenate(best))
         hit = (person >= 0) & ~np.concatenate([*ignored, [False]])[person]
-        false = (person < 0) & (area >= min_area) & (area <= max_area)
+        false = (person < 0) & (area <= LARGEST_AREA)  # pycocotools ignores poses that are larger
         image = np.repeat(np.arange(len(found)), [len(poses) for poses in best])
         order = np.argsort(-np.concatenate([poses.scores[:POSES_PER_IMAGE] for poses in found]), kind="stable")
         wanted = np.array([(~flags).sum() for flags in ignored], np.int64)

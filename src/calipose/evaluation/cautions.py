@@ -82,4 +82,4 @@ def _ap(truth: GroundTruth, found: list[DetectedPoses], oks: list[Floats], score
             )
         )
         matrices.append(matrix[rows])
-    return MatchTable.of(truth, images, matrices).average_precision(np.ones(len(found), np.int64))
+    return MatchTable.match(truth, images, matrices).average_precision(np.ones(len(found), np.int64))

@@ -12,7 +12,8 @@ import numpy as np
 
 from calipose.draw import contact_sheet, draw_poses, save_image
 from calipose.errors import InputError
-from calipose.evaluation.ap import AT_50, AveragePrecision, MatchTable, PairedDifference, difference_of
+from calipose.evaluation.ap import AveragePrecision, MatchTable, PairedDifference, difference_of
+from calipose.evaluation.coco_ap import AT_50
 from calipose.evaluation.evaluation import Evaluation
 from calipose.evaluation.ground_truth import GroundTruth
 from calipose.evaluation.matching import POSES_PER_IMAGE

@@ -90,14 +90,13 @@ class Evaluation:
     @cached_property
     def table(self) -> MatchTable:
         """Matched poses and false positives at each OKS threshold of AP."""
-        return MatchTable.of(self.truth, self.found, self.oks)
+        return MatchTable.match(self.truth, self.found, self.oks)
 
     @cached_property
     def ap(self) -> AveragePrecision:
         """COCO's figures."""
-        return evaluate_found(
-            self.truth, self.found, self.bootstrap, setting=self.setting, oks=self.oks, table=self.table
-        )
+        table = self.table if self.bootstrap else None
+        return evaluate_found(self.truth, self.found, self.bootstrap, setting=self.setting, table=table)
 
     @cached_property
     def matches(self) -> Matches:

@@ -115,7 +115,7 @@ def repairs(
     matched = matches.person >= 0
 
     def precision(images: list[DetectedPoses], oks: list[Floats] | None = None) -> float:
-        return MatchTable.of(truth, images, oks).average_precision(once)
+        return MatchTable.match(truth, images, oks).average_precision(once)
 
     def chosen(rows: Callable[[DetectedPoses], Integers], new_scores: Floats | None = None) -> float:
         """AP of these rows of each image, in their order."""
