@@ -203,7 +203,7 @@ def test_partners_in_a_mosaic_are_drawn_as_often_as_images(data: KeypointData) -
     assert np.abs(partners([0.5, 0, 0, 1.5, 0, 0]) - [0.25, 0, 0, 0.75, 0, 0]).max() < 0.06
     with pytest.raises(InputError, match="5 repeats for 6 images"):
         partners([1] * 5)
-    with pytest.raises(InputError, match="none of them negative"):
+    with pytest.raises(InputError, match="finite and not negative"):
         partners([-1] * 6)
 
 
