@@ -68,7 +68,9 @@ def _dataset(truth: GroundTruth) -> dict[str, Any]:
     annotations: list[dict[str, Any]] = []
     for image, people in enumerate(truth.people):
         visible = np.where(people.labelled, 2.0, 0.0)
-        triples = np.concatenate([people.keypoints_img, visible[..., None]], axis=-1).reshape(len(people.area), -1)
+        triples = np.concatenate([people.keypoints_img, visible[..., None]], axis=-1).reshape(
+            len(people.area), 3 * len(truth.skeleton)
+        )
         labelled = np.maximum(people.labelled.sum(1), 1)  # by 0 COCO means: ignored
         counts = np.where(people.ignored & ~people.crowd, 0, labelled)
         columns = zip(
@@ -96,7 +98,7 @@ def _results(detected: list[DetectedPoses]) -> list[dict[str, Any]]:
     results: list[dict[str, Any]] = []
     for image, poses in enumerate(detected):
         ones = np.ones((*poses.keypoints_img.shape[:2], 1))
-        triples = np.concatenate([poses.keypoints_img, ones], axis=-1).reshape(len(poses.scores), -1)
+        triples = np.concatenate([poses.keypoints_img, ones], axis=-1).reshape(ones.shape[0], 3 * ones.shape[1])
         for triple, score in zip(triples.tolist(), poses.scores.tolist(), strict=True):
             results.append({"image_id": image, "category_id": PERSON, "keypoints": triple, "score": score})
     return results
