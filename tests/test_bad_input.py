@@ -72,7 +72,7 @@ def test_several_data_sets_are_one(people: Path, tmp_path: Path) -> None:
     write_synthetic_data(tmp_path / "more", 1, EASY, (64, 64), seed=1)
     data = read_data([people, tmp_path / "more"])
     assert [data.image_path(i).parents[1].name for i in range(len(data))] == ["people", "people", "more"]
-    with pytest.raises(InputError, match="no data sets"):
+    with pytest.raises(InputError, match="no data set was given"):
         read_data([])
 
 
