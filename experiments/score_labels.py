@@ -169,10 +169,10 @@ def print_records(options: argparse.Namespace) -> None:
             file = record_of(options, row, seed)
             if file.exists():
                 record = json.loads(file.read_text())
-                scored.append(Scored.of(annotations, results_of(file), row, seed, record))
+                scored.append(Scored.from_results(annotations, results_of(file), row, seed, record))
     for peer in options.peer:
         name, _, results = peer.partition("=")
-        scored.append(Scored.of(annotations, Path(results), name))
+        scored.append(Scored.from_results(annotations, Path(results), name))
     if not scored:
         print("no records yet")
         return

@@ -1,6 +1,6 @@
 """What the background's weight in Eq. 3 does to the score: over-confidence, and by how much, on synthetic people.
 
-A cell whose features are x belongs to somebody's Omega with probability p, and then its target (Eq. 2) is the OKS of
+A cell whose features are x belongs to a person's Omega with probability p, and then its target (Eq. 2) is the OKS of
 the pose predicted there, o on average; otherwise its target is 0. Eq. 3 weighs the first kind by 1, the second by w. So
 the score s that such cells should get minimises
 
@@ -17,7 +17,7 @@ things that look like limbs, so that p is neither 0 nor 1. Three populations:
 
     cells   all cells: mean score against mean target, in bins of the score
     peaks   the cells that returned poses come from (chosen because they score higher than their neighbours)
-    poses   the returned poses: mean score against mean OKS by COCO's matching; p is the share that match somebody
+    poses   the returned poses: mean score against mean OKS by COCO's matching; p is the share that are matched
 
     python experiments/score_synthetic.py --out runs/score-synthetic
     python experiments/score_synthetic.py --out runs/score-synthetic --table
@@ -63,23 +63,25 @@ def ideal_score(p: np.ndarray, o: np.ndarray, weight: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Bins:
-    """Sums over the members of each bin (..., BINS): their number, scores, targets, and how many are somebody's."""
+    """Sums over the members of each bin (..., BINS): their number, scores, targets, and how many belong to a person."""
 
     number: np.ndarray
     score: np.ndarray
     target: np.ndarray
-    somebody: np.ndarray
+    matched: np.ndarray
 
     @classmethod
-    def of(cls, image: np.ndarray, images: int, score: np.ndarray, target: np.ndarray, own: np.ndarray) -> Bins:
+    def from_members(
+        cls, image: np.ndarray, images: int, score: np.ndarray, target: np.ndarray, own: np.ndarray
+    ) -> Bins:
         """Sums (images, BINS) over members, all (n,); scores outside of 0 to 1 belong to the outermost bins."""
-        place = image * BINS + np.clip((score * BINS).astype(np.int64), 0, BINS - 1)
-        sums = [np.bincount(place, v, images * BINS) for v in (np.ones(len(score)), score, target * own, own)]
+        bin_index = image * BINS + np.clip((score * BINS).astype(np.int64), 0, BINS - 1)
+        sums = [np.bincount(bin_index, v, images * BINS) for v in (np.ones(len(score)), score, target * own, own)]
         return cls(*(values.reshape(images, BINS) for values in sums))
 
     def resampled(self, copies: np.ndarray) -> Bins:
         """Sums (r, BINS) over images that stand `copies` (r, images) times."""
-        return Bins(*(copies @ values for values in (self.number, self.score, self.target, self.somebody)))
+        return Bins(*(copies @ values for values in (self.number, self.score, self.target, self.matched)))
 
     def __add__(self, other: Bins) -> Bins:
         return Bins(*(getattr(self, name) + getattr(other, name) for name in vars(self)))
@@ -87,8 +89,8 @@ class Bins:
     def means(self, weight: float) -> dict[str, np.ndarray]:
         """Of each bin (..., BINS): score, target, p, o, the ideal score; nan where it is empty."""
         with np.errstate(invalid="ignore"):
-            score, target, p = (v / self.number for v in (self.score, self.target, self.somebody))
-            o = np.where(self.somebody > 0, self.target / np.maximum(self.somebody, 1), 0.0)
+            score, target, p = (v / self.number for v in (self.score, self.target, self.matched))
+            o = np.where(self.matched > 0, self.target / np.maximum(self.matched, 1), 0.0)
         return {"score": score, "target": target, "p": p, "o": o, "ideal": ideal_score(p, o, weight)}
 
     def summary(self, weight: float) -> dict[str, np.ndarray]:
@@ -199,7 +201,7 @@ def run_one(options: argparse.Namespace, weight: float, seed: int) -> None:
 
 
 def measure(checkpoint_file: Path, folder: Path, batch_size: int = 16) -> dict[str, Any]:
-    """Losses on images that nobody has learnt from, and the sums of the three populations, image by image."""
+    """Losses on images that were not trained on, and the sums of the three populations, image by image."""
     import torch
 
     from calipose.config.settings import AugmentSettings
@@ -248,7 +250,7 @@ def measure(checkpoint_file: Path, folder: Path, batch_size: int = 16) -> dict[s
         "peaks": (matches.image, value, target, inside),
         "poses": (matches.image, matches.score, matches.oks, matches.person >= 0),
     }
-    sums = {name: Bins.of(rows[0], len(data), *rows[1:]) for name, rows in populations.items()}
+    sums = {name: Bins.from_members(rows[0], len(data), *rows[1:]) for name, rows in populations.items()}
     score_loss, mean_oks = np.mean(losses, axis=0)
     return {
         "fresh": {"score": float(score_loss), "mean_oks": float(mean_oks)},

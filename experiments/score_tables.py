@@ -45,7 +45,7 @@ class Scored:
     record: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(
+    def from_results(
         cls, annotations: Path, results: Path, name: str, seed: int | None = None, record: dict[str, Any] | None = None
     ) -> Scored:
         """Match and cross-fit."""
@@ -90,7 +90,7 @@ def print_studies(
             for one, f in zip(scored, figures, strict=True)
         ]
         table(["row", "seed", "AP", *bare, *full], rows)
-    print(f"\n### Labelled joints of poses that are of somebody (right: similarity >= {RIGHT})\n")
+    print(f"\n### Labelled joints of matched poses (right: similarity >= {RIGHT})\n")
     columns = ["joints", "joints right", "joints' ECE", "joints' ECE after", "joints' AUC"]
     columns += ["rank corr.", "rank corr. of the joints' mean"]
     rows = [
@@ -154,7 +154,7 @@ def figures_of(one: Scored, annotations: Path, bootstrap: int) -> dict[str, Figu
 
 
 def joints_of(matches: Matches) -> tuple[np.ndarray, np.ndarray]:
-    """Score and similarity (n,) of the labelled keypoints of poses that are of somebody."""
+    """Score and similarity (n,) of the labelled keypoints of matched poses."""
     labelled = np.isfinite(matches.similarity)
     return matches.keypoint_scores[labelled], matches.similarity[labelled]
 

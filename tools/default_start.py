@@ -34,7 +34,7 @@ BATCHES = 40  # for the statistics of the batch norms
 
 
 class TfliteFile:
-    """Convolutions of a .tflite file, by the place of their operator."""
+    """Convolutions of a .tflite file, by the index of their operator."""
 
     def __init__(self, path: Path) -> None:
         import tflite
@@ -60,15 +60,15 @@ class TfliteFile:
         values = self.model.Buffers(stored.Buffer()).DataAsNumpy().view(kind)
         return values.reshape(stored.ShapeAsNumpy()).astype(np.float32)
 
-    def convolution(self, place: int) -> tuple[Tensor, Tensor]:
-        """Weight (out, in / groups, rows, columns) and bias of convolution number `place`."""
-        kind, operator = self.convolutions[place]
+    def convolution(self, index: int) -> tuple[Tensor, Tensor]:
+        """Weight (out, in / groups, rows, columns) and bias of convolution number `index`."""
+        kind, operator = self.convolutions[index]
         weight, bias = self.constant(operator.Inputs(1)), self.constant(operator.Inputs(2))
         order = (3, 0, 1, 2) if kind == "DEPTHWISE_CONV_2D" else (0, 3, 1, 2)
         return torch.from_numpy(weight.transpose(order).copy()), torch.from_numpy(bias)
 
     def places_of(self, inputs: int, outputs: int) -> list[int]:
-        """Places of the 1x1 convolutions of that size."""
+        """Indices of the 1x1 convolutions of that size."""
         sizes = [self.graph.Tensors(operator.Inputs(1)).ShapeAsNumpy().tolist() for _, operator in self.convolutions]
         return [i for i, size in enumerate(sizes) if size == [outputs, 1, 1, inputs]]
 
@@ -83,33 +83,33 @@ def load_movenet(backbone: MoveNetPyramid, file: TfliteFile) -> dict[str, tuple[
     # The pyramid's projections stand between MobileNetV2's layers in the file; they are the 1x1 ones of these sizes.
     laterals = [file.places_of(m.in_channels, m.out_channels)[-1] for m in backbone.laterals]  # type: ignore[arg-type]
     body = [i for i in range(len(ours) + len(laterals)) if i not in laterals]
-    for place, (name, module), norm in zip(body, ours, norms, strict=True):
-        weight, bias = file.convolution(place)
+    for index, (name, module), norm in zip(body, ours, norms, strict=True):
+        weight, bias = file.convolution(index)
         assert weight.shape == module.weight.shape, (name, weight.shape, module.weight.shape)
         module.weight.data.copy_(weight)
         norm.bias.data.copy_(bias)
-    for module, place in zip(backbone.laterals, laterals, strict=True):
-        _copy(module, file.convolution(place))
-    place = len(body) + len(laterals)
-    _copy(backbone.top[0], file.convolution(place))
-    _copy(backbone.top[2], file.convolution(place + 1))
-    place += 2
+    for module, index in zip(backbone.laterals, laterals, strict=True):
+        _copy(module, file.convolution(index))
+    index = len(body) + len(laterals)
+    _copy(backbone.top[0], file.convolution(index))
+    _copy(backbone.top[2], file.convolution(index + 1))
+    index += 2
     for smooth in backbone.smooths:
-        _copy_separable(smooth, file, place)
-        place += 2
+        _copy_separable(smooth, file, index)
+        index += 2
     lasts = {}
-    while place + 2 < len(file.convolutions):
-        last = file.convolution(place + 2)
-        name = _head_of(len(last[1]), "displacement" in lasts or "offset" in lasts, file, place)
+    while index + 2 < len(file.convolutions):
+        last = file.convolution(index + 2)
+        name = _head_of(len(last[1]), "displacement" in lasts or "offset" in lasts, file, index)
         if name in HEADS:
-            _copy_separable(backbone.heads[name], file, place)
+            _copy_separable(backbone.heads[name], file, index)
             lasts[name] = last
-        place += 3
+        index += 3
     assert set(lasts) == set(HEADS), lasts.keys()
     return lasts
 
 
-def _head_of(outputs: int, second: bool, file: TfliteFile, place: int) -> str:
+def _head_of(outputs: int, second: bool, file: TfliteFile, index: int) -> str:
     """Which of MoveNet's heads has so many outputs; of the two with 34 the offsets come first in the file."""
     if outputs == 2 * len(COCO_17):
         return "displacement" if second else "offset"
@@ -123,10 +123,10 @@ def _copy(module: Any, layer: tuple[Tensor, Tensor]) -> None:
         module.bias.data.copy_(layer[1])
 
 
-def _copy_separable(module: Any, file: TfliteFile, place: int) -> None:
-    _copy(module[0], file.convolution(place))
-    assert not file.convolution(place)[1].any()
-    _copy(module[1], file.convolution(place + 1))
+def _copy_separable(module: Any, file: TfliteFile, index: int) -> None:
+    _copy(module[0], file.convolution(index))
+    assert not file.convolution(index)[1].any()
+    _copy(module[1], file.convolution(index + 1))
 
 
 def teach_head(network: Network, lasts: dict[str, tuple[Tensor, Tensor]], batches: list[Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Makes `src/calipose/data/synthetic/layouts.npz`, the table from which synthetic people take their poses and places.
+"""Makes `src/calipose/data/synthetic/layouts.npz`, from which synthetic people take their poses and positions.
 
     python tools/make_layouts.py ../shared/data/coco-layouts.npz src/calipose/data/synthetic/layouts.npz
 
@@ -96,7 +96,7 @@ def pose_table(xy: Floats, v: NDArray[np.uint8], rng: np.random.Generator) -> di
     x = (xy - xy[:, [5, 6, 11, 12]].mean(1)[:, None]) / diagonal[:, None, None]
 
     # Seen from behind, a body is the body seen from the front with left and right exchanged: the face, which
-    # nobody labels from behind, is completed by what is known of faces.
+    # annotators do not label from behind, is completed by what is known of faces.
     flip = COCO_17.flip_index
     x[behind], swapped = x[behind][:, flip], labelled.copy()
     swapped[behind] = labelled[behind][:, flip]
