@@ -1,6 +1,7 @@
 """The public names, frozen: adding or removing one is a decision, made by editing public_names.txt."""
 
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,3 +40,11 @@ def test_public_names_are_documented() -> None:
 def test_import_and_command_line_need_no_torch() -> None:
     code = "import sys, calipose, calipose.cli; sys.exit(bool({'torch', 'accelerate'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_docstring_sections_are_blocks() -> None:
+    """Args, Returns and Raises stand on lines of their own, so that documentation tools read them."""
+    section = re.compile(r'^\s*("""|.*\. )?(Args|Returns|Raises|Attributes|Yields): *\S')
+    for path in sorted(Path(calipose.__file__).parent.rglob("*.py")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            assert not section.match(line), f"{path.name}, line {number}"

@@ -109,7 +109,7 @@ def test_as_many_poses_are_shown_as_there_are_people():
         (0.008, (-0.012, 0.029), "cannot tell them apart: B minus A is +0.8 points of AP, 95 % interval -1.2 to +2.9"),
         (0.008, (0.0, 0.029), "cannot tell them apart"),
         (0.0, (0.0, 0.0), "the same AP"),
-        (math.nan, (math.nan, math.nan), "nobody to find"),
+        (math.nan, (math.nan, math.nan), "no people to find"),
     ],
 )
 def test_verdict(difference, interval, words):
@@ -120,7 +120,7 @@ def test_verdict(difference, interval, words):
 
 def test_nobody_to_find_names_no_image():
     result = compare_results(truth_of(), results_of((0, 0.5)), [], FOUR, bootstrap=5)
-    assert "nobody" in result.verdict()
+    assert "no people" in result.verdict()
     assert result.largest_changes() == ([], [])
 
 

@@ -162,7 +162,7 @@ def test_the_gallery_is_sorted_by_surprise(made):
 @pytest.mark.parametrize(
     ("annotated", "pose", "keypoint_scores", "expected"),
     [
-        ([], STANDING, 0.5, "nobody annotated"),
+        ([], STANDING, 0.5, "no person annotated"),
         ([moved(5)], STANDING, 0.5, ""),
         ([STANDING], STANDING[COCO_17.flip_index], 0.5, "left and right? OKS 1.00 exchanged"),
         ([STANDING + [150, 0] * (np.arange(17) == 9)[:, None]], STANDING, np.linspace(0.6, 0.9, 17), "left wrist?"),

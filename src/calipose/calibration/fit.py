@@ -34,9 +34,13 @@ def fit_calibration_map(
 ) -> CalibrationMap:
     """The increasing map from raw score to expected OKS.
 
-    Args: `raw` (n,) scores of the network; `oks` (n,) of the same poses, 0 for those of nobody (or what else in [0, 1]
-    is to be foretold); `image` (n,) each pose's image, by default each in its own; `kind` "auto" for the one with
-    the lesser squared error on images left out; `setting` and `data`, what the map says of its origin.
+    Args:
+        raw: (n,) scores of the network.
+        oks: (n,) of the same poses, 0 for false positives; or another target in [0, 1].
+        image: (n,) the image of each pose; by default each pose is in an image of its own.
+        kind: "auto" selects the map with the lower squared error in a cross-validation over images.
+        setting: stored in the map.
+        data: name of the data set, stored in the map.
 
     Raises:
         InputError: no poses, or numbers that are not finite, or an OKS outside of [0, 1].

@@ -242,7 +242,7 @@ class MatchTable:
     def precision(self, copies: Integers) -> Floats:
         """`(10, 101)`: the best precision at each recall or beyond (`COCOeval.accumulate`).
 
-        Image i stands `copies[i]` times. nan if nobody is wanted.
+        Image i stands `copies[i]` times. nan where there is no person to find.
         """
         people = int(copies @ self.wanted)
         if people == 0:
@@ -261,7 +261,7 @@ class MatchTable:
         return float(self.precision(copies).mean())
 
     def recall(self, copies: Integers) -> Floats:
-        """`(10,)`: the part of the wanted people who are found; nan if nobody is wanted."""
+        """`(10,)`: the share of the people that is found; nan where there is no person to find."""
         people = int(copies @ self.wanted)
         return self.hit @ copies[self.image] / people if people else np.full(len(OKS_THRESHOLDS), np.nan)
 
@@ -277,7 +277,7 @@ def _resamples(images: int, number: int, seed: int) -> Integers:
 
 
 def _interval(values: list[float]) -> tuple[float, float]:
-    """The middle 95 %; resamples with nobody to find do not count."""
+    """The middle 95 %; resamples without people do not count."""
     finite = np.array(values)[np.isfinite(values)]
     if len(finite) == 0:
         return math.nan, math.nan

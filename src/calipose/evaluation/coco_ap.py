@@ -17,7 +17,7 @@ AT_50, AT_75 = 0, 5  # indices among the OKS thresholds
 
 
 class CocoFigures(NamedTuple):
-    """COCO's six figures, 0 to 1; nan where nobody is to be found."""
+    """COCO's six figures, 0 to 1; nan where there is no person to find."""
 
     ap: float
     ap50: float
@@ -59,7 +59,7 @@ def coco_figures(truth: GroundTruth, detected: list[DetectedPoses]) -> CocoFigur
 
 
 def _mean(values: Floats) -> float:
-    """Mean of figures; -1 stands for "nobody to find"."""
+    """Mean of figures; -1 stands for "no person to find"."""
     return math.nan if (values < 0).any() else float(values.mean())
 
 

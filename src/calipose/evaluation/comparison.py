@@ -112,7 +112,7 @@ class Comparison:
         difference = 100 * self.difference.difference
         low, high = (100 * bound for bound in self.difference.interval)
         if math.isnan(difference):
-            return "The ground truth has nobody to find, so no figure says which is better."
+            return "The ground truth has no people to find, so no figure says which is better."
         if low == high == 0:
             return "A and B have the same AP, in every sample of the images."
         if low <= 0 <= high:
@@ -183,7 +183,7 @@ def ap_shares(table: MatchTable) -> Floats:
     own precision, and fp / (tp + fp)^2 to every hit from there on; each of its false poses takes tp / (tp + fp)^2
     from every hit below. So a false pose costs much where it stands above many right ones and nothing at the end of
     the list, whatever the scale of the scores, and a missed person brings nothing. COCO's AP is slightly higher than
-    the sum: it takes the best precision at each recall or beyond. nan if nobody is wanted.
+    the sum: it takes the best precision at each recall or beyond. nan where there is no person to find.
     """
     people = table.wanted.sum()
     if people == 0:

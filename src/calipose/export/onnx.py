@@ -124,8 +124,9 @@ def _trace(graph: DecodedNetwork) -> onnx.ModelProto:
 
 
 def _tidy(model: onnx.ModelProto, max_poses: int) -> None:
-    """Leave out what the exporter notes for its own developers (lines and paths of source code), but for the part of
-    the network that a node belongs to; name the free dimensions.
+    """Name the free dimensions, and remove the exporter's notes on lines and paths of source code.
+
+    The part of the network that a node belongs to stays.
     """
     del model.graph.metadata_props[:]
     del model.graph.value_info[:]

@@ -161,8 +161,13 @@ class Predictor:
                 return
 
     def predict_with_queries(self, image: Image) -> tuple[Poses, Floats | None]:
-        """Poses in an image (h, w, 3) RGB uint8, and their keypoint queries_img (p, k, 2) (the yellow circles of
-        Figure 2), or None where the backend has none.
+        """Poses in an image, and their keypoint queries: the yellow circles of the paper's Figure 2.
+
+        Args:
+            image: (h, w, 3) RGB uint8.
+
+        Returns:
+            The poses, and queries_img (p, k, 2), or None where the backend has none.
         """
         return self._predict_window([_image(image)])[0]
 

@@ -130,8 +130,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The file of a checkpoint: of a run folder `best.safetensors`, or `last.safetensors`, of a folder in the hub's
-    form `model.safetensors`; "default" for the model that comes with the package.
+    """The file of a checkpoint.
+
+    Args:
+        path: the file itself; a run folder, which holds `best.safetensors` or `last.safetensors`; a folder in the hub's
+            form, which holds `model.safetensors`; or "default" for the model that comes with the package.
 
     Raises:
         InputError: the folder holds none, or an ONNX file is named.

@@ -22,9 +22,10 @@ class Candidates:
     """Candidate poses of a batch, best first, before pose NMS.
 
     Attributes:
-        keypoints_inp: (b, n, k, 2); scores: (b, n), -inf where an image has fewer than n peaks.
+        keypoints_inp: (b, n, k, 2).
+        scores: (b, n), -inf where an image has fewer than n peaks.
         queries_inp: (b, n, k, 2), the keypoint queries; None without KQE.
-        keypoint_scores: (b, n, k), each joint's own score; None where the network has none.
+        keypoint_scores: (b, n, k), each keypoint's own score; None where the network has none.
     """
 
     keypoints_inp: Tensor
@@ -33,16 +34,21 @@ class Candidates:
     keypoint_scores: Tensor | None
 
 
-def find_peaks(score: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Cells that equal the maximum of their 5 x 5 neighbourhood, the best `most` of an image.
+def find_peaks(score: Tensor, max_poses: int) -> tuple[Tensor, Tensor]:
+    """The best cells that equal the maximum of their 5 x 5 neighbourhood.
 
-    Args: `score` (b, h, w). Returns: cells (b, n, 2) int64 x and y, and their scores (b, n), -inf for padding; n is
-    at most the number of cells.
+    Args:
+        score: (b, h, w).
+        max_poses: cells of an image, at most.
+
+    Returns:
+        Cells (b, n, 2) int64, x and y, and their scores (b, n), -inf for padding; n is at most the number of cells.
     """
     highest = F.max_pool2d(score.unsqueeze(1), PEAK_WINDOW, stride=1, padding=PEAK_WINDOW // 2).squeeze(1)
     peaks = torch.where(score == highest, score, -torch.inf).flatten(1)
     count = peaks.shape[1]
-    best = peaks.topk(most if most <= count else count, dim=1)  # not min(), which an exported graph would compute
+    number = max_poses if max_poses <= count else count  # not min(), which an exported graph would compute
+    best = peaks.topk(number, dim=1)
     batch, height, width = score.shape
     cells = all_cells(height, width, batch, score.device)
     return cells.gather(1, best.indices.unsqueeze(-1).expand(-1, -1, 2)), best.values
@@ -58,9 +64,14 @@ def final_score(maps: Maps) -> Tensor:
 def pose_nms_mask(keypoints: Tensor, scores: Tensor, sigmas: Tensor, threshold: float) -> Tensor:
     """Greedy pose NMS of a batch as a mask, the same as `geometry.pose_nms`, without a data-dependent loop.
 
-    Args: `keypoints` (b, n, k, 2) and `scores` (b, n), best first, -inf for padding; `sigmas` (k,).
+    Args:
+        keypoints: (b, n, k, 2), best pose first.
+        scores: (b, n), -inf for padding.
+        sigmas: (k,).
+        threshold: OKS above which a pose is dropped.
 
-    Returns: (b, n) bool, the poses that stay.
+    Returns:
+        (b, n) bool, the poses that stay.
     """
     area = (keypoints.amax(2) - keypoints.amin(2)).prod(-1) + torch.finfo(torch.float64).eps
     squared = ((keypoints.unsqueeze(1) - keypoints.unsqueeze(2)) ** 2).sum(-1)  # (b, better, other, k)
@@ -73,20 +84,26 @@ def pose_nms_mask(keypoints: Tensor, scores: Tensor, sigmas: Tensor, threshold: 
 
 
 @torch.no_grad()
-def find_candidates(network: Network, images: Tensor, most: int, flip_index: Sequence[int] | None = None) -> Candidates:
-    """Candidate poses in `images` (b, h, w, 3), RGB of 0 to 255.
+def find_candidates(
+    network: Network, images: Tensor, max_poses: int, flip_index: Sequence[int] | None = None
+) -> Candidates:
+    """Candidate poses in images.
 
-    Args: `flip_index` (k,) of the skeleton averages the maps with those of the mirrored images: scores cell by cell,
-    positions with left and right exchanged; None predicts once.
+    Args:
+        network: in evaluation mode.
+        images: (b, h, w, 3), RGB of 0 to 255.
+        max_poses: of an image.
+        flip_index: (k,) of the skeleton; averages the maps with those of the mirrored images, scores cell by cell,
+            positions with left and right exchanged. None predicts once.
     """
     maps = network.encode(images)
     score = final_score(maps)
     if flip_index is None:
-        cells, values = find_peaks(score, most)
+        cells, values = find_peaks(score, max_poses)
         points_cell, keypoints = _poses_at(network, maps, cells)
     else:
         mirrored = network.encode(images.flip(2))
-        cells, values = find_peaks((score + final_score(mirrored).flip(-1)) / 2, most)
+        cells, values = find_peaks((score + final_score(mirrored).flip(-1)) / 2, max_poses)
         last = score.shape[-1] - 1
         points_cell, keypoints = _poses_at(network, maps, cells)
         seen, seen_keypoints = _poses_at(network, mirrored, _mirror(cells, last))
@@ -99,8 +116,11 @@ def find_candidates(network: Network, images: Tensor, most: int, flip_index: Seq
 
 
 def _poses_at(network: Network, maps: Maps, cells: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The poses at `cells` (b, n, 2): positions (1 or 2, b, k, n, 2) in cells of keypoints and, with KQE, queries; the
-    joints' scores (b, k, n), None where the network has none.
+    """The poses at `cells` (b, n, 2).
+
+    Returns:
+        Positions (1 or 2, b, k, n, 2) in cells, of keypoints and, with KQE, queries; and the scores of keypoints
+        (b, k, n), None where the network has none.
     """
     moves, joints = network.head.keypoints_at(maps, cells)
     keypoints = cells.unsqueeze(1) + moves

@@ -88,7 +88,7 @@ def _suspects(evaluation: Evaluation, score: Floats) -> Iterator[Tile]:
         points = evaluation.keypoints_img[row]
         if matches.person[row] < 0:
             if score[row] >= SURE and not _near_person(points, people, skeleton):
-                yield Tile(row, "nobody annotated")
+                yield Tile(row, "no person annotated")
             continue
         person = matches.person[row] - first[matches.image[row]]
         flipped = oks(points[skeleton.flip_index], people.keypoints_img[person], people.labelled[person],
