@@ -1,5 +1,6 @@
 """`--no-skips`: CI is red when a test was skipped for any reason but hardware."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,10 @@ def test_skips(tmp_path: Path, files: list[str], options: list[str], code: int, 
         (tmp_path / f"test_{i}.py").write_text(text)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     command = [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", "-c", "pytest.ini"]
-    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, check=False)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}  # CI's own options
+    done = subprocess.run(
+        [*command, *options], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == code, done.stdout
     assert "hardware: no GPU" in done.stdout
     assert ("skips that --no-skips forbids" in done.stdout) == (said > 0)
