@@ -71,9 +71,9 @@ class Evaluation:
         setting: Mapping[str, Any] | None = None,
     ) -> None:
         self.truth = read_ground_truth(ground_truth, skeleton)
-        loaded = load_results(results)
-        self.found = read_results(loaded, self.truth)
-        self.entries = loaded.entries
+        self._results = load_results(results)
+        self.found = read_results(self._results, self.truth)
+        self.entries = self._results.entries
         self.bootstrap = bootstrap
         self.setting = dict(setting or {})
 
@@ -254,10 +254,10 @@ class Evaluation:
             InputError: cross-fitting is not possible.
         """
         if calibration is not None:
-            return calibrate_entries(self.entries, calibration)
+            return calibrate_entries(self._results, calibration)
         if self.cross_fitted is None:
             raise InputError(self.not_calibrated)
-        return calibrate_entries(self.entries, self.fit_calibration(), self.cross_fitted)
+        return calibrate_entries(self._results, self.fit_calibration(), self.cross_fitted)
 
     def to_dict(self) -> dict[str, Any]:
         """All figures as plain numbers, lists and strings, fit for JSON; nan becomes None."""
