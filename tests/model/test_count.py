@@ -46,10 +46,28 @@ def test_dense_count_is_what_the_literal_form_does(method: Method) -> None:
     assert counter.get_total_flops() // 2 + read_out == dense_head_adds(head, cells)
 
 
+def adds_by_hand(method: Method, cells: int, peaks: int) -> int:
+    """Multiply-adds of the head with three keypoints: every layer by its number of weights and of cells."""
+    k, width_k, width_i, points = 3, method.keypoint_width, method.instance_width, method.query_points(3)
+    c4, c8, c16, c32 = CHANNELS
+    # R_k has as many channels as strides 8 and 16 together, or more: they are upsampled first. R_I has fewer.
+    assert width_i < c8 + c16 <= k * width_k
+    features_k = k * width_k * ((c4 + c8 + c16) * cells + c32 * cells // 64)
+    features_i = width_i * (c4 * cells + c8 * cells // 4 + c16 * cells // 16 + c32 * cells // 64)
+    first_and_last = (2 + 2 if method.kqe else 2) * k * width_k * cells
+    everywhere = method.pose_query in {"semantic", "keypoint"}
+    to_semantic = 2 * method.semantic_points * k * width_k * (peaks + (cells if everywhere else 0)) if method.kqe else 0
+    return features_k + features_i + first_and_last + to_semantic + points * width_i * cells
+
+
 @pytest.mark.parametrize("method", METHODS, ids=["paper", "without-kqe", "semantic"])
 def test_real_count_is_what_the_head_does(method: Method) -> None:
-    head, cells, peaks = Head(CHANNELS, 3, method).eval(), 16**2, 5
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        maps = head(branches(16))
-        head.displacements(maps, torch.zeros(1, peaks, 2, dtype=torch.int64))
-    assert counter.get_total_flops() // 2 == real_head_adds(head, CHANNELS, cells, peaks)
+    with torch.device("meta"):
+        head = Head(CHANNELS, 3, method)
+    assert real_head_adds(head, CHANNELS, 16**2, peaks=5) == adds_by_hand(method, 16**2, peaks=5)
+
+
+def test_the_sparse_form_computes_less() -> None:
+    dense, sparse = count_network("hrnet-w32", 512), count_network("hrnet-w32", 512, method=Method(sparse_cells=512))
+    assert sparse.real_adds < dense.real_adds
+    assert sparse.real_adds < 1.02 * sparse.backbone_adds

@@ -84,7 +84,7 @@ def test_more_peaks_wished_than_cells() -> None:
 )
 def test_quality_multiplies(score: float, quality: float | None, product: float) -> None:
     branch = None if quality is None else torch.tensor(quality)
-    assert final_score(plain_maps(torch.tensor(score), torch.zeros(0), branch)).item() == product
+    assert final_score(torch.tensor(score), branch).item() == product
 
 
 CENTERS = [(6.2, 7.4), (20.0, 5.0), (24.7, 25.1), (9.5, 22.5)]  # farther apart than two radii of Omega

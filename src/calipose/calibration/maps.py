@@ -20,7 +20,7 @@ TIE_RISE = (
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class _Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Base: immutable, kept in checkpoints and ONNX files as plain lists and numbers."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -40,7 +40,7 @@ class _Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             raise InputError(f"{source}: {error}") from None
 
 
-class Setting(_Stored, frozen=True, kw_only=True):
+class Setting(Stored, frozen=True, kw_only=True):
     """How the poses were predicted that a calibration map was fitted on; it holds for that setting.
 
     Attributes:
@@ -48,21 +48,25 @@ class Setting(_Stored, frozen=True, kw_only=True):
         flip: averaged with the mirrored image.
         scales: multiples of the short side whose poses are put together.
         nms_threshold: of the pose NMS.
+        second_look: a second network has looked at each pose again.
     """
 
     short_side: Annotated[int, msgspec.Meta(ge=1)]
     flip: bool
     scales: tuple[float, ...] = (1.0,)
     nms_threshold: float
+    second_look: bool = False
 
     def __str__(self) -> str:
         more = " with flip" if self.flip else ""
+        if self.second_look:
+            more += " with a second look"
         if self.scales != (1.0,):
             more += f" at scales {', '.join(f'{scale:g}' for scale in self.scales)}"
         return f"short side {self.short_side}{more}"
 
 
-class CalibrationMap(_Stored, frozen=True, kw_only=True):
+class CalibrationMap(Stored, frozen=True, kw_only=True):
     """A strictly increasing, piecewise linear map from raw score to expected OKS.
 
     Beyond the first and the last knot it goes on with a slope of 1e-6 over the knots' range, so it may leave [0, 1] by
@@ -137,7 +141,7 @@ def tie_slope(x: Sequence[float] | Floats) -> float:
     return TIE_RISE / ((x[-1] - x[0]) or 1.0)
 
 
-class Calibration(_Stored, frozen=True, kw_only=True):
+class Calibration(Stored, frozen=True, kw_only=True):
     """All that is known of a model's scores from images apart from its training; by default nothing.
 
     Attributes:

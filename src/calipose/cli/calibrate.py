@@ -146,7 +146,7 @@ def _calibrate_checkpoint(
     assert opened.predictor is not None
     predictor = opened.predictor.with_calibration(Calibration())  # gives the network's own scores
     evaluation = replace(opened, predictor=predictor).evaluation(bootstrap, quiet)
-    calibration = evaluation.fit_calibration(predictor.settings.setting, data)
+    calibration = evaluation.fit_calibration(predictor.setting, data)
     if not quiet:
         print_evaluation(evaluation)
     # The checkpoint predicts from now on as it was calibrated.

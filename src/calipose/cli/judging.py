@@ -16,6 +16,7 @@ from calipose.errors import InputError
 from calipose.evaluation.evaluation import Evaluation
 from calipose.evaluation.ground_truth import GroundTruth, read_ground_truth
 from calipose.evaluation.run import predict_data, setting_of
+from calipose.inference.opening import MODEL_SUFFIX
 from calipose.skeleton import COCO_17, Skeleton
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="MODEL|RESULTS",
-        help="'default', a .safetensors or .onnx file, a run folder; or the COCO results (.json) of any model.",
+        help="'accurate', 'fast', a .safetensors or .onnx file, a run folder; or the COCO results (.json) of any model.",
     ),
 ]
 HOLDS_RESULTS = "holds results, which no network predicts"
@@ -154,7 +155,7 @@ def open_source(
 
 def is_results(source: str) -> bool:
     """Whether a source is a results file, and no model."""
-    return Path(source).suffix.lower() == ".json"
+    return Path(source).suffix.lower() == ".json" and not source.lower().endswith(MODEL_SUFFIX)
 
 
 def refuse(source: str, why: str, **options: object) -> None:

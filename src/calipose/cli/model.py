@@ -27,7 +27,8 @@ def open_predictor(
     """Predictor of a model with its own settings, except for those that the options change.
 
     Args:
-        model: a file, a run folder, or "default": then the ONNX file, or the checkpoint if `flip` or `need_torch`.
+        model: a file, a run folder, or the name of a packaged model: of that, the checkpoint runs if `flip` or
+            `need_torch`, else the ONNX file.
         device: see `Predictor`.
         flip: average with the mirrored image.
         short_side: in network pixels; None: the model's.
@@ -40,11 +41,10 @@ def open_predictor(
     Raises:
         InputError: as `Predictor`; or `scales` is no list of positive numbers.
     """
-    from calipose.inference.predictor import DEFAULT, Predictor, default_model
+    from calipose.inference.predictor import Predictor
 
-    if str(model) == DEFAULT and (flip or need_torch):
-        model = default_model(".safetensors")
-    predictor = Predictor(model, device=device, providers=providers, threads=threads)
+    with_torch = flip or need_torch
+    predictor = Predictor(model, device=device, providers=providers, threads=threads, with_torch=with_torch)
     return predictor.with_settings(
         flip=flip or predictor.settings.flip,
         short_side=short_side or predictor.settings.short_side,
@@ -55,6 +55,6 @@ def open_predictor(
 
 def warn_of_setting(predictor: Predictor) -> None:
     """Print a note where the scores are calibrated for another setting than the predictor's."""
-    calibrated_for, used = predictor.calibration.score.setting, predictor.settings.setting
+    calibrated_for, used = predictor.calibration.score.setting, predictor.setting
     if calibrated_for is not None and calibrated_for != used:
         note(f"scores are calibrated for {calibrated_for}; with {used} they may be off")

@@ -180,8 +180,9 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
-        metavar="FILE",
-        help="A .onnx file, a .safetensors file or a run folder; by default the model that comes with Calipose.",
+        metavar="NAME|FILE",
+        help="accurate, fast, a .onnx or .safetensors file, a run folder, or a .model.json file; by default accurate, "
+        "for webcams fast.",
         show_default=False,
         rich_help_panel=MODEL,
     ),

@@ -12,6 +12,7 @@ from calipose.cli import options
 from calipose.cli.console import counted, ctrl_c, note, say
 from calipose.cli.model import open_predictor, warn_of_setting
 from calipose.cli.prediction_run import PredictionRun
+from calipose.inference.opening import DEFAULT, FAST
 from calipose.inference.output_folder import OutputFolder, sources_outside
 from calipose.inference.predictor import Predictor
 from calipose.inference.stream import PredictOptions
@@ -38,7 +39,7 @@ def predict_command(
     track: options.Track = None,
     smooth: options.Smooth = False,
     every: options.Every = 1,
-    model: options.Model = "default",
+    model: options.Model = DEFAULT,
     short_side: options.ShortSide = None,
     scales: options.Scales = "",
     flip: options.Flip = False,
@@ -73,6 +74,8 @@ def predict_command(
     if recursive and not to_stdout:
         found = sources_outside(Path(out), found)
     threshold = options.MIN_SCORE if min_score is None else min_score
+    if model == DEFAULT and any(source.kind == "webcam" for source in found):
+        model = FAST  # live: the second look would cost frames
     predictor = open_predictor(
         model, device, flip, short_side, threshold, providers, threads, scales, need_torch=queries
     )

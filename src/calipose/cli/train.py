@@ -132,6 +132,7 @@ def introduce(trainer: Trainer) -> None:
     backbone = sum(p.numel() for p in network.backbone.parameters())
     learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
     processes = trainer.accelerator.num_processes
+    why = f" ({trainer.precision_reason})" if trainer.precision_reason else ""
     rows = {
         "recipe": f"{recipe.name}: {recipe.description}",
         "network": f"{recipe.backbone.name}, {total / 1e6:.2f} M parameters ({backbone / 1e6:.2f} M the backbone's), "
@@ -139,7 +140,7 @@ def introduce(trainer: Trainer) -> None:
         "weights": "\n".join(trainer.notes) or "fresh",
         "data": f"{len(data)} images, {len(data.keypoints_img)} people, skeleton {data.skeleton.name}",
         "training": f"{recipe.epochs} epochs of {trainer.steps_per_epoch} steps, {recipe.batch_size} "
-        f"images of {recipe.size} px a batch, {recipe.precision}, on {processes} x {trainer.accelerator.device}",
+        f"images of {recipe.size} px a batch, {trainer.precision}{why}, on {processes} x {trainer.accelerator.device}",
     }
     if trainer.step:
         rows["resumed"] = f"after step {trainer.step} of {trainer.total_steps}"

@@ -36,7 +36,8 @@ class Recipe(Settings, frozen=True):
         batch_size: images per batch, over all processes together.
         epochs: passes over the data.
         evaluate_every: epochs between evaluations.
-        precision: `fp32`, or `bf16` for automatic mixed precision.
+        precision: `fp32`; `bf16` for automatic mixed precision; or `auto`: bf16 where the hardware computes in it, else
+            fp32 (a CPU that emulates bf16 is several times slower with it).
         seed: seed of weights, order and augmentation; 0 or more.
         init: checkpoint to start from, unless `--init` or `backbone.weights` names another start; "default" is the
             model in the package.
@@ -63,7 +64,7 @@ class Recipe(Settings, frozen=True):
     batch_size: Positive = 16
     epochs: Positive = 180
     evaluate_every: Positive = 10
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
     init: str = ""
     backbone: BackboneSettings = BackboneSettings()

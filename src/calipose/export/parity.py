@@ -9,12 +9,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from calipose.data.synthetic.scene import HARD, synthesize_scene
 from calipose.export.graph import DecodedNetwork
 from calipose.geometry import Floats, inp_from_cell, pose_nms
 from calipose.inference.backends.onnx import OnnxBackend
-from calipose.model.decode import PEAK_WINDOW, final_score
+from calipose.model.decode import PEAK_WINDOW, score_map
 
 PIXEL_TOLERANCE, SCORE_TOLERANCE = 0.05, 1e-4  # the parity that a file must show to be kept
 
@@ -100,18 +101,35 @@ def _possible(
         undo.
     """
     maps = graph.network.encode(torch.from_numpy(image).unsqueeze(0))
-    score = final_score(maps)
-    around = F.pad(score.unsqueeze(1), [PEAK_WINDOW // 2] * 4, value=-torch.inf)
-    highest, second = F.unfold(around, PEAK_WINDOW)[0].topk(2, dim=0).values.view(2, *score.shape[1:])
+    score = score_map(graph.network, maps)[0]
     tolerance = SCORE_TOLERANCE * max(1.0, float(score.abs().max()))
-    y, x = (score[0] >= highest - tolerance).nonzero(as_tuple=True)
+    there = sure_there = torch.ones_like(score, dtype=torch.bool)
+    if number := graph.network.head.method.sparse_cells:
+        assert maps.presence is not None
+        presence = maps.presence[0]
+        least = presence.flatten().topk(min(number, presence.numel())).values[-1]
+        there, sure_there = presence >= least - tolerance, presence > least + tolerance
+        if number >= presence.numel():
+            sure_there = there
+    # A peak that rounding cannot undo is above all that may be there; a possible one is not below what surely is.
+    highest, second = _best_two(torch.where(there, score, -torch.inf))
+    y, x = (there & (score >= _best_two(torch.where(sure_there, score, -torch.inf))[0] - tolerance)).nonzero(
+        as_tuple=True
+    )
+    sure = sure_there & (score == highest) & (highest - second > tolerance)
     cells = torch.stack([x, y], -1)
     moves, joints = graph.network.head.keypoints_at(maps, cells.unsqueeze(0))
     keypoints = inp_from_cell((cells + moves[0]).transpose(0, 1).numpy())
-    sure = (score[0] == highest) & (highest - second > tolerance)
-    values = score[0, y, x].double().numpy()
+    values = score[y, x].double().numpy()
     raw_keypoints = None if joints is None else joints[0].T.double().numpy()
     return keypoints, values, raw_keypoints, sure[y, x].numpy()
+
+
+def _best_two(score: Tensor) -> tuple[Tensor, Tensor]:
+    """The two highest values (h, w) of each cell's neighbourhood in a map (h, w)."""
+    around = F.pad(score[None, None], [PEAK_WINDOW // 2] * 4, value=-torch.inf)
+    best = F.unfold(around, PEAK_WINDOW)[0].topk(2, dim=0).values.view(2, *score.shape)
+    return best[0], best[1]
 
 
 def _same_nms(graph: DecodedNetwork, found: dict[str, NDArray[Any]]) -> bool:

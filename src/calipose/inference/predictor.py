@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from importlib import resources
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,33 +10,40 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from calipose.calibration.maps import Calibration
+from calipose.calibration.maps import Calibration, Setting
+from calipose.calibration.second_look import SecondLook
 from calipose.config.settings import PredictSettings
 from calipose.errors import InputError
 from calipose.geometry import Floats, apply_affine, invert_affine, pose_nms
 from calipose.inference.backends.base import Backend, BatchCandidates
+from calipose.inference.opening import DEFAULT, OpenModel, open_model
+from calipose.inference.refiner import Refiner, look_again
 from calipose.inference.scales import ScaleCandidates, merge_scales
 from calipose.io.images import INPUT_MULTIPLE, Image, network_input, read_image
 from calipose.poses import Poses
 from calipose.skeleton import Skeleton
-
-DEFAULT = "default"  # the model that comes with the package
 
 
 class Predictor:
     """Finds the poses of all people in images.
 
     Args:
-        model: "default" is the model that comes with the package; an ONNX file (needs no torch); a checkpoint, a run
-            folder, or a folder that `save_pretrained` wrote (need torch); or a backend.
+        model: "accurate" (the default) or "fast", which come with the package; an ONNX file (needs no torch); a
+            checkpoint, a run folder, or a folder that `save_pretrained` wrote (need torch); a .model.json
+            file, which names two networks (docs/second-look.md); or a backend.
         settings: of prediction; by default the model's own.
         calibration: what the raw scores mean; by default what the model says.
+        refiner: a network for one person that looks at each pose again; by default the model's own, if it has one.
+        second_look: how it looks, and what its result is worth; by default what the model says.
         device: of a checkpoint: "cpu", "cuda", ...; by default a GPU where there is one.
         providers: of an ONNX file: ONNX Runtime's, such as "cuda"; by default the CPU's.
         threads: of an ONNX file; 0 for ONNX Runtime's own choice.
+        with_torch: run the checkpoint of a packaged model, which can flip and has queries, and not its ONNX file.
 
     Attributes:
         backend: runs the network; predictors of `with_settings` and `with_calibration` share it.
+        refiner: looks at each pose again; None for one pass.
+        second_look: how it looks.
 
     Raises:
         InputError: the model is missing, damaged, or not Calipose's, or a device or provider is not there.
@@ -56,14 +62,26 @@ class Predictor:
         settings: PredictSettings | None = None,
         *,
         calibration: Calibration | None = None,
+        refiner: Refiner | None = None,
+        second_look: SecondLook | None = None,
         device: str = "",
         providers: list[str] | None = None,
         threads: int = 0,
+        with_torch: bool = False,
     ) -> None:
-        backend = _open_model(model, device, providers, threads) if isinstance(model, str | Path) else model
-        self.backend: Backend = backend
-        self._settings = backend.settings if settings is None else settings
-        self._calibration = backend.calibration if calibration is None else calibration
+        if isinstance(model, str | Path):
+            opened = open_model(model, device, providers, threads, with_torch)
+        else:
+            opened = OpenModel(model, model.settings, model.calibration)
+        self.backend: Backend = opened.backend
+        self.refiner = opened.refiner if refiner is None else refiner
+        self.second_look = opened.second_look if second_look is None else second_look
+        self._settings = opened.settings if settings is None else settings
+        self._calibration = opened.calibration if calibration is None else calibration
+        if self.refiner is not None and self.refiner.skeleton.keypoints != self.skeleton.keypoints:
+            raise InputError(
+                f"the second look gives skeleton '{self.refiner.skeleton.name}', the model '{self.skeleton.name}'"
+            )
 
     @classmethod
     def from_checkpoint(
@@ -74,7 +92,7 @@ class Predictor:
         Raises:
             InputError: the file is missing, damaged, or not Calipose's, or there is no such device.
         """
-        return cls(_open_checkpoint(path, device), settings)
+        return cls(path, settings, device=device)
 
     @classmethod
     def from_onnx(
@@ -99,6 +117,11 @@ class Predictor:
         return self._settings
 
     @property
+    def setting(self) -> Setting:
+        """How the poses are predicted, as far as their scores depend on it."""
+        return msgspec.structs.replace(self.settings.setting, second_look=self.refiner is not None)
+
+    @property
     def calibration(self) -> Calibration:
         """What the raw scores mean; the identity where the model was never calibrated."""
         return self._calibration
@@ -117,11 +140,16 @@ class Predictor:
         Raises:
             TypeError: there is no such setting.
         """
-        return Predictor(self.backend, msgspec.structs.replace(self.settings, **changes), calibration=self.calibration)
+        return self._with(msgspec.structs.replace(self.settings, **changes), self.calibration)
 
     def with_calibration(self, calibration: Calibration) -> Predictor:
         """A predictor with the same backend and another calibration; `Calibration()` leaves the scores raw."""
-        return Predictor(self.backend, self.settings, calibration=calibration)
+        return self._with(self.settings, calibration)
+
+    def _with(self, settings: PredictSettings, calibration: Calibration) -> Predictor:
+        return Predictor(
+            self.backend, settings, calibration=calibration, refiner=self.refiner, second_look=self.second_look
+        )
 
     def warm_up(self) -> None:
         """Run once on an empty image, so that the first real one does not wait for what is set up at first use."""
@@ -173,15 +201,30 @@ class Predictor:
 
     def _predict_window(self, images: list[Image]) -> list[tuple[Poses, Floats | None]]:
         """Poses and queries of a few images, those of all scales together."""
+        results = []
+        for image, first in zip(images, self.first_look(images), strict=True):
+            kept = first
+            if self.refiner is not None and len(kept.raw_scores):
+                threshold, flip = self.settings.nms_threshold, self.settings.flip
+                kept = look_again(image, kept, self.refiner, self.second_look, threshold, flip)
+            results.append(self._make_poses(kept, (image.shape[1], image.shape[0])))
+        return results
+
+    def first_look(self, images: list[Image]) -> list[ScaleCandidates]:
+        """What one pass finds in a few images, before calibration and second look, best first.
+
+        Args:
+            images: (h, w, 3) RGB uint8 each.
+        """
         sides = [max(INPUT_MULTIPLE, round(self.settings.short_side * scale)) for scale in self.settings.scales]
         by_scale = [self.candidates_at_size(images, short_side) for short_side in sides]
-        results = []
-        for image, *candidates in zip(images, *by_scale, strict=True):
+        found = []
+        for candidates in zip(*by_scale, strict=True):
             kept = self._apply_nms(candidates[0])
             if len(candidates) > 1:  # each on its own first, as the graph of an ONNX file does
                 kept = self._apply_nms(merge_scales([kept, *map(self._apply_nms, candidates[1:])]))
-            results.append(self._make_poses(kept, (image.shape[1], image.shape[0])))
-        return results
+            found.append(kept[np.flatnonzero(kept.raw_scores > self.settings.score_threshold)])
+        return found
 
     def candidates_at_size(self, images: list[Image], short_side: int) -> list[ScaleCandidates]:
         """Candidates of a few images at one input size, before calibration, score threshold and pose NMS.
@@ -210,10 +253,9 @@ class Predictor:
         sigmas, threshold = self.skeleton.sigmas_array, self.settings.nms_threshold
         return candidates[pose_nms(candidates.keypoints_img, candidates.raw_scores, sigmas, threshold)]
 
-    def _make_poses(self, candidates: ScaleCandidates, image_size: tuple[int, int]) -> tuple[Poses, Floats | None]:
-        """Poses and queries of one image's candidates after pose NMS: score threshold and calibration."""
+    def _make_poses(self, chosen: ScaleCandidates, image_size: tuple[int, int]) -> tuple[Poses, Floats | None]:
+        """Calibrated poses, and queries, of one image's chosen candidates."""
         calibration = self.calibration
-        chosen = candidates[np.flatnonzero(candidates.raw_scores > self.settings.score_threshold)]
         raw, raw_keypoints = chosen.raw_scores, chosen.raw_keypoint_scores
         p_oks50 = p_oks75 = None
         if not calibration.is_identity:
@@ -232,37 +274,6 @@ class Predictor:
         return poses, chosen.queries_img
 
 
-def _open_model(model: str | Path, device: str, providers: list[str] | None, threads: int) -> Backend:
-    """The backend of a model by its name or file."""
-    path = default_model() if str(model) == DEFAULT else Path(model)
-    if path.suffix != ".onnx":
-        return _open_checkpoint(path, device)
-    from calipose.inference.backends.onnx import OnnxBackend
-
-    if device not in {"", "cpu"} and not providers:
-        providers = [device]
-    return OnnxBackend(path, providers, threads)
-
-
-def _open_checkpoint(path: str | Path, device: str) -> Backend:
-    """The backend of a checkpoint."""
-    try:
-        from calipose.inference.backends.torch import TorchBackend
-        from calipose.model.checkpoint import load_checkpoint
-        from calipose.model.device import choose_device
-    except ModuleNotFoundError as error:
-        raise InputError(f"{path}: a checkpoint needs {error.name}: pip install 'calipose[train]'") from None
-
-    checkpoint = load_checkpoint(path)
-    return TorchBackend(
-        checkpoint.network(),
-        checkpoint.skeleton,
-        choose_device(device),
-        calibration=checkpoint.calibration,
-        settings=checkpoint.recipe.predict,
-    )
-
-
 def _candidates_of_image(batch: BatchCandidates, row: int, inp_from_img: Floats) -> ScaleCandidates:
     """The candidates of one image of a batch, without padding, in the image's frame."""
     real = np.flatnonzero(batch.raw_scores[row] > -np.inf)
@@ -274,18 +285,6 @@ def _candidates_of_image(batch: BatchCandidates, row: int, inp_from_img: Floats)
         None if raw_keypoints is None else raw_keypoints[row][real],
         None if queries is None else apply_affine(img_from_inp, queries[row][real]),
     )
-
-
-def default_model(suffix: str = ".onnx") -> Path:
-    """The file of the model that comes with the package: ".onnx", or ".safetensors" for the checkpoint.
-
-    Raises:
-        InputError: this installation has none.
-    """
-    path = Path(str(resources.files("calipose").joinpath("weights", f"default{suffix}")))
-    if not path.is_file():
-        raise InputError(f"this installation holds no default{suffix}; name a model: an .onnx file or a checkpoint")
-    return path
 
 
 def _read(sources: Iterable[Image | str | Path]) -> tuple[list[Image], InputError | None]:

@@ -134,13 +134,13 @@ def find_checkpoint(path: str | Path) -> Path:
 
     Args:
         path: the file itself; a run folder, which holds `best.safetensors` or `last.safetensors`; a folder in the hub's
-            form, which holds `model.safetensors`; or "default" for the model that comes with the package.
+            form, which holds `model.safetensors`; or "fast" (or "default") for the model that comes with the package.
 
     Raises:
         InputError: the folder holds none, or an ONNX file is named.
     """
-    if str(path) == "default":
-        path = str(resources.files("calipose").joinpath("weights", "default.safetensors"))
+    if str(path) in {"default", "fast"}:
+        path = str(resources.files("calipose").joinpath("weights", "fast.safetensors"))
     path = Path(path)
     if path.is_dir():
         found = [

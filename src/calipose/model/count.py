@@ -6,6 +6,7 @@ normalisation, activation, sampling or upsampling, as in DEKR. 1 G is 1e9.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -15,8 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from calipose.config.method import Method
 from calipose.geometry import STRIDE
 from calipose.model.backbones.base import STRIDES, Backbone
-from calipose.model.head import Head
+from calipose.model.head import Head, Maps, SparseMaps
 from calipose.model.network import Network
+from calipose.model.sampling import Finest
 
 
 @dataclass(frozen=True)
@@ -88,29 +90,24 @@ def dense_head_adds(head: Head, cells: int) -> int:
 
 
 def real_head_adds(head: Head, channels: tuple[int, int, int, int], cells: int, peaks: int) -> int:
-    """Multiply-adds of the head as it is computed here: `Head.forward`, and `Head.displacements` at the peaks.
-
-    The coarsest branch is projected at its own resolution, and the displacements to the semantic points are computed
-    at the peaks only, unless the pose query needs them everywhere.
+    """Multiply-adds of the head, on the meta device, as it is computed here: maps, score, and KQE at the peaks.
 
     Args:
-        head: the head.
+        head: the head; one with a presence map is counted in its sparse form.
         channels: channels of the backbone's maps.
-        cells: number of cells at stride 4.
+        cells: number of cells at stride 4, of a square map.
         peaks: number of cells at which keypoints are computed.
     """
-    coarse_cells = cells // (STRIDES[-1] // STRIDE) ** 2
-    everywhere = head.method.pose_query in {"semantic", "keypoint"}
-    total = 0
-    for name, weights in _weights(head).items():
-        if name.endswith("_features"):
-            coarse = weights * channels[-1] // sum(channels)
-            total += (weights - coarse) * cells + coarse * coarse_cells
-        elif name == "query_to_semantic":
-            total += weights * (peaks + (cells if everywhere else 0))
-        else:
-            total += weights * cells
-    return total
+    side = math.isqrt(cells)
+    shapes = [(channel, side * STRIDE // stride) for channel, stride in zip(channels, STRIDES, strict=True)]
+    branches = [torch.empty(1, channel, length, length, device="meta") for channel, length in shapes]
+    head.eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        maps: Maps | SparseMaps = head.sparse(branches, Finest(branches[0])) if head.method.sparse_cells else head(branches)
+        if isinstance(maps, SparseMaps):
+            head.scores_at(maps, torch.empty(1, head.method.sparse_cells, 2, dtype=torch.int64, device="meta"))
+        head.keypoints_at(maps, torch.empty(1, peaks, 2, dtype=torch.int64, device="meta"))
+    return int(counter.get_total_flops()) // 2
 
 
 def _weights(head: Head) -> dict[str, int]:

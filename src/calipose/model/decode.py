@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from calipose.geometry import CELL_CENTRE_INP, STRIDE
-from calipose.model.head import Maps
+from calipose.model.head import Maps, SparseMaps
 from calipose.model.network import Network
 from calipose.model.sampling import all_cells
 
@@ -54,11 +54,38 @@ def find_peaks(score: Tensor, max_poses: int) -> tuple[Tensor, Tensor]:
     return cells.gather(1, best.indices.unsqueeze(-1).expand(-1, -1, 2)), best.values
 
 
-def final_score(maps: Maps) -> Tensor:
-    """The score map (b, h, w) that selects poses; with a quality branch, the product of both (Table 3)."""
-    if maps.quality is None:
-        return maps.score
-    return maps.score.clamp(0, 1) * maps.quality.clamp(0, 1)
+def final_score(score: Tensor, quality: Tensor | None) -> Tensor:
+    """The score that selects poses, any shape; with a quality branch, the product of both (Table 3)."""
+    return score if quality is None else score.clamp(0, 1) * quality.clamp(0, 1)
+
+
+def presence_cells(presence: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """The cells of highest presence.
+
+    Args:
+        presence: (b, h, w).
+        number: of cells; a smaller map gives the last one again and again.
+
+    Returns:
+        Cells (b, number, 2) int64, x and y, and whether each is real (b, number) bool.
+    """
+    batch, height, width = presence.shape
+    count = height * width
+    # Padded, so that a graph need not compute how many there are.
+    padded = F.pad(presence.flatten(1), (0, number), value=-torch.inf)
+    best = padded.topk(number, dim=1)
+    index = best.indices.clamp(max=count - 1).unsqueeze(-1).expand(-1, -1, 2)
+    cells = all_cells(height, width, batch, presence.device)
+    return cells.gather(1, index), best.values > -torch.inf
+
+
+def scatter_scores(scores: Tensor, cells: Tensor, real: Tensor, presence: Tensor) -> Tensor:
+    """The score map (b, h, w) that holds `scores` (b, m) at `cells` (b, m, 2), -inf elsewhere and where not `real`."""
+    count, width = presence.shape[1] * presence.shape[2], presence.shape[2]
+    # What is not real goes to one more cell, which is cut off.
+    index = torch.where(real, cells[..., 1] * width + cells[..., 0], count)
+    empty = F.pad(torch.full_like(presence, -torch.inf).flatten(1), (0, 1), value=-torch.inf)
+    return empty.scatter(1, index, scores)[:, :count].view_as(presence)
 
 
 def pose_nms_mask(keypoints: Tensor, scores: Tensor, sigmas: Tensor, threshold: float) -> Tensor:
@@ -85,7 +112,11 @@ def pose_nms_mask(keypoints: Tensor, scores: Tensor, sigmas: Tensor, threshold: 
 
 @torch.no_grad()
 def find_candidates(
-    network: Network, images: Tensor, max_poses: int, flip_index: Sequence[int] | None = None
+    network: Network,
+    images: Tensor,
+    max_poses: int,
+    flip_index: Sequence[int] | None = None,
+    sparse: bool | None = None,
 ) -> Candidates:
     """Candidate poses in images.
 
@@ -95,17 +126,17 @@ def find_candidates(
         max_poses: of an image.
         flip_index: (k,) of the skeleton; averages the maps with those of the mirrored images, scores cell by cell,
             positions with left and right exchanged. None predicts once.
+        sparse: compute the score at the cells of highest presence only, as many as the method says; by default if the
+            head has a presence map. The poses are the dense form's if all its peaks are among those cells.
     """
-    maps = network.encode(images)
-    score = final_score(maps)
-    if flip_index is None:
-        cells, values = find_peaks(score, max_poses)
-        points_cell, keypoints = _poses_at(network, maps, cells)
-    else:
-        mirrored = network.encode(images.flip(2))
-        cells, values = find_peaks((score + final_score(mirrored).flip(-1)) / 2, max_poses)
-        last = score.shape[-1] - 1
-        points_cell, keypoints = _poses_at(network, maps, cells)
+    sparse = network.head.method.sparse_cells > 0 if sparse is None else sparse
+    encode = network.encode_sparse if sparse else network.encode
+    maps = encode(images)
+    mirrored = None if flip_index is None else encode(images.flip(2))
+    cells, values = find_peaks(score_map(network, maps, mirrored), max_poses)
+    points_cell, keypoints = _poses_at(network, maps, cells)
+    if mirrored is not None and flip_index is not None:
+        last = images.shape[2] // STRIDE - 1
         seen, seen_keypoints = _poses_at(network, mirrored, _mirror(cells, last))
         points_cell = (points_cell + _mirror(seen[:, :, list(flip_index)], last)) / 2
         if keypoints is not None and seen_keypoints is not None:
@@ -115,7 +146,28 @@ def find_candidates(
     return Candidates(points_inp[0], values, queries, None if keypoints is None else keypoints.transpose(1, 2))
 
 
-def _poses_at(network: Network, maps: Maps, cells: Tensor) -> tuple[Tensor, Tensor | None]:
+def score_map(network: Network, maps: Maps | SparseMaps, mirrored: Maps | SparseMaps | None = None) -> Tensor:
+    """The score map (b, h, w), averaged cell by cell with the mirrored image's where there is one.
+
+    In the sparse form it is -inf at the cells that are not computed.
+    """
+    if isinstance(maps, Maps):
+        score = final_score(maps.score, maps.quality)
+        if isinstance(mirrored, Maps):
+            score = (score + final_score(mirrored.score, mirrored.quality).flip(-1)) / 2
+        return score
+    presence = maps.presence
+    if isinstance(mirrored, SparseMaps):
+        presence = (presence + mirrored.presence.flip(-1)) / 2
+    cells, real = presence_cells(presence, network.head.method.sparse_cells)
+    scores = final_score(*network.head.scores_at(maps, cells))
+    if isinstance(mirrored, SparseMaps):
+        seen = network.head.scores_at(mirrored, _mirror(cells, presence.shape[-1] - 1))
+        scores = (scores + final_score(*seen)) / 2
+    return scatter_scores(scores, cells, real, presence)
+
+
+def _poses_at(network: Network, maps: Maps | SparseMaps, cells: Tensor) -> tuple[Tensor, Tensor | None]:
     """The poses at `cells` (b, n, 2).
 
     Returns:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from calipose.config.method import Method
 from calipose.model.backbones.base import Backbone
 from calipose.model.backbones.build import build_backbone
-from calipose.model.head import Head, Maps
+from calipose.model.head import Head, Maps, SparseMaps
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,20 @@ class Network(nn.Module):
         Args:
             images: `(b, h, w, 3)` RGB, 0 to 255, uint8 or float; h and w are multiples of 32.
         """
-        # The images' own order (rows, columns, channels) is the channels-last layout the convolutions like best.
-        channels_first = images.permute(0, 3, 1, 2).to(self.mean.dtype)
-        maps: Maps = self.head(self.backbone((channels_first - self.mean) / self.std))
+        maps: Maps = self.head(self.backbone(self._normalise(images)))
         return maps
+
+    def encode_sparse(self, images: Tensor) -> SparseMaps:
+        """Compute what the sparse form needs of images; the head has a presence map.
+
+        Args:
+            images: as for `encode`.
+        """
+        return self.head.sparse(*self.backbone.forward_sparse(self._normalise(images)))
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        # The images' own order (rows, columns, channels) is the channels-last layout the convolutions like best.
+        return (images.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
 
     def forward(self, images: Tensor, cells: Tensor) -> Output:
         """Compute the maps of images, and the keypoints at chosen cells.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -44,18 +47,140 @@ def sample_rows(features: Tensor, positions_cell: Tensor) -> Tensor:
     b, k = positions_cell.shape[:2]
     height, width = features.shape[-2:]
     rows = features.permute(0, 2, 3, 1).reshape(b * height * width * k, -1)
-    x, y = positions_cell[..., 0].clamp(0, width - 1), positions_cell[..., 1].clamp(0, height - 1)
-    left, top = x.detach().floor().clamp(max=width - 2), y.detach().floor().clamp(max=height - 2)
-    # A position that is NaN must lead to a NaN loss, which is reported, and not to an index out of range.
-    column, line = left.nan_to_num(0).long(), top.nan_to_num(0).long()
-    x, y = x - left, y - top
     image = torch.arange(b, device=features.device).view(b, 1, 1)
     keypoint = torch.arange(k, device=features.device).view(1, k, 1)
-    first = ((image * height + line) * width + column) * k + keypoint
-    index = torch.stack([first, first + k, first + width * k, first + (width + 1) * k], -1)
-    weight = torch.stack([(1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y], -1)
-    # embedding: its gradient on a CPU runs in parallel, that of plain indexing does not.
-    return (F.embedding(index, rows) * weight.unsqueeze(-1)).sum(-2)
+    read = torch.zeros(())
+    for i, (cells, weight) in enumerate(_corners(positions_cell, height, width)):
+        index = ((image * height + cells[..., 1]) * width + cells[..., 0]) * k + keypoint
+        # embedding: its gradient on a CPU runs in parallel, that of plain indexing does not.
+        part = F.embedding(index, rows) * weight.unsqueeze(-1)
+        read = read + part if i else part
+    return read
+
+
+def _corners(positions_cell: Tensor, height: int, width: int) -> list[tuple[Tensor, Tensor]]:
+    """The four cells around positions `(..., 2)`, clamped to the map, and their bilinear weights.
+
+    Returns:
+        Of each of the four: cells `(..., 2)` int64, x and y, and weights `(...)`.
+    """
+    x, y = positions_cell[..., 0].clamp(0, width - 1), positions_cell[..., 1].clamp(0, height - 1)
+    left, top = x.detach().floor(), y.detach().floor()
+    # A position that is NaN must lead to a NaN loss, which is reported, and not to an index out of range.
+    column, line = left.nan_to_num(0).long(), top.nan_to_num(0).long()
+    right, below = (column + 1).clamp(max=width - 1), (line + 1).clamp(max=height - 1)  # of weight 0 where clamped
+    x, y = x - left, y - top
+    corners = [
+        (column, line, (1 - x) * (1 - y)),
+        (right, line, x * (1 - y)),
+        (column, below, (1 - x) * y),
+        (right, below, x * y),
+    ]
+    return [(torch.stack([x_cell, y_cell], -1), weight) for x_cell, y_cell, weight in corners]
+
+
+@dataclass(frozen=True)
+class Finest:
+    """A backbone's map at stride 4, to be read at a few cells.
+
+    Attributes:
+        maps: `(b, c, h, w)`.
+        layers: if any, `maps` are what the map's last layer reads: the map is the concatenation of
+            ReLU(weight maps_i + bias), with weights `(o, c_i)` and biases `(o,)` for consecutive groups of channels.
+    """
+
+    maps: Tensor
+    layers: tuple[tuple[Tensor, Tensor], ...] = ()
+
+    def rows(self, cells: Tensor) -> Tensor:
+        """The map's values at cells `(b, ..., 2)` int64, x and y: `(b, ..., c)`."""
+        b, channels, height, width = self.maps.shape
+        table = self.maps.permute(0, 2, 3, 1).reshape(b * height * width, channels)
+        image = torch.arange(b, device=table.device).view(b, *[1] * (cells.dim() - 2))
+        rows = F.embedding((image * height + cells[..., 1]) * width + cells[..., 0], table)
+        if not self.layers:
+            return rows
+        groups = rows.split([weight.shape[1] for weight, _ in self.layers], -1)
+        values = [F.relu(g @ w.T + bias) for g, (w, bias) in zip(groups, self.layers, strict=True)]
+        return torch.cat(values, -1)
+
+
+@dataclass(frozen=True)
+class SparseRows:
+    """R_k = ReLU(W R_g + b), computed only at the cells where it is read; nothing of its size is ever made.
+
+    R_g is the concatenation of the branches, upsampled. The finest branch is read cell by cell and then projected, the
+    others are projected at their own resolution and then read.
+
+    Attributes:
+        finest: the branch at stride 4.
+        weight: `(k, c, C_k)`, the finest branch's part of W.
+        bias: `(k, C_k)`.
+        coarse: `(b, k C_k, h_s, w_s)` each, the other branches' parts of W R_g.
+    """
+
+    finest: Finest
+    weight: Tensor
+    bias: Tensor
+    coarse: list[Tensor]
+
+    @classmethod
+    def of(
+        cls, finest: Finest, others: Sequence[Tensor], weight: Tensor, bias: Tensor, keypoints: int
+    ) -> SparseRows:
+        """From the branches at strides 4 and 8, 16, 32, and a 1x1 convolution on R_g.
+
+        Args:
+            finest: the branch at stride 4.
+            others: `(b, c_s, h_s, w_s)` each.
+            weight: `(k C_k, c, 1, 1)`.
+            bias: `(k C_k,)`.
+            keypoints: k.
+        """
+        wide = [branch.shape[1] for branch in others]
+        first, *parts = weight.split([weight.shape[1] - sum(wide), *wide], 1)
+        coarse = [F.conv2d(branch, part) for branch, part in zip(others, parts, strict=True)]
+        rows = first.reshape(keypoints, -1, first.shape[1]).transpose(1, 2)
+        return cls(finest, rows, bias.view(keypoints, -1), coarse)
+
+    def at_cells(self, cells: Tensor) -> Tensor:
+        """R_k at whole cells, the same for all keypoints.
+
+        Args:
+            cells: `(b, m, 2)` int64, x and y.
+
+        Returns:
+            `(b, k, m, C_k)`.
+        """
+        k, channels, width = self.weight.shape
+        values = self.finest.rows(cells) @ self.weight.transpose(0, 1).reshape(channels, k * width) + self.bias.flatten()
+        for halvings, coarse in enumerate(self.coarse, 1):
+            positions = _in_coarse(cells, halvings, values.dtype).unsqueeze(1)
+            values = values + sample_rows(coarse, positions).squeeze(1)
+        return F.relu(torch.unflatten(values, -1, (k, width))).transpose(1, 2)
+
+    def at_positions(self, positions_cell: Tensor) -> Tensor:
+        """R_k of each keypoint, read bilinearly at its own positions, clamped to the map.
+
+        Args:
+            positions_cell: `(b, k, m, 2)`, x and y, integer = centre of a cell.
+
+        Returns:
+            `(b, k, m, C_k)`.
+        """
+        read = torch.zeros(())
+        for i, (cells, weight) in enumerate(_corners(positions_cell, *self.finest.maps.shape[-2:])):
+            values = self.finest.rows(cells) @ self.weight + self.bias.unsqueeze(1)
+            for halvings, coarse in enumerate(self.coarse, 1):
+                values = values + sample_rows(coarse, _in_coarse(cells, halvings, values.dtype))
+            part = F.relu(values) * weight.unsqueeze(-1)
+            read = read + part if i else part
+        return read
+
+
+def _in_coarse(cells: Tensor, halvings: int, dtype: torch.dtype) -> Tensor:
+    """Cells of stride 4 as positions in the map of stride 4 x 2^halvings of the same image."""
+    return (cells.to(dtype) + 0.5) / 2**halvings - 0.5
 
 
 def read_cells(maps: Tensor, cells: Tensor) -> Tensor:

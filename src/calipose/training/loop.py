@@ -31,6 +31,7 @@ from calipose.inference.predictor import Predictor
 from calipose.io.atomic import replacing
 from calipose.io.interrupts import stop_requests
 from calipose.model.checkpoint import Checkpoint, save_checkpoint
+from calipose.model.device import choose_precision
 from calipose.model.network import Network
 from calipose.model.weights import load_weights
 from calipose.training.loader import (
@@ -125,6 +126,7 @@ class Trainer:
         # Precision and accumulation are the recipe's, whatever `accelerate config` says; evaluation may take an hour.
         patience = InitProcessGroupKwargs(timeout=datetime.timedelta(hours=2))
         self.accelerator = Accelerator(mixed_precision="no", gradient_accumulation_steps=1, kwargs_handlers=[patience])
+        self.precision, self.precision_reason = choose_precision(recipe.precision, self.accelerator.device.type)
         torch.manual_seed(recipe.seed)
         network = Network(recipe.backbone.name, len(data.skeleton), recipe.method)
         self.notes: list[str] = []
@@ -280,7 +282,7 @@ class Trainer:
     def _losses(self, batch: Batch) -> Losses:
         settings = self.recipe.loss
         targets = make_targets(batch.keypoints_inp, batch.labelled, batch.area_inp, batch.ignore_cell, settings)
-        with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+        with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             output = self.model(batch.images, targets.cells)
         return all_losses(output, targets, self.recipe.method, settings, self.sigmas)
 

@@ -23,6 +23,7 @@ class Losses:
         score: loss of the score map (Eq. 3).
         offset: loss of the displacements (Eq. 6).
         quality: loss of the quality branch; 0 without one.
+        presence: loss of the presence map (Eq. 3 with the discrete label); 0 without one.
         keypoint: loss of the keypoint scores; 0 without them.
         mean_oks: mean OKS of Omega's cells; part of `total` only if `oks_weight` is above 0.
     """
@@ -31,6 +32,7 @@ class Losses:
     score: Tensor
     offset: Tensor
     quality: Tensor
+    presence: Tensor
     keypoint: Tensor
     mean_oks: Tensor
 
@@ -99,7 +101,12 @@ def all_losses(output: Output, targets: Targets, method: Method, settings: LossS
     cell_oks = learnt_oks.detach()  # a label has no gradient
     label = score_label(targets, cell_oks, method.label, settings.radius)
     weight = torch.where(omega, 1.0, settings.background_weight) * ~targets.ignore
-    score = score_loss(maps.score, label, weight, _score_divisor(weight, targets, settings))
+    divide_by = _score_divisor(weight, targets, settings)
+    score = score_loss(maps.score, label, weight, divide_by)
+    presence = score.new_zeros(())
+    if maps.presence is not None:
+        discrete = score_label(targets, cell_oks, "discrete", settings.radius)
+        presence = score_loss(maps.presence, discrete, weight, divide_by)
 
     predicted = output.displacements.transpose(1, 2)
     target = targets.at_cells(targets.keypoints) - targets.cells.unsqueeze(2)
@@ -118,7 +125,7 @@ def all_losses(output: Output, targets: Targets, method: Method, settings: LossS
         similarity = keypoint_similarity(position, targets.at_cells(targets.keypoints), area, sigmas)
         keypoint = keypoint_loss(output.keypoint_scores.transpose(1, 2), similarity, counts)
     total = (
-        settings.score_weight * (score + quality)
+        settings.score_weight * (score + quality + presence)
         + settings.offset_weight * offset
         + settings.keypoint_weight * keypoint
     )
@@ -126,7 +133,7 @@ def all_losses(output: Output, targets: Targets, method: Method, settings: LossS
     mean_oks = (cell_oks * targets.inside).sum() / number
     if settings.oks_weight:
         total = total + settings.oks_weight * ((1 - learnt_oks) * targets.inside).sum() / number
-    return Losses(total, score, offset, quality, keypoint, mean_oks)
+    return Losses(total, score, offset, quality, presence, keypoint, mean_oks)
 
 
 def _score_divisor(weight: Tensor, targets: Targets, settings: LossSettings) -> Tensor:

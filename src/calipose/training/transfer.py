@@ -78,7 +78,7 @@ def keypoint_axis(name: str, method: Method) -> int | None:
     """
     part, _, rest = name.partition(".")
     layer, _, entry = rest.partition(".")
-    if part != "head" or layer.startswith("instance_") or entry == "num_batches_tracked":
+    if part != "head" or layer.startswith(("instance_", "presence")) or entry == "num_batches_tracked":
         return None
     if layer in {"score", "quality"}:
         return 1 if entry == "weight" and method.pose_query != "none" else None

@@ -37,26 +37,7 @@ class OnnxBackend:
     """
 
     def __init__(self, path: str | Path, providers: list[str] | None = None, threads: int = 0) -> None:
-        import onnxruntime
-
-        path = Path(path)
-        if not path.is_file():
-            raise InputError(f"{path}: no such ONNX file")
-        if threads < 0:
-            raise InputError(f"threads {threads}: name 1 or more, or 0 for ONNX Runtime's own choice")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        wanted = find_providers(providers or ["cpu"], onnxruntime.get_available_providers())
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, wanted)
-            self.header: dict[str, Any] = json.loads(self._session.get_modelmeta().custom_metadata_map[METADATA_KEY])
-        except KeyError:
-            raise InputError(f"{path}: an ONNX file, but not one that calipose export wrote") from None
-        except Exception as error:  # ONNX Runtime's errors have no common base of their own
-            raise InputError(f"{path}: not a readable ONNX file ({str(error).splitlines()[0]})") from None
-        if missing := [name for name in wanted if name not in self._session.get_providers()]:
-            raise InputError(f"ONNX Runtime could not start {missing[0]}; are its libraries installed?")
+        self._session, self.header = open_session(path, providers, threads)
         self.skeleton = Skeleton.from_dict(self.header.get("skeleton"), str(path))
         try:
             r, g, b = self.header["pad_colour"]
@@ -88,6 +69,42 @@ class OnnxBackend:
             name: values[:, :max_poses].astype(np.float64) for name, values in found.items()
         }  # the best come first
         return BatchCandidates(floats["keypoints"], floats["raw_scores"], floats.get("raw_keypoint_scores"))
+
+
+def open_session(
+    path: str | Path, providers: list[str] | None = None, threads: int = 0
+) -> tuple[Any, dict[str, Any]]:
+    """ONNX Runtime's session of one of our files, and what the file says of itself.
+
+    Args:
+        path: the file.
+        providers: of ONNX Runtime, by full or short name; by default the CPU's.
+        threads: of one network run; 0 for ONNX Runtime's own choice.
+
+    Raises:
+        InputError: the file is missing, damaged, or not Calipose's, or a provider is not there.
+    """
+    import onnxruntime
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such ONNX file")
+    if threads < 0:
+        raise InputError(f"threads {threads}: name 1 or more, or 0 for ONNX Runtime's own choice")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    wanted = find_providers(providers or ["cpu"], onnxruntime.get_available_providers())
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, wanted)
+        header: dict[str, Any] = json.loads(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
+    except KeyError:
+        raise InputError(f"{path}: an ONNX file, but not one that calipose export wrote") from None
+    except Exception as error:  # ONNX Runtime's errors have no common base of their own
+        raise InputError(f"{path}: not a readable ONNX file ({str(error).splitlines()[0]})") from None
+    if missing := [name for name in wanted if name not in session.get_providers()]:
+        raise InputError(f"ONNX Runtime could not start {missing[0]}; are its libraries installed?")
+    return session, header
 
 
 def find_providers(wanted: list[str], there: list[str]) -> list[str]:

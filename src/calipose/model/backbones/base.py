@@ -4,6 +4,8 @@ import math
 
 from torch import Tensor, nn
 
+from calipose.model.sampling import Finest
+
 STRIDES = (4, 8, 16, 32)
 
 # ImageNet's mean and standard deviation (RGB), in the units of an 8-bit image.
@@ -39,6 +41,11 @@ class Backbone(nn.Module):
             Four maps `(b, channels[i], h / STRIDES[i], w / STRIDES[i])`.
         """
         raise NotImplementedError
+
+    def forward_sparse(self, images: Tensor) -> tuple[list[Tensor], Finest]:
+        """The maps of `forward`, and the first of them in the form that is cheapest to read at a few cells."""
+        branches = self(images)
+        return branches, Finest(branches[0])
 
     def own_name(self, published: str) -> str:
         """The name in this network of a tensor called `published` in published weights; it differs for timm only."""

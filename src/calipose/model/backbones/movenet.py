@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from calipose.model.backbones.base import Backbone, initialise
 from calipose.model.backbones.mobilenet import MobileNetV2
+from calipose.model.sampling import Finest
 
 TOP = 1280  # channels of MobileNetV2's last layer, whatever its width
 PYRAMID = (64, 32, 24)  # channels of the sums at strides 16, 8 and 4
@@ -67,6 +68,10 @@ class MoveNetPyramid(Backbone):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """See `Backbone.forward`."""
+        return self.forward_sparse(images)[0]
+
+    def forward_sparse(self, images: Tensor) -> tuple[list[Tensor], Finest]:
+        """See `Backbone.forward_sparse`: the four heads' depthwise maps have a quarter of the channels."""
         *fine, c32 = self.body(images)
         top: Tensor = self.top(c32)
         sums = []
@@ -75,5 +80,10 @@ class MoveNetPyramid(Backbone):
             summed = lateral(finer) + F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
             sums.append(summed)
             x = smooth(summed)
-        finest = torch.cat([head(x) for head in self.heads.values()], 1)
-        return [finest, sums[1], sums[0], top]
+        depthwise, heads = [], []
+        for head in self.heads.values():
+            depthwise.append(head[0](x))  # type: ignore[index]
+            heads.append(head[2](head[1](depthwise[-1])))  # type: ignore[index]
+        layers = tuple((head[1].weight.flatten(1), head[1].bias) for head in self.heads.values())  # type: ignore[index]
+        finest = torch.cat(heads, 1)
+        return [finest, sums[1], sums[0], top], Finest(torch.cat(depthwise, 1), layers)
