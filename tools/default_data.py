@@ -1,13 +1,14 @@
-"""The data that the fast model learns from: labelled images, completed by what the accurate model sees in them.
+r"""The data that the fast model learns from: labelled images, completed by what the accurate model sees in them.
 
 `see` runs the accurate model, with flip at the second look and at several sizes, over the images of `coco-train` and
-`lspet`, and writes what it sees with raw and calibrated scores (SEEN.jsonl; it goes on where it was stopped). `merge` puts
-labels and seen poses together: in LSP Extended, which labels one person's 12 body joints an image, the labelled person
-gets a face, and joints that are surely elsewhere, or of the other side, are corrected; in both sets, people whom nobody
+`lspet`, and writes what it sees with raw and calibrated scores; it goes on where it was stopped. `merge` puts labels
+and seen poses together: in LSP Extended, which labels one person's 12 body joints an image, the labelled person gets a
+face, and joints that are surely elsewhere, or of the other side, are corrected; in both sets, people whom nobody
 labelled become people or are ignored. A tenth of COCO's images is kept apart, to choose with, and stays as it is.
 
     python tools/default_data.py see ../shared/data/lspet --out runs/seen-lspet.jsonl --short-side 320 --scales 0.5,1
-    python tools/default_data.py see ../shared/data/coco-train --out runs/seen-coco.jsonl --short-side 512 --scales 0.5,1,1.4
+    python tools/default_data.py see ../shared/data/coco-train --out runs/seen-coco.jsonl --short-side 512 \
+        --scales 0.5,1,1.4
     python tools/default_data.py merge ../shared/data --seen runs --out runs/default-data [--choose raw]
 """
 
@@ -60,7 +61,9 @@ def describe(both: TwoLooks, first_scores: np.ndarray, predictor: Predictor) -> 
     """Seen poses after pose NMS, with their first raw score and raw confidences beside the calibrated scores."""
     look, calibration = predictor.second_look, predictor.calibration
     raw = look.pose(first_scores, both.confidences.mean(1), both.agreement.mean(1))
-    joints = calibration.calibrate_keypoints(look.keypoint(both.first_keypoint_scores, both.confidences, both.agreement))
+    joints = calibration.calibrate_keypoints(
+        look.keypoint(both.first_keypoint_scores, both.confidences, both.agreement)
+    )
     scores = calibration.score(raw)
     order = np.argsort(-raw, kind="stable")
     sigmas, threshold = predictor.skeleton.sigmas_array, predictor.settings.nms_threshold
@@ -143,7 +146,9 @@ class Choice:
         return np.ones(len(pose["keypoints"]), bool) if self.name == "all" else pose["keypoints"][:, 2] >= least
 
 
-def merge_lspet(annotation: dict[str, Any], seen: list[Pose], choice: Choice, counts: Counter[str]) -> list[dict[str, Any]]:
+def merge_lspet(
+    annotation: dict[str, Any], seen: list[Pose], choice: Choice, counts: Counter[str]
+) -> list[dict[str, Any]]:
     """Annotations of one image of LSP Extended: the labelled person, completed and corrected, and other people."""
     sigmas = COCO_17.sigmas_array
     truth = np.array(annotation["keypoints"], float).reshape(-1, 3)
@@ -176,7 +181,9 @@ def merge_lspet(annotation: dict[str, Any], seen: list[Pose], choice: Choice, co
     return [person for person in merged if person is not None]
 
 
-def merge_coco(annotations: list[dict[str, Any]], image_id: int, seen: list[Pose], choice: Choice, counts: Counter[str]) -> list[dict[str, Any]]:
+def merge_coco(
+    annotations: list[dict[str, Any]], image_id: int, seen: list[Pose], choice: Choice, counts: Counter[str]
+) -> list[dict[str, Any]]:
     """Annotations of one image of COCO, and the people whom nobody labelled."""
     labelled = [a for a in annotations if a["num_keypoints"]]
     merged = list(annotations)
@@ -213,7 +220,11 @@ def merge(data: Path, seen: Path | None, out: Path, name: str) -> None:
     ids = np.random.default_rng(0).permutation([image["id"] for image in coco["images"]])
     tenth = len(ids) // 10
     lspet = json.loads((data / "lspet" / "annotations.json").read_text())
-    files = {"coco-choose": subset(coco, {int(i) for i in ids[:tenth]}), "coco-learn": subset(coco, {int(i) for i in ids[tenth:]}), "lspet": lspet}
+    files = {
+        "coco-choose": subset(coco, {int(i) for i in ids[:tenth]}),
+        "coco-learn": subset(coco, {int(i) for i in ids[tenth:]}),
+        "lspet": lspet,
+    }
     if seen is not None:
         for key, file in (("lspet", "seen-lspet.jsonl"), ("coco-learn", "seen-coco.jsonl")):
             counts: Counter[str] = Counter()

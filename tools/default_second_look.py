@@ -9,7 +9,6 @@ Fits the score of two looks (`calipose.calibration.second_look`) and the calibra
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import msgspec
@@ -21,10 +20,9 @@ from calipose.data.locate import find_data
 from calipose.evaluation.evaluation import Evaluation
 from calipose.evaluation.ground_truth import read_ground_truth
 from calipose.evaluation.run import evaluate_predictor
-from calipose.inference.opening import TwoNetworks, packaged
+from calipose.inference.opening import TwoNetworks, packaged, write_two_networks
 from calipose.inference.predictor import Predictor
 from calipose.inference.refiner import Refiner, see_twice
-from calipose.io.atomic import replacing
 from calipose.io.images import read_image
 
 
@@ -47,19 +45,29 @@ def fit_second_look(predictor: Predictor, annotations: Path, folder: Path, look:
         for i, raw in enumerate(first.raw_scores):
             triples = np.c_[both.keypoints_img[i], both.confidences[i]]
             score = float(raw * both.confidences[i].mean() * both.agreement[i].mean())  # only to match people with
-            entries.append({"image_id": image_id, "category_id": 1, "keypoints": triples.flatten().tolist(), "score": score})
+            entries.append(
+                {"image_id": image_id, "category_id": 1, "keypoints": triples.flatten().tolist(), "score": score}
+            )
             rows.append((raw, both.first_keypoint_scores[i], both.confidences[i], both.agreement[i]))
     matches = Evaluation(truth, entries, predictor.skeleton).matches
     first_score, own, confidence, agree = (np.array(column)[matches.entry] for column in zip(*rows, strict=True))
     features = first_score, confidence.mean(1), agree.mean(1)
     fold = assign_folds(len(np.unique(matches.image)), 10)[np.unique(matches.image, return_inverse=True)[1]]
     error = [
-        (fit_two_look_score(*(f[fold != i] for f in features), matches.oks[fold != i])(*(f[fold == i] for f in features)) - matches.oks[fold == i]) ** 2
+        (
+            fit_two_look_score(*(f[fold != i] for f in features), matches.oks[fold != i])(
+                *(f[fold == i] for f in features)
+            )
+            - matches.oks[fold == i]
+        )
+        ** 2
         for i in range(10)
     ]
-    print(f"{len(entries)} poses, {len(matches.entry)} of them count; squared error, cross-fitted {np.concatenate(error).mean():.4f}")
+    print(f"{len(matches.entry)} poses count; squared error, cross-fitted {np.concatenate(error).mean():.4f}")
     of_people = np.isfinite(matches.similarity)
-    keypoint = fit_two_look_score(own[of_people], confidence[of_people], agree[of_people], matches.similarity[of_people])
+    keypoint = fit_two_look_score(
+        own[of_people], confidence[of_people], agree[of_people], matches.similarity[of_people]
+    )
     return msgspec.structs.replace(look, pose=fit_two_look_score(*features, matches.oks), keypoint=keypoint)
 
 
@@ -70,7 +78,9 @@ def main() -> None:
     parser.add_argument("--first", default="fast.onnx")
     parser.add_argument("--refiner", default="thunder.onnx")
     parser.add_argument("--crop", type=float, default=SecondLook().crop)
-    parser.add_argument("--score-threshold", type=float, default=0.1, help="first raw score from which poses are seen again")
+    parser.add_argument(
+        "--score-threshold", type=float, default=0.1, help="first raw score from which poses are seen again"
+    )
     parser.add_argument("--out", type=Path, default=Path("src/calipose/weights/accurate.model.json"))
     arguments = parser.parse_args()
     annotations, images = find_data(arguments.data)
@@ -87,8 +97,7 @@ def main() -> None:
     model = TwoNetworks(
         model=arguments.first, refiner=arguments.refiner, second_look=look, predict=settings, calibration=calibration
     )
-    with replacing(arguments.out) as temporary:
-        temporary.write_text(json.dumps(model.to_dict(), indent=1) + "\n", encoding="utf-8")
+    write_two_networks(arguments.out, model)
     print(look)
 
 

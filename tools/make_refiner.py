@@ -1,8 +1,8 @@
 """The second look in the package: MoveNet Thunder with its decoding inside, as one ONNX file of `Refiner`'s form.
 
-Takes the graph of the network's four maps (docs/second-look.md says where it comes from), frees its batch, and adds what
-MoveNet does with the maps. One thing differs from MoveNet: the person looked for is the one nearest to the first pose,
-not the one nearest to the middle of the crop.
+Takes the graph of the network's four maps (docs/second-look.md says where it comes from), frees its batch, and adds
+what MoveNet does with the maps. One thing differs from MoveNet: the person looked for is the one nearest to the first
+pose, not the one nearest to the middle of the crop.
 
     python tools/make_refiner.py MAPS.onnx --out src/calipose/weights/thunder.onnx [--size 256]
 """
@@ -13,9 +13,8 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
 import onnx
-from onnx import TensorProto, compose, helper, numpy_helper, parser
+from onnx import compose, parser
 
 from calipose.inference.refiner import METADATA_KEY
 from calipose.skeleton import COCO_17
@@ -34,14 +33,15 @@ prepare (uint8[b, h, w, 3] crops, float[b, 17, 2] keypoints) => (float[b, 3, h, 
 }
 """
 
-# The maps -> keypoints in pixels of the crop (integer = pixel centre) and the heat maps' values there. MoveNet's numbers
-# are (y, x), in cells of 4 pixels, from a cell's corner; both ArgMax divide by the distance in cells + 1.8.
+# The maps -> keypoints in pixels of the crop (integer = pixel centre) and the heat maps' values there. MoveNet's
+# numbers are (y, x), in cells of 4 pixels, from a cell's corner; both ArgMax divide by the distance in cells + 1.8.
 DECODE = """
 <ir_version: 9, opset_import: ["" : 18]>
 decode (float[b, 1, oh, ow] center, float[b, 34, oh, ow] regress, float[b, 17, oh, ow] heat,
         float[b, 34, oh, ow] offset, float[b, 17, 2] before)
     => (float[b, 17, 2] refined, float[b, 17] confidences)
-<float[1] stride = {4.0}, float[1] corner = {0.5}, float[1] first_cell = {1.5}, float[1] softness = {1.8}, int64[1] xy = {-1}, int64[1] zero = {0},
+<float[1] stride = {4.0}, float[1] corner = {0.5}, float[1] first_cell = {1.5}, float[1] softness = {1.8},
+ int64[1] xy = {-1}, int64[1] zero = {0},
  int64[1] one = {1}, int64[1] two = {2}, int64[1] three = {3}, int64 none = {0}, int64 step = {1},
  int64[3] flat = {0, 0, -1}, int64[4] pairs = {0, 17, 2, -1}, int64[4] twice = {1, 1, 2, 1},
  int64[3] point = {0, 17, 2}, int64[3] every = {0, 34, 1}, int64[2] row = {0, 17}>
@@ -151,8 +151,16 @@ def main() -> None:
     free_batch(maps)
     shorten_names(maps)
     prepare, decode = parser.parse_model(PREPARE), parser.parse_model(DECODE)
-    model = compose.merge_models(prepare, maps, [("pixels", maps.graph.input[0].name)], outputs=["first", *(o.name for o in maps.graph.output)])
-    names = {"center_0": "center", "kpt_regress_0": "regress", "kpt_heatmap_0": "heat", "kpt_offset_0": "offset", "first": "before"}
+    model = compose.merge_models(
+        prepare, maps, [("pixels", maps.graph.input[0].name)], outputs=["first", *(o.name for o in maps.graph.output)]
+    )
+    names = {
+        "center_0": "center",
+        "kpt_regress_0": "regress",
+        "kpt_heatmap_0": "heat",
+        "kpt_offset_0": "offset",
+        "first": "before",
+    }
     model = compose.merge_models(model, decode, list(names.items()))
     model.graph.name, model.producer_name = options.maps.stem.removesuffix("_maps"), "calipose"
     header = {

@@ -70,7 +70,9 @@ def fit_two_look_score(first: ArrayLike, confidence: ArrayLike, agreement: Array
     """The weights of least cross-entropy, in which an OKS counts as that share of a success; none is negative.
 
     Args:
-        first, confidence, agreement: (n,), as of `TwoLookScore`.
+        first: (n,), raw scores of the first look.
+        confidence: (n,), of the second look.
+        agreement: (n,), of both.
         oks: (n,) of the same poses with their people, 0 for false positives; or the keypoints' similarities.
 
     Raises:

@@ -33,6 +33,14 @@ from calipose.errors import InputError
 from calipose.evaluation.fitting import calibrate_entries
 from calipose.evaluation.results import load_results, require_triples
 from calipose.evaluation.run import save_results
+from calipose.inference.opening import (
+    FILES,
+    MODEL_SUFFIX,
+    is_two_networks,
+    packaged,
+    read_two_networks,
+    write_two_networks,
+)
 from calipose.io.atomic import replacing
 
 if TYPE_CHECKING:
@@ -45,7 +53,7 @@ def calibrate_command(
         str,
         typer.Argument(
             metavar="CHECKPOINT|RESULTS",
-            help="A .safetensors file, a run folder, or 'default'; or the COCO results (.json) of any model.",
+            help="A .safetensors file, a run folder, 'fast' or 'accurate'; or the COCO results (.json) of any model.",
         ),
     ],
     data: Data = "",
@@ -94,6 +102,9 @@ def calibrate_command(
         make_folders(output)
         _use_maps(Path(source), use, read_skeleton(skeleton), output)
         return
+    if is_two_networks(source):
+        _calibrate_two_networks(source, data, options, output, bootstrap, quiet)
+        return
     checkpoints: list[Checkpoint] = []
     target = Path()
 
@@ -128,8 +139,8 @@ def _open_checkpoint(source: str, output: Path | None) -> tuple[Path, Checkpoint
     from calipose.model.checkpoint import find_checkpoint, load_checkpoint
 
     path = find_checkpoint(source)
-    if source == "default" and output is None:
-        raise InputError("default: the model that comes with the package stays as it is; name a copy with --out")
+    if source in FILES and output is None:
+        raise InputError(f"{source}: the model that comes with the package stays as it is; name a copy with --out")
     if output is not None and output.suffix != ".safetensors":
         raise InputError(
             f"{output}: name the checkpoint {output.stem}.safetensors; calipose export makes ONNX files of it"
@@ -153,6 +164,27 @@ def _calibrate_checkpoint(
     recipe = msgspec.structs.replace(checkpoint.recipe, predict=predictor.settings)
     save_checkpoint(target, replace(checkpoint, calibration=calibration, recipe=recipe))
     say(f"calibrated on {describe(calibration)}: {target}")
+
+
+def _calibrate_two_networks(
+    source: str, data: str, options: ModelOptions, output: Path | None, bootstrap: int, quiet: bool
+) -> None:
+    """Predict, fit, and write the model of two networks with its maps."""
+    if output is None:
+        raise InputError(f"{source}: a model of two networks; name its calibrated copy NAME{MODEL_SUFFIX} with --out")
+    make_folders(output)
+    opened = open_source(source, data, options)
+    assert opened.predictor is not None
+    predictor = opened.predictor.with_calibration(Calibration())
+    evaluation = replace(opened, predictor=predictor).evaluation(bootstrap, quiet)
+    name = Path(data.partition("=")[0]).name
+    calibration = evaluation.fit_calibration(predictor.setting, name)
+    if not quiet:
+        print_evaluation(evaluation)
+    model = read_two_networks(packaged(source) if source in FILES else Path(source))
+    changed = msgspec.structs.replace(model, predict=predictor.settings, calibration=calibration)
+    write_two_networks(output, changed)
+    say(f"calibrated on {describe(calibration)}: {output}")
 
 
 def _calibrate_results(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,8 @@ import typer
 
 from calipose.cli.console import err, say
 from calipose.errors import InputError
+from calipose.inference.opening import FILES, is_two_networks, packaged
+from calipose.io.atomic import replacing
 
 
 def export_command(
@@ -28,6 +31,9 @@ def export_command(
 
     The file predicts without torch; it is kept only if it gives torch's poses. docs/onnx.md says what is in it.
     """
+    if str(checkpoint) in FILES and not int8:
+        _copy_packaged(str(checkpoint), file)
+        return
     from calipose.export.onnx import export_onnx
     from calipose.model.checkpoint import load_checkpoint
 
@@ -45,3 +51,17 @@ def export_command(
         fp32, quantized = export_int8(load_checkpoint(checkpoint), file, str(data))
     size = file.stat().st_size / 1e6
     say(f"{file}: {size:.1f} MB; AP {quantized.ap:.3f} in 8 bits, {fp32.ap:.3f} in fp32, on {fp32.images} images")
+
+
+def _copy_packaged(name: str, file: Path) -> None:
+    """Copy a model of the package, which holds its ONNX file; needs no torch."""
+    if is_two_networks(name):
+        raise InputError(
+            f"{name}: two networks, whose files are in {packaged(name).parent}; 'calipose export fast {file}' copies "
+            "the one that finds the poses"
+        )
+    if file.suffix != ".onnx":
+        raise InputError(f"{file}: name the file {file.stem}.onnx; by that it is known")
+    with replacing(file) as temporary:
+        shutil.copyfile(packaged(name), temporary)
+    say(f"{file}: {file.stat().st_size / 1e6:.1f} MB, a copy of the package's")

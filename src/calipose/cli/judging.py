@@ -27,7 +27,7 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="MODEL|RESULTS",
-        help="'accurate', 'fast', a .safetensors or .onnx file, a run folder; or the COCO results (.json) of any model.",
+        help="accurate, fast, a .safetensors or .onnx file, a run folder; or the COCO results (.json) of any model.",
     ),
 ]
 HOLDS_RESULTS = "holds results, which no network predicts"
@@ -84,7 +84,7 @@ class OpenedSource:
     def setting(self) -> dict[str, Any]:
         """What figures hold for."""
         if self.predictor is not None:
-            return setting_of(self.predictor.settings)
+            return setting_of(self.predictor)
         return {} if self.results is None else {"results": self.results.name}
 
     def poses(self, quiet: bool) -> ResultsSource:

@@ -10,6 +10,7 @@ import typer
 from calipose.cli.console import say, warn
 from calipose.cli.judging import DATA_HELP, Bootstrap, ModelOptions, SkeletonFile, Source, open_source
 from calipose.cli.options import Device, Flip, Quiet, Scales, ShortSide
+from calipose.inference.opening import FILES
 from calipose.report import write_report
 from calipose.report.chart import require_matplotlib
 
@@ -39,7 +40,7 @@ def report_command(
     opened.truth.require_files()  # before hours of prediction
     evaluation = opened.evaluation(bootstrap, quiet)
     run = Path(source) if Path(source).is_dir() else Path(source).parent
-    is_run = source != "default" and Path(source).suffix in {"", ".safetensors"}
+    is_run = source not in FILES and Path(source).suffix in {"", ".safetensors"}
     history = run / HISTORY if is_run and (run / HISTORY).is_file() else None
     page = write_report(folder, evaluation, opened.images, name=name or source, history=history)
     for caution in evaluation.cautions:

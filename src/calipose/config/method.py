@@ -28,8 +28,8 @@ class Method(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             learned points, at the K x N semantic points, at the predicted keypoints, or at the keypoint queries.
         keypoint_scores: add a third output beside each keypoint's last displacement, which learns that keypoint's own
             term of the OKS (not in the paper).
-        sparse_cells: M > 0 adds a presence map, which learns the discrete label, and when predicting computes the score at
-            the M cells of highest presence only (not in the paper; docs/paper.md). 0: at all cells, as in the paper.
+        sparse_cells: M > 0 adds a presence map, which learns the discrete label; in prediction, the score is computed
+            at the M cells of highest presence only (not in the paper; docs/paper.md). 0: at all cells, as in the paper.
         keypoint_width: channels of each keypoint's separate features (C_k).
         instance_width: channels of the instance features (C_I).
         semantic_at: read the displacements to the semantic points at the query or at the centre; the paper leaves

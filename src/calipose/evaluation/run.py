@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from calipose.config.settings import PredictSettings
 from calipose.evaluation.evaluation import Evaluation
 from calipose.evaluation.ground_truth import GroundTruth, GroundTruthSource, read_ground_truth
 from calipose.inference.predictor import Predictor
@@ -44,10 +43,12 @@ def predict_data(
     return results
 
 
-def setting_of(settings: PredictSettings) -> dict[str, Any]:
+def setting_of(predictor: Predictor) -> dict[str, Any]:
     """What figures hold for: every table says it."""
+    settings = predictor.settings
     scales = ", ".join(f"{scale:g}" for scale in settings.scales)
-    return {"flip": "yes" if settings.flip else "no", "scales": scales, "short side": f"{settings.short_side} px"}
+    setting = {"flip": "yes" if settings.flip else "no", "scales": scales, "short side": f"{settings.short_side} px"}
+    return setting if predictor.refiner is None else {**setting, "second look": "yes"}
 
 
 def evaluate_predictor(
@@ -72,7 +73,7 @@ def evaluate_predictor(
     """
     truth = read_ground_truth(ground_truth, predictor.skeleton)
     results = predict_data(predictor, truth, images, track)
-    return Evaluation(truth, results, predictor.skeleton, bootstrap=bootstrap, setting=setting_of(predictor.settings))
+    return Evaluation(truth, results, predictor.skeleton, bootstrap=bootstrap, setting=setting_of(predictor))
 
 
 def save_results(path: Path, results: Sequence[Any]) -> None:

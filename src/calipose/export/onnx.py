@@ -34,7 +34,13 @@ if TYPE_CHECKING:
 SCOPES = "pkg.torch.onnx.name_scopes"  # where torch's exporter says what part of the network a node comes from
 OPSET = 18  # from 20 on TensorRT reads GridSample as nearest
 HALF_FROM = 1024  # weights with at least so many numbers are stored in half precision
-EXACT = ("center_to", "query_to", "score", "quality", "presence")  # layers of the head that give positions and scores: always fp32
+EXACT = (
+    "center_to",
+    "query_to",
+    "score",
+    "quality",
+    "presence",
+)  # layers of the head that give positions and scores: always fp32
 MIN_CELLS = 64  # of the score map of an image of 32 x 32 pixels
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
-
 
 from calipose.calibration.maps import Calibration, Stored
 from calipose.calibration.second_look import SecondLook
@@ -15,6 +14,7 @@ from calipose.config.settings import PredictSettings
 from calipose.errors import InputError
 from calipose.inference.backends.base import Backend
 from calipose.inference.refiner import Refiner
+from calipose.io.atomic import replacing
 
 FAST = "fast"  # one pass
 ACCURATE = "accurate"  # the same, and a second look at each pose
@@ -27,8 +27,8 @@ class TwoNetworks(Stored, frozen=True, kw_only=True):
     """A model of two networks, as a file NAME.model.json: one finds the poses, the other looks at each again.
 
     Attributes:
-        model: file of the first, beside this file.
-        refiner: file of the second, beside this file.
+        model: file of the first, beside this file or in the package.
+        refiner: file of the second, likewise.
         second_look: how it looks, and what its result is worth.
         predict: settings of prediction; `score_threshold` is the first raw score from which a pose is looked at again.
         calibration: of the scores of both looks.
@@ -57,7 +57,7 @@ class OpenModel:
     settings: PredictSettings
     calibration: Calibration
     refiner: Refiner | None = None
-    second_look: SecondLook = SecondLook()
+    second_look: SecondLook = field(default_factory=SecondLook)
 
 
 def open_model(
@@ -77,14 +77,14 @@ def open_model(
         InputError: the model is missing, damaged, or not Calipose's, or a device or provider is not there.
     """
     path = packaged(str(model)) if str(model) in FILES else Path(model)
-    if device not in {"", "cpu"} and not providers and path.suffix in {".onnx", ".json"}:
+    if device not in {"", "cpu"} and not providers and (path.suffix == ".onnx" or is_two_networks(path)):
         providers = [device]
-    if path.suffix == ".json":
+    if is_two_networks(path):
         both = read_two_networks(path)
-        first = path.parent / both.model
+        first = _part(path, both.model)
         first = first.with_suffix(".safetensors") if with_torch else first
         backend = _open_backend(first, device, providers, threads)
-        refiner = Refiner(path.parent / both.refiner, providers, threads)
+        refiner = Refiner(_part(path, both.refiner), providers, threads)
         return OpenModel(backend, both.predict, both.calibration, refiner, both.second_look)
     if with_torch and str(model) in FILES:
         path = path.with_suffix(".safetensors")
@@ -105,6 +105,29 @@ def read_two_networks(path: Path) -> TwoNetworks:
     except ValueError as error:
         raise InputError(f"{path}: not a JSON file ({error})") from None
     return TwoNetworks.from_dict(content, str(path))
+
+
+def write_two_networks(path: Path, model: TwoNetworks) -> None:
+    """Write a model of two networks; the file appears whole or not at all.
+
+    Raises:
+        InputError: the file's name does not end in .model.json.
+    """
+    if not path.name.endswith(MODEL_SUFFIX):
+        raise InputError(f"{path}: name the file {path.stem}{MODEL_SUFFIX}; by that a model of two networks is known")
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(model.to_dict(), indent=1) + "\n", encoding="utf-8")
+
+
+def is_two_networks(model: str | Path) -> bool:
+    """Whether a model's name or file is that of two networks."""
+    return FILES.get(str(model), str(model)).lower().endswith(MODEL_SUFFIX)
+
+
+def _part(path: Path, name: str) -> Path:
+    """The file of that name beside `path`, or in the package."""
+    beside = path.parent / name
+    return beside if beside.is_file() else packaged(name)
 
 
 def packaged(name: str) -> Path:

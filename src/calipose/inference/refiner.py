@@ -5,8 +5,6 @@ docs/second-look.md documents the form of the ONNX file, so that any network of 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from numpy.typing import NDArray
 from calipose.calibration.second_look import SecondLook
 from calipose.errors import InputError
 from calipose.geometry import Floats, apply_affine, invert_affine, keypoint_similarity, pose_nms
-from calipose.inference.backends.onnx import METADATA_KEY, open_session
+from calipose.inference.backends.onnx import open_session
 from calipose.inference.scales import ScaleCandidates
 from calipose.io.images import Image, warp
 from calipose.skeleton import Skeleton
@@ -68,9 +66,7 @@ class Refiner:
             )
         self._sees_first_pose = "keypoints" in inputs
 
-    def look(
-        self, image: Image, keypoints_img: Floats, crop: float = 1.4, flip: bool = False
-    ) -> tuple[Floats, Floats]:
+    def look(self, image: Image, keypoints_img: Floats, crop: float = 1.4, flip: bool = False) -> tuple[Floats, Floats]:
         """Keypoints of poses, seen anew.
 
         Args:
@@ -110,7 +106,7 @@ class Refiner:
         return np.asarray(refined, np.float64), np.asarray(confidences, np.float64).clip(0, 1)
 
     def _run_mirrored(self, crops: NDArray[np.uint8], keypoints_crop: Floats) -> tuple[Floats, Floats]:
-        order: Sequence[int] = self.skeleton.flip_index
+        order = list(self.skeleton.flip_index)
         last = np.array([self.size - 1.0, 0.0])
         mirror = np.array([-1.0, 1.0])
         refined, confidences = self.run(crops[:, :, ::-1], last + mirror * keypoints_crop[:, order])
@@ -149,9 +145,7 @@ class TwoLooks:
     agreement: Floats
 
 
-def see_twice(
-    image: Image, first: ScaleCandidates, refiner: Refiner, second_look: SecondLook, flip: bool
-) -> TwoLooks:
+def see_twice(image: Image, first: ScaleCandidates, refiner: Refiner, second_look: SecondLook, flip: bool) -> TwoLooks:
     """Look again at poses; the arguments are those of `look_again`."""
     seen, confidences = refiner.look(image, first.keypoints_img, second_look.crop, flip)
     unsure = (confidences < second_look.min_confidence)[..., None]

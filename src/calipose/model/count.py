@@ -103,7 +103,9 @@ def real_head_adds(head: Head, channels: tuple[int, int, int, int], cells: int, 
     branches = [torch.empty(1, channel, length, length, device="meta") for channel, length in shapes]
     head.eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        maps: Maps | SparseMaps = head.sparse(branches, Finest(branches[0])) if head.method.sparse_cells else head(branches)
+        maps: Maps | SparseMaps = (
+            head.sparse(branches, Finest(branches[0])) if head.method.sparse_cells else head(branches)
+        )
         if isinstance(maps, SparseMaps):
             head.scores_at(maps, torch.empty(1, head.method.sparse_cells, 2, dtype=torch.int64, device="meta"))
         head.keypoints_at(maps, torch.empty(1, peaks, 2, dtype=torch.int64, device="meta"))

@@ -100,7 +100,7 @@ class Finest:
         rows = F.embedding((image * height + cells[..., 1]) * width + cells[..., 0], table)
         if not self.layers:
             return rows
-        groups = rows.split([weight.shape[1] for weight, _ in self.layers], -1)
+        groups = torch.split(rows, [weight.shape[1] for weight, _ in self.layers], -1)
         values = [F.relu(g @ w.T + bias) for g, (w, bias) in zip(groups, self.layers, strict=True)]
         return torch.cat(values, -1)
 
@@ -125,9 +125,7 @@ class SparseRows:
     coarse: list[Tensor]
 
     @classmethod
-    def of(
-        cls, finest: Finest, others: Sequence[Tensor], weight: Tensor, bias: Tensor, keypoints: int
-    ) -> SparseRows:
+    def of(cls, finest: Finest, others: Sequence[Tensor], weight: Tensor, bias: Tensor, keypoints: int) -> SparseRows:
         """From the branches at strides 4 and 8, 16, 32, and a 1x1 convolution on R_g.
 
         Args:
@@ -138,7 +136,7 @@ class SparseRows:
             keypoints: k.
         """
         wide = [branch.shape[1] for branch in others]
-        first, *parts = weight.split([weight.shape[1] - sum(wide), *wide], 1)
+        first, *parts = torch.split(weight, [weight.shape[1] - sum(wide), *wide], 1)
         coarse = [F.conv2d(branch, part) for branch, part in zip(others, parts, strict=True)]
         rows = first.reshape(keypoints, -1, first.shape[1]).transpose(1, 2)
         return cls(finest, rows, bias.view(keypoints, -1), coarse)
@@ -153,7 +151,9 @@ class SparseRows:
             `(b, k, m, C_k)`.
         """
         k, channels, width = self.weight.shape
-        values = self.finest.rows(cells) @ self.weight.transpose(0, 1).reshape(channels, k * width) + self.bias.flatten()
+        values = (
+            self.finest.rows(cells) @ self.weight.transpose(0, 1).reshape(channels, k * width) + self.bias.flatten()
+        )
         for halvings, coarse in enumerate(self.coarse, 1):
             positions = _in_coarse(cells, halvings, values.dtype).unsqueeze(1)
             values = values + sample_rows(coarse, positions).squeeze(1)
@@ -180,7 +180,7 @@ class SparseRows:
 
 def _in_coarse(cells: Tensor, halvings: int, dtype: torch.dtype) -> Tensor:
     """Cells of stride 4 as positions in the map of stride 4 x 2^halvings of the same image."""
-    return (cells.to(dtype) + 0.5) / 2**halvings - 0.5
+    return (cells.to(dtype) + 0.5) * 0.5**halvings - 0.5
 
 
 def read_cells(maps: Tensor, cells: Tensor) -> Tensor:

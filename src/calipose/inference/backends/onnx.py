@@ -71,9 +71,7 @@ class OnnxBackend:
         return BatchCandidates(floats["keypoints"], floats["raw_scores"], floats.get("raw_keypoint_scores"))
 
 
-def open_session(
-    path: str | Path, providers: list[str] | None = None, threads: int = 0
-) -> tuple[Any, dict[str, Any]]:
+def open_session(path: str | Path, providers: list[str] | None = None, threads: int = 0) -> tuple[Any, dict[str, Any]]:
     """ONNX Runtime's session of one of our files, and what the file says of itself.
 
     Args:
