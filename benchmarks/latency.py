@@ -55,7 +55,7 @@ from calipose.model.network import Network
 from calipose.poses import Poses
 from calipose.skeleton import COCO_17
 
-RECIPES = ("default", "photo", "coco-w32-512")
+RECIPES = ("fast", "photo", "coco-w32-512")
 SIZE = (640, 480)
 PAUSE_SECONDS = 0.1  # thread pools wait actively for some milliseconds for more to do
 PARTS = ("pre-processing", "network", "decoding", "post-processing", "drawing")
@@ -83,7 +83,8 @@ class Stamped:
         backend: Any = predictor.backend
         backend.candidates = self._noted(backend.candidates, "candidates")
         if isinstance(backend, TorchBackend):
-            backend.network.encode = self._noted(backend.network.encode, "encode")
+            for name in ("encode", "encode_sparse"):
+                setattr(backend.network, name, self._noted(getattr(backend.network, name), "encode"))
 
     def _noted(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
         def noted(*arguments: Any) -> Any:
@@ -172,7 +173,8 @@ def contestants_of(
     compiled = TorchBackend(copy.deepcopy(network), checkpoint.skeleton, calibration=checkpoint.calibration)
     yield entrant("torch", Predictor(backend, settings))
     # Compiling the network alone would do nothing: prediction calls `encode`, never the network's `forward`.
-    compiled.network.encode = torch.compile(compiled.network.encode, dynamic=False)
+    for method in ("encode", "encode_sparse"):
+        setattr(compiled.network, method, torch.compile(getattr(compiled.network, method), dynamic=False))
     try:
         yield entrant("torch.compile", Predictor(compiled, settings))
     except Exception as error:  # the compiler's errors have no common base of their own
@@ -284,8 +286,8 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="by default all cores")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
-    parser.add_argument("--checkpoint", type=Path, help="weights of `default`")
-    parser.add_argument("--onnx", type=Path, help="exported file of `default`")
+    parser.add_argument("--checkpoint", type=Path, help="weights of `fast`")
+    parser.add_argument("--onnx", type=Path, help="exported file of `fast`")
     parser.add_argument("--movenet", type=Path, metavar="TFLITE")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=FILE.onnx:H,W")
     options = parser.parse_args()

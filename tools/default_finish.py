@@ -1,8 +1,8 @@
 """From trained runs to the default model in the package: checkpoint and ONNX file.
 
-Averages the weights of the runs, takes the prediction settings of the recipe `default`, rounds the large weights to
-half precision, calibrates the scores on images that were kept apart, and writes `default.safetensors` (for `--init`)
-and `default.onnx` into the package's `weights/`.
+Averages the weights of the runs, takes the prediction settings of the recipe `fast`, rounds the large weights to
+half precision, calibrates the scores on images that were kept apart, and writes `fast.safetensors` (for `--init`)
+and `fast.onnx` into the package's `weights/`.
 
     python tools/default_finish.py RUN... --calibrate DATA [--out DIR]
 """
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("src/calipose/weights"))
     arguments = parser.parse_args()
     trained = averaged(arguments.runs)
-    settings = load_recipe("default").predict
+    settings = load_recipe("fast").predict
     weights = {
         name: value.half() if value.is_floating_point() and value.numel() >= HALF_FROM and is_feature(name) else value
         for name, value in trained.weights.items()
@@ -61,11 +61,11 @@ def main() -> None:
         print(f"{name}: {of.kind}, {of.poses} poses of {of.images} images")
 
     arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / "default.safetensors"
+    path = arguments.out / "fast.safetensors"
     save_checkpoint(path, checkpoint)
     with torch.no_grad():
-        gaps = export_onnx(load_checkpoint(path), arguments.out / "default.onnx", half=True)
-    for file in (path, arguments.out / "default.onnx"):
+        gaps = export_onnx(load_checkpoint(path), arguments.out / "fast.onnx", half=True)
+    for file in (path, arguments.out / "fast.onnx"):
         print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     print(f"parity with torch: {gaps}")
 
