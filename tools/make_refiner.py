@@ -16,7 +16,7 @@ from pathlib import Path
 import onnx
 from onnx import compose, parser
 
-from calipose.inference.refiner import METADATA_KEY
+from calipose.inference.backends.onnx import METADATA_KEY
 from calipose.skeleton import COCO_17
 
 # Crops of uint8 RGB -> what the network wants.
