@@ -16,7 +16,7 @@ import typer.main
 from PIL import Image
 from typer.testing import CliRunner
 
-import calipose.inference.predictor
+import calipose.inference.opening
 from calipose.cli import app
 from calipose.data.synthetic.scene import EASY, HARD, synthesize_scene, write_synthetic_data
 from calipose.draw import save_image
@@ -55,7 +55,7 @@ def place(tmp_path: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> P
         save_image(tmp_path / "holiday" / f"{i}.jpg", image(i, 160, 120))
     (tmp_path / "holiday" / "bad.jpg").write_text("no image")
     save_image(tmp_path / "photo.jpg", image(2, 160, 120))
-    monkeypatch.setattr(calipose.inference.predictor, "default_model", lambda: tiny_onnx)
+    monkeypatch.setattr(calipose.inference.opening, "packaged", lambda name: tiny_onnx)
     monkeypatch.setattr(Predictor, "from_checkpoint", lambda *_: Predictor.from_onnx(tiny_onnx))
     return tmp_path
 
