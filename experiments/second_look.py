@@ -20,7 +20,8 @@ import numpy as np
 from calipose.data.locate import find_data
 from calipose.evaluation.ap import evaluate_results, paired_difference
 from calipose.evaluation.ground_truth import read_ground_truth
-from calipose.inference.opening import packaged, read_two_networks
+from calipose.inference.opening import read_two_networks
+from calipose.inference.packaged import packaged
 from calipose.inference.predictor import Predictor
 from calipose.inference.refiner import Refiner, look_again
 from calipose.io.images import read_image

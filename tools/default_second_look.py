@@ -20,7 +20,8 @@ from calipose.data.locate import find_data
 from calipose.evaluation.evaluation import Evaluation
 from calipose.evaluation.ground_truth import read_ground_truth
 from calipose.evaluation.run import evaluate_predictor
-from calipose.inference.opening import TwoNetworks, packaged, write_two_networks
+from calipose.inference.opening import TwoNetworks, write_two_networks
+from calipose.inference.packaged import packaged
 from calipose.inference.predictor import Predictor
 from calipose.inference.refiner import Refiner, see_twice
 from calipose.io.images import read_image

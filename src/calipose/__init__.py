@@ -5,6 +5,7 @@ What stands here imports no torch; networks and training are in `calipose.model`
 
 from calipose._version import __version__
 from calipose.calibration.maps import Calibration, CalibrationMap
+from calipose.calibration.second_look import SecondLook
 from calipose.config.method import Method
 from calipose.config.recipe import Recipe, load_recipe, recipe_names
 from calipose.config.settings import PredictSettings
@@ -20,6 +21,7 @@ from calipose.formats.pandas import to_pandas
 from calipose.formats.supervision import to_supervision
 from calipose.inference.hub import from_pretrained, push_to_hub, save_pretrained
 from calipose.inference.predictor import Predictor
+from calipose.inference.refiner import Refiner
 from calipose.io.images import read_image
 from calipose.io.sources import Frame, Source, find_sources
 from calipose.io.video_writer import VideoWriter
@@ -44,6 +46,8 @@ __all__ = [
     "PredictSettings",
     "Predictor",
     "Recipe",
+    "Refiner",
+    "SecondLook",
     "Skeleton",
     "Source",
     "Tracker",

@@ -51,6 +51,7 @@ def photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         skeleton = COCO_17
         calibration = calipose.Calibration()
         settings = calipose.PredictSettings(short_side=48)
+        setting = settings.setting
 
     def predict_images(_: object, sources: Iterable[calipose.Source], *__: object) -> Iterable[ImageResult]:
         return (ImageResult(source, Frame(next(iter(source.frames())).image, source.name), poses) for source in sources)

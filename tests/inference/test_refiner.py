@@ -12,7 +12,8 @@ import pytest
 from calipose.calibration.second_look import SecondLook
 from calipose.errors import InputError
 from calipose.geometry import Floats, apply_affine
-from calipose.inference.opening import TwoNetworks, packaged, read_two_networks, write_two_networks
+from calipose.inference.opening import TwoNetworks, read_two_networks, write_two_networks
+from calipose.inference.packaged import packaged
 from calipose.inference.predictor import Predictor
 from calipose.inference.refiner import Refiner, agreement, crop_affine, look_again
 from calipose.inference.scales import ScaleCandidates
@@ -110,7 +111,7 @@ def test_the_score_is_that_of_both_looks() -> None:
 
 
 def test_who_jumps_to_the_neighbour_comes_back() -> None:
-    neighbour = PERSON + [120.0, 0.0]
+    neighbour = PERSON + np.array([120.0, 0.0])
     first = candidates(PERSON, neighbour, scores=(0.8, 0.7))
     both = look_again(GREY, first, AllTheSame(), SecondLook(), 0.3, False)
     assert len(both.raw_scores) == 2
@@ -121,7 +122,7 @@ def test_who_jumps_to_the_neighbour_comes_back() -> None:
 def test_agreement_is_the_keypoints_similarity() -> None:
     area = 0.53 * np.ptp(PERSON, axis=0).prod()
     shift = np.sqrt(area) * 2 * COCO_17.sigmas_array[0]
-    found = agreement(PERSON[None], PERSON[None] + [shift, 0.0], COCO_17.sigmas_array)
+    found = agreement(PERSON[None], PERSON[None] + np.array([shift, 0.0]), COCO_17.sigmas_array)
     assert found[0, 0] == pytest.approx(np.exp(-0.5))
     assert (agreement(PERSON[None], PERSON[None], COCO_17.sigmas_array) == 1).all()
 

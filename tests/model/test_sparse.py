@@ -64,7 +64,10 @@ def test_a_peak_among_the_cells_is_found_with_its_score() -> None:
     cells, _ = presence_cells(maps.presence, 40)
     among = {tuple(cell) for cell in cells[0].tolist()}
     dense, sparse = (find_candidates(network, images, 384, sparse=form) for form in (False, True))
-    found = {round(value, 9): keypoints for value, keypoints in zip(sparse.scores[0].tolist(), sparse.keypoints_inp[0])}
+    found = {
+        round(value, 9): keypoints
+        for value, keypoints in zip(sparse.scores[0].tolist(), sparse.keypoints_inp[0], strict=True)
+    }
     expected = 0
     for value, keypoints in zip(dense.scores[0].tolist(), dense.keypoints_inp[0], strict=True):
         if value == -torch.inf:

@@ -49,7 +49,7 @@ def test_results_of_any_model(data, tmp_path):
 def test_a_run(data, tmp_path, monkeypatch, source):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "history.jsonl").write_text('{"step": 1, "epoch": 1, "total": 2.0}\n')
-    predictor = SimpleNamespace(skeleton=COCO_17, settings=PredictSettings(short_side=640))
+    predictor = SimpleNamespace(skeleton=COCO_17, settings=PredictSettings(short_side=640), refiner=None)
     monkeypatch.setattr(judging, "open_predictor", lambda *_, **_options: predictor)
     monkeypatch.setattr(judging, "predict_data", lambda *_: json.loads((tmp_path / "results.json").read_text()))
     given = {}

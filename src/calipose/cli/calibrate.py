@@ -33,14 +33,8 @@ from calipose.errors import InputError
 from calipose.evaluation.fitting import calibrate_entries
 from calipose.evaluation.results import load_results, require_triples
 from calipose.evaluation.run import save_results
-from calipose.inference.opening import (
-    FILES,
-    MODEL_SUFFIX,
-    is_two_networks,
-    packaged,
-    read_two_networks,
-    write_two_networks,
-)
+from calipose.inference.opening import is_two_networks, read_two_networks, write_two_networks
+from calipose.inference.packaged import FILES, MODEL_SUFFIX, packaged
 from calipose.io.atomic import replacing
 
 if TYPE_CHECKING:
@@ -170,10 +164,10 @@ def _calibrate_two_networks(
     source: str, data: str, options: ModelOptions, output: Path | None, bootstrap: int, quiet: bool
 ) -> None:
     """Predict, fit, and write the model of two networks with its maps."""
+    opened = open_source(source, data, options)
     if output is None:
         raise InputError(f"{source}: a model of two networks; name its calibrated copy NAME{MODEL_SUFFIX} with --out")
     make_folders(output)
-    opened = open_source(source, data, options)
     assert opened.predictor is not None
     predictor = opened.predictor.with_calibration(Calibration())
     evaluation = replace(opened, predictor=predictor).evaluation(bootstrap, quiet)

@@ -10,7 +10,8 @@ import typer
 
 from calipose.cli.console import err, say
 from calipose.errors import InputError
-from calipose.inference.opening import FILES, is_two_networks, packaged
+from calipose.inference.opening import is_two_networks
+from calipose.inference.packaged import FILES, packaged
 from calipose.io.atomic import replacing
 
 

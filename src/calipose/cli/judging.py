@@ -16,7 +16,7 @@ from calipose.errors import InputError
 from calipose.evaluation.evaluation import Evaluation
 from calipose.evaluation.ground_truth import GroundTruth, read_ground_truth
 from calipose.evaluation.run import predict_data, setting_of
-from calipose.inference.opening import MODEL_SUFFIX
+from calipose.inference.packaged import MODEL_SUFFIX
 from calipose.skeleton import COCO_17, Skeleton
 
 if TYPE_CHECKING:

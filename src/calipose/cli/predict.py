@@ -12,8 +12,8 @@ from calipose.cli import options
 from calipose.cli.console import counted, ctrl_c, note, say
 from calipose.cli.model import open_predictor, warn_of_setting
 from calipose.cli.prediction_run import PredictionRun
-from calipose.inference.opening import DEFAULT, FAST
 from calipose.inference.output_folder import OutputFolder, sources_outside
+from calipose.inference.packaged import DEFAULT, FAST
 from calipose.inference.predictor import Predictor
 from calipose.inference.stream import PredictOptions
 from calipose.io.sources import find_sources

@@ -10,7 +10,7 @@ import typer
 from calipose.cli.console import say, warn
 from calipose.cli.judging import DATA_HELP, Bootstrap, ModelOptions, SkeletonFile, Source, open_source
 from calipose.cli.options import Device, Flip, Quiet, Scales, ShortSide
-from calipose.inference.opening import FILES
+from calipose.inference.packaged import FILES
 from calipose.report import write_report
 from calipose.report.chart import require_matplotlib
 

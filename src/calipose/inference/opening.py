@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,9 @@ from calipose.calibration.second_look import SecondLook
 from calipose.config.settings import PredictSettings
 from calipose.errors import InputError
 from calipose.inference.backends.base import Backend
+from calipose.inference.packaged import FILES, MODEL_SUFFIX, packaged
 from calipose.inference.refiner import Refiner
 from calipose.io.atomic import replacing
-
-FAST = "fast"  # one pass
-ACCURATE = "accurate"  # the same, and a second look at each pose
-MODEL_SUFFIX = ".model.json"
-DEFAULT = "default"  # whichever the package recommends: accurate
-FILES = {FAST: "fast.onnx", ACCURATE: f"accurate{MODEL_SUFFIX}", DEFAULT: f"accurate{MODEL_SUFFIX}"}
 
 
 class TwoNetworks(Stored, frozen=True, kw_only=True):
@@ -128,18 +122,6 @@ def _part(path: Path, name: str) -> Path:
     """The file of that name beside `path`, or in the package."""
     beside = path.parent / name
     return beside if beside.is_file() else packaged(name)
-
-
-def packaged(name: str) -> Path:
-    """The file of a model in the package: "fast", "accurate", "default"; or a file name such as "fast.safetensors".
-
-    Raises:
-        InputError: this installation has none.
-    """
-    path = Path(str(resources.files("calipose").joinpath("weights", FILES.get(name, name))))
-    if not path.is_file():
-        raise InputError(f"this installation holds no {path.name}; name a model: an .onnx file or a checkpoint")
-    return path
 
 
 def _open_backend(path: Path, device: str, providers: list[str] | None, threads: int) -> Backend:

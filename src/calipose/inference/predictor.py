@@ -16,7 +16,8 @@ from calipose.config.settings import PredictSettings
 from calipose.errors import InputError
 from calipose.geometry import Floats, apply_affine, invert_affine, pose_nms
 from calipose.inference.backends.base import Backend, BatchCandidates
-from calipose.inference.opening import DEFAULT, OpenModel, open_model
+from calipose.inference.opening import OpenModel, open_model
+from calipose.inference.packaged import DEFAULT
 from calipose.inference.refiner import Refiner, look_again
 from calipose.inference.scales import ScaleCandidates, merge_scales
 from calipose.io.images import INPUT_MULTIPLE, Image, network_input, read_image

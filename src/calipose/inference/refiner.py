@@ -16,6 +16,7 @@ from calipose.calibration.second_look import SecondLook
 from calipose.errors import InputError
 from calipose.geometry import Floats, apply_affine, invert_affine, keypoint_similarity, pose_nms
 from calipose.inference.backends.onnx import open_session
+from calipose.inference.packaged import THUNDER, packaged
 from calipose.inference.scales import ScaleCandidates
 from calipose.io.images import Image, warp
 from calipose.skeleton import Skeleton
@@ -34,7 +35,7 @@ class Refiner:
     `size`.
 
     Args:
-        path: the file.
+        path: the file; "thunder" is MoveNet Thunder, which comes with the package.
         providers: of ONNX Runtime, as of `Predictor`.
         threads: of one network run; 0 for ONNX Runtime's own choice.
 
@@ -46,11 +47,12 @@ class Refiner:
         InputError: the file is missing, damaged, or not of this form, or a provider is not there.
 
     Example:
-        >>> refiner = Refiner("thunder.onnx")
+        >>> refiner = Refiner("thunder")
         >>> keypoints_img, confidences = refiner.look(image, poses.keypoints_img)
     """
 
-    def __init__(self, path: str | Path, providers: list[str] | None = None, threads: int = 0) -> None:
+    def __init__(self, path: str | Path = THUNDER, providers: list[str] | None = None, threads: int = 0) -> None:
+        path = packaged(f"{THUNDER}.onnx") if str(path) == THUNDER else path
         self._session, header = open_session(path, providers, threads)
         try:
             self.skeleton = Skeleton.from_dict(header["skeleton"], str(path))
