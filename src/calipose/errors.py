@@ -1,5 +1,8 @@
 """The errors that a user can fix."""
 
+import re
+from importlib.metadata import PackageNotFoundError, requires
+
 
 class CaliposeError(Exception):
     """Base of all errors that Calipose raises on purpose; the command line prints them without a traceback.
@@ -23,3 +26,19 @@ class ImageError(InputError):
 
 class NonFiniteLossError(CaliposeError):
     """The loss became infinite or NaN; the message names the images of the batch."""
+
+
+def install_hint(extra: str) -> str:
+    """The command that installs what one of Calipose's extras needs.
+
+    It names the packages themselves: that works however Calipose was installed, from an index, a wheel or a checkout.
+
+    Args:
+        extra: as pyproject.toml calls it, such as "video".
+    """
+    try:
+        requirements = [entry.partition(";") for entry in requires("calipose") or []]
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        requirements = []
+    needed = [name.strip() for name, _, marker in requirements if re.search(rf"extra *== *['\"]{extra}['\"]", marker)]
+    return "pip install " + " ".join(f"'{name}'" for name in needed or [f"calipose[{extra}]"])

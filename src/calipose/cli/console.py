@@ -15,7 +15,7 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 from typer.core import TyperGroup
 
-from calipose.errors import CaliposeError
+from calipose.errors import CaliposeError, install_hint
 from calipose.io.interrupts import stop_requests
 
 out = Console(highlight=False)  # results
@@ -37,7 +37,7 @@ class Commands(TyperGroup):
         except ModuleNotFoundError as error:
             if error.name not in TORCH_PARTS:
                 raise
-            say_error(f"this command needs {error.name}: pip install 'calipose[train]'")
+            say_error(f"this command needs {error.name}: {install_hint('train')}")
         raise typer.Exit(1)
 
 

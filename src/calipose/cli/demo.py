@@ -13,6 +13,7 @@ from calipose.cli.console import counted, note, say
 from calipose.cli.model import open_predictor
 from calipose.data.synthetic.scene import EASY, synthesize_scene
 from calipose.draw import draw_poses, save_image
+from calipose.errors import install_hint
 from calipose.io.atomic import write_errors
 from calipose.io.images import Image, read_image
 from calipose.io.sources import find_sources
@@ -55,7 +56,7 @@ def packaged_images() -> dict[str, Image]:
     found: dict[str, Image] = {}
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
-        note("without scikit-image (pip install 'calipose[demo]') there are no photographs, only synthetic people")
+        note(f"without scikit-image ({install_hint('demo')}) there are no photographs, only synthetic people")
     else:
         data = Path(spec.origin).parent / "data"
         found = {name: read_image(data / name) for name in PACKAGED if (data / name).is_file()}

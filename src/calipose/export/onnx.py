@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from calipose._version import __version__
-from calipose.errors import CaliposeError, InputError
+from calipose.errors import CaliposeError, InputError, install_hint
 from calipose.export.graph import DecodedNetwork
 from calipose.export.parity import Parity, measure_parity, measure_rounding
 from calipose.inference.backends.onnx import METADATA_KEY, OnnxBackend
@@ -60,7 +60,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path, half: bool = False) -> Parit
         import onnx
         import onnxscript  # noqa: F401 (the exporter needs it)
     except ImportError:
-        raise InputError("export needs onnx and onnxscript: pip install 'calipose[export]'") from None
+        raise InputError(f"export needs onnx and onnxscript: {install_hint('export')}") from None
     if path.suffix != ".onnx":
         raise InputError(f"{path}: name the file {path.stem}.onnx; by that it is known")
     if not path.parent.is_dir():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from calipose.errors import InputError
+from calipose.errors import InputError, install_hint
 from calipose.formats.csv import COLUMNS, keypoint_rows
 from calipose.poses import Poses
 
@@ -22,5 +22,5 @@ def to_pandas(poses: Poses) -> Any:
     try:
         import pandas
     except ImportError:
-        raise InputError("to_pandas needs pandas: pip install 'calipose[pandas]'") from None
+        raise InputError(f"to_pandas needs pandas: {install_hint('pandas')}") from None
     return pandas.DataFrame(list(keypoint_rows(poses)), columns=list(COLUMNS)).astype(COLUMNS)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from calipose.errors import InputError
+from calipose.errors import InputError, install_hint
 from calipose.poses import Poses
 
 
@@ -30,7 +30,7 @@ def to_supervision(poses: Poses, class_id: int = 0) -> Any:
     try:
         from supervision import KeyPoints
     except ImportError:
-        raise InputError("to_supervision needs supervision: pip install 'calipose[supervision]'") from None
+        raise InputError(f"to_supervision needs supervision: {install_hint('supervision')}") from None
     keypoint_confidence = None if poses.keypoint_scores is None else poses.keypoint_scores.astype(np.float32)
     extra = {"track_id": poses.track_ids, "filled": poses.filled}
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calipose._version import __version__
-from calipose.errors import InputError
+from calipose.errors import InputError, install_hint
 from calipose.inference.predictor import Predictor
 from calipose.io.atomic import replacing
 
@@ -117,5 +117,5 @@ def _hub(name: str) -> Any:
     try:
         import huggingface_hub
     except ImportError:
-        raise InputError(f"'{name}' needs huggingface_hub: pip install 'calipose[hub]'") from None
+        raise InputError(f"'{name}' needs huggingface_hub: {install_hint('hub')}") from None
     return huggingface_hub

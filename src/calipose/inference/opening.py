@@ -10,7 +10,7 @@ from typing import Any
 from calipose.calibration.maps import Calibration, Stored
 from calipose.calibration.second_look import SecondLook
 from calipose.config.settings import PredictSettings
-from calipose.errors import InputError
+from calipose.errors import InputError, install_hint
 from calipose.inference.backends.base import Backend
 from calipose.inference.packaged import FILES, MODEL_SUFFIX, packaged
 from calipose.inference.refiner import Refiner
@@ -134,7 +134,7 @@ def _open_backend(path: Path, device: str, providers: list[str] | None, threads:
         from calipose.model.checkpoint import load_checkpoint
         from calipose.model.device import choose_device
     except ModuleNotFoundError as error:
-        raise InputError(f"{path}: a checkpoint needs {error.name}: pip install 'calipose[train]'") from None
+        raise InputError(f"{path}: a checkpoint needs {error.name}: {install_hint('train')}") from None
 
     checkpoint = load_checkpoint(path)
     return TorchBackend(

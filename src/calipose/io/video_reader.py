@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from calipose.errors import ImageError
+from calipose.errors import ImageError, install_hint
 from calipose.io.images import Image
 
 
@@ -117,7 +117,7 @@ def _opened(path: Path) -> Iterator[Any]:
         import av
     except ImportError:
         # An ImageError, so that images beside the video are still processed.
-        raise ImageError(f"video {path} needs PyAV: pip install 'calipose[video]'") from None
+        raise ImageError(f"video {path} needs PyAV: {install_hint('video')}") from None
     try:
         # Opened here, since ffmpeg takes a name such as a:b.mp4 for a URL. Not all metadata is proper text.
         with path.open("rb") as file, av.open(file, metadata_errors="replace") as container:

@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from calipose.errors import InputError
+from calipose.errors import InputError, install_hint
 from calipose.io.atomic import replacing, write_errors
 from calipose.io.images import Image
 
@@ -194,7 +194,7 @@ def import_av() -> Any:
     try:
         import av
     except ModuleNotFoundError:
-        raise InputError("videos need PyAV: pip install 'calipose[video]'") from None
+        raise InputError(f"videos need PyAV: {install_hint('video')}") from None
     return av
 
 

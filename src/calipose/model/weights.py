@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from calipose.errors import InputError
+from calipose.errors import InputError, install_hint
 from calipose.model.backbones.base import Backbone
 
 _HUB = "hf-hub:"
@@ -115,7 +115,7 @@ def _fetch(repository: str) -> Path:
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:
-        raise InputError(f"'{_HUB}{repository}' needs huggingface_hub: pip install calipose[hub]") from error
+        raise InputError(f"'{_HUB}{repository}' needs huggingface_hub: {install_hint('hub')}") from error
     try:
         return Path(hf_hub_download(repository, "model.safetensors"))
     except (OSError, ValueError) as error:  # no such repository or file, no network; a malformed name

@@ -16,7 +16,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from calipose.errors import InputError
+from calipose.errors import InputError, install_hint
 from calipose.io.atomic import replacing
 
 # Name -> (light, dark). Those for data are from Okabe and Ito's palette, which colour-blind people tell apart.
@@ -160,4 +160,4 @@ def require_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise InputError("the report needs matplotlib: pip install 'calipose[report]'") from None
+        raise InputError(f"the report needs matplotlib: {install_hint('report')}") from None

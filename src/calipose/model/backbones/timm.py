@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from calipose.errors import InputError
+from calipose.errors import InputError, install_hint
 from calipose.model.backbones.base import STRIDES, Backbone
 
 
@@ -25,7 +25,7 @@ class TimmBackbone(Backbone):
         try:
             import timm
         except ImportError as error:
-            raise InputError(f"'timm:{name}' needs timm: pip install calipose[timm]") from error
+            raise InputError(f"'timm:{name}' needs timm: {install_hint('timm')}") from error
         try:
             network = timm.create_model(name, features_only=True, pretrained=False)
         except (RuntimeError, AttributeError) as error:  # an unknown name; a network without feature maps
