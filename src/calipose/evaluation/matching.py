@@ -92,6 +92,10 @@ class Matches:
         score: (n,) as the results say.
         oks: (n,) 0 for a false positive.
         person: (n,) index of the person among all the annotations, image by image; -1 for a false positive.
+        duplicate_of: (n,) likewise, the person that a false positive is a duplicate of: it has an OKS of 0.1 or more
+            with them, but another pose is matched with them. Of several the person of highest OKS; -1 where the pose is
+            matched, or where nobody is near (background).
+        duplicate_oks: (n,) its OKS with that person; 0 where it is no duplicate.
         area: (n,) of the person in pixels, nan for a false positive.
         labelled: (n,) number of the person's labelled keypoints.
         pose_area: (n,) width x height of the pose in pixels.
@@ -108,6 +112,8 @@ class Matches:
     score: Floats
     oks: Floats
     person: Integers
+    duplicate_of: Integers
+    duplicate_oks: Floats
     area: Floats
     labelled: Integers
     pose_area: Floats
@@ -169,6 +175,7 @@ def match_found(truth: GroundTruth, found: list[DetectedPoses], oks: list[Floats
         match = match[kept]
         keypoints_img = poses.keypoints_img[kept]
         low, high = keypoints_img.min(1), keypoints_img.max(1)
+        duplicate_of, duplicate_oks = _duplicates(similarity[kept], match, people.ignored)
         parts.append(
             Matches(
                 entry=poses.entries[kept],
@@ -177,6 +184,8 @@ def match_found(truth: GroundTruth, found: list[DetectedPoses], oks: list[Floats
                 score=poses.scores[kept],
                 oks=np.pad(similarity, ((0, 0), (0, 1)))[kept, match],
                 person=np.where(match < 0, -1, match + offset),
+                duplicate_of=np.where(duplicate_of < 0, -1, duplicate_of + offset),
+                duplicate_oks=duplicate_oks,
                 area=np.append(people.area, np.nan)[match],
                 labelled=np.append(people.labelled.sum(1), 0)[match],
                 pose_area=(high - low).prod(-1),
@@ -187,6 +196,16 @@ def match_found(truth: GroundTruth, found: list[DetectedPoses], oks: list[Floats
         )
         offset += len(people.area)
     return Matches(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Matches)))
+
+
+def _duplicates(similarity: Floats, match: Integers, ignored: Flags) -> tuple[Integers, Floats]:
+    """`Matches.duplicate_of`, counted in this image, and `duplicate_oks`, of one image's poses (p, g)."""
+    # One column more stands for nobody, whom an OKS of less than MIN_OKS with all people finds.
+    near = np.pad(np.where(ignored, 0.0, similarity), ((0, 0), (0, 1)))
+    best = np.where(match < 0, near.argmax(1), -1)
+    oks = np.where(match < 0, near.max(1), 0.0)
+    is_duplicate = oks >= MIN_OKS
+    return np.where(is_duplicate, best, -1), np.where(is_duplicate, oks, 0.0)
 
 
 def _keypoint_similarity(keypoints_img: Floats, people: People, match: Integers, skeleton: Skeleton) -> Floats:

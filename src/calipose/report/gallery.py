@@ -33,7 +33,8 @@ REST_GOOD, KEYPOINT_BAD, KEYPOINT_SURE = 0.8, 0.05, 0.5
 SECTIONS = {
     "over": (
         "Over-confident",
-        "High score, low OKS: the poses with the largest calibrated score minus OKS.",
+        "High score, low OKS: the poses with the largest calibrated score minus OKS. A duplicate, a second pose of a"
+        " person, counts as OKS 0, as it does for AP; the OKS shown is that with the person.",
     ),
     "under": (
         "Under-confident",
@@ -149,12 +150,16 @@ def _tile(evaluation: Evaluation, tile: Tile, image: Image) -> str:
     if evaluation.cross_fitted is not None:
         score += f" <small>(calibrated {evaluation.cross_fitted.score[row]:.2f})</small>"
     reason = f"<br><b>{escape(tile.reason)}</b>" if tile.reason else ""
-    background = "<br>false positive" if matches.person[row] < 0 and not reason else ""
+    agreement = f"OKS {matches.oks[row]:.2f}"
+    if matches.duplicate_of[row] >= 0:
+        agreement = f"OKS {matches.duplicate_oks[row]:.2f}<br>duplicate: a better pose is matched with this person"
+    elif matches.person[row] < 0 and not reason:
+        agreement += "<br>false positive (background)"
     return (
         f'<figure class="tile"><img src="data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"'
         f' width="{2 * PANEL}" height="{PANEL}" loading="lazy" alt="Left: the annotation. Right: the pose found.">'
-        f'<figcaption><span class="file">{escape(name)}</span><br>score {score} · OKS {matches.oks[row]:.2f}'
-        f"{background}{reason}</figcaption></figure>\n"
+        f'<figcaption><span class="file">{escape(name)}</span><br>score {score} · {agreement}'
+        f"{reason}</figcaption></figure>\n"
     )
 
 
@@ -163,9 +168,10 @@ def draw_tile(evaluation: Evaluation, row: int, image: Image) -> Image:
     matches = evaluation.matches
     people = evaluation.truth.people[matches.image[row]]
     corners = [evaluation.keypoints_img[row]]
-    if matches.person[row] >= 0:
+    shown = max(matches.person[row], matches.duplicate_of[row])
+    if shown >= 0:
         first = sum(len(earlier.area) for earlier in evaluation.truth.people[: matches.image[row]])
-        person = matches.person[row] - first
+        person = shown - first
         corners.append(people.keypoints_img[person][people.labelled[person]])
         corners.append(people.box[person, :2] + np.outer([0, 1], people.box[person, 2:]))
     points = np.concatenate(corners)
