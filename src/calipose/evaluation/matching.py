@@ -24,24 +24,40 @@ MIN_OKS = 0.1  # below it a pose is a false positive
 MIN_OVERLAP = 0.1  # IoU of two people's boxes from which they crowd each other
 
 
-def oks_matrix(keypoints_img: Floats, people: People, skeleton: Skeleton) -> Floats:
+def oks_matrix(keypoints_img: Floats, people: People, skeleton: Skeleton, counted: Flags | None = None) -> Floats:
     """OKS of poses `(p, k, 2)` with people: `(p, g)`.
 
     Where a person has no labelled keypoint, the distances are those to the person's box made three times as wide
     and high about its centre (pycocotools' `computeOks`).
+
+    Args:
+        keypoints_img: of the poses; NaN where a keypoint was not detected, which has similarity 0 with everyone.
+        people: of the image.
+        skeleton: of both.
+        counted: `(p, k)` the keypoints over which the mean is taken, where labelled; by default all.
     """
     sigmas = skeleton.sigmas_array
     with np.errstate(over="ignore"):  # a keypoint absurdly far off has similarity 0
         # Eq. 1 with x and y apart, which spares numpy a slow sum over two numbers.
         x, y = (keypoints_img[:, None, :, axis] - people.keypoints_img[..., axis] for axis in (0, 1))
-        keypoints = keypoint_similarity(x * x + y * y, people.area, sigmas) * people.labelled
-        similarity: Floats = keypoints.sum(-1) / np.maximum(people.labelled.sum(1), 1)
+        keypoints = _detected(keypoint_similarity(x * x + y * y, people.area, sigmas)) * people.labelled
+        if counted is None:
+            similarity: Floats = keypoints.sum(-1) / np.maximum(people.labelled.sum(1), 1)
+        else:
+            similarity = (keypoints * counted[:, None]).sum(-1) / np.maximum(
+                counted @ people.labelled.T.astype(np.int64), 1
+            )
         for g in np.flatnonzero(~people.labelled.any(1)):
             corner, size = people.box[g, :2], people.box[g, 2:]
             before, after = corner - size - keypoints_img, keypoints_img - corner - 2 * size
             d2 = ((np.maximum(before, 0) + np.maximum(after, 0)) ** 2).sum(-1)
-            similarity[:, g] = keypoint_similarity(d2, people.area[g], sigmas).mean(-1)
+            similarity[:, g] = _detected(keypoint_similarity(d2, people.area[g], sigmas)).mean(-1)
     return similarity
+
+
+def _detected(similarity: Floats) -> Floats:
+    """0 instead of NaN, the similarity of a keypoint that was not detected."""
+    return np.nan_to_num(similarity, copy=False, nan=0.0)
 
 
 def greedy_match(similarity: Floats, ignored: Flags, crowd: Flags, thresholds: ArrayLike) -> Integers:
