@@ -84,7 +84,8 @@ def placeholders(truth: GroundTruth, found: list[DetectedPoses], oks: list[Float
         f"keypoints at exactly {_shown(point)}": [_at(image.keypoints_img, point) for image in found]
         for point in PLACEHOLDERS
     }
-    kinds["keypoints that are not detected (NaN)"] = [np.asarray(np.isnan(image.keypoints_img).any(-1)) for image in found]
+    undetected = [np.asarray(np.isnan(image.keypoints_img).any(-1)) for image in found]
+    kinds["keypoints that are not detected (NaN)"] = undetected
     for what, masks in kinds.items():
         poses = sum(int(mask.any(1).sum()) for mask in masks)
         if poses:
