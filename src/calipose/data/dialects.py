@@ -115,7 +115,7 @@ def place_unlabelled(triples: NDArray[np.float64], assumed: Assumptions) -> NDAr
         assumed: takes what was assumed.
     """
     points = triples.reshape(-1, TRIPLE)
-    lost = np.isnan(points[:, :2]).any(1) & ((points[:, 2] == 0) | np.isnan(points[:, 2]))
+    lost = np.isnan(points[:, :2]).any(1) & (points[:, 2] == 0)
     if not lost.any():
         return triples
     assumed.add("keypoints without a place (NaN) were read as not labelled", int(lost.sum()))

@@ -10,7 +10,7 @@ from calipose.evaluation.ap import MatchTable
 from calipose.evaluation.fitting import GOOD_IMAGES, MIN_IMAGES
 from calipose.evaluation.ground_truth import Flags, GroundTruth, People
 from calipose.evaluation.matching import Matches, oks_matrix
-from calipose.evaluation.results import DetectedPoses
+from calipose.evaluation.results import DetectedPoses, num_entries
 from calipose.geometry import Floats
 
 MIN_TIED_SHARE = 0.2  # of the poses share their score: from here on it is said
@@ -53,7 +53,7 @@ def ties(truth: GroundTruth, found: list[DetectedPoses], matches: Matches, oks: 
     tied = int((count[group] > 1).sum())
     if tied < MIN_TIED_SHARE * len(score):
         return []
-    given = np.zeros(sum(len(image.entries) for image in found))
+    given = np.zeros(num_entries(found))
     for image in found:
         given[image.entries] = image.scores
     rank = np.unique(given, return_inverse=True)[1].astype(np.float64)
@@ -85,7 +85,7 @@ def placeholders(truth: GroundTruth, found: list[DetectedPoses], oks: list[Float
         for point in PLACEHOLDERS
     }
     undetected = [np.asarray(np.isnan(image.keypoints_img).any(-1)) for image in found]
-    kinds["keypoints that are not detected (NaN)"] = undetected
+    kinds["keypoints that were not detected (NaN)"] = undetected
     for what, masks in kinds.items():
         poses = sum(int(mask.any(1).sum()) for mask in masks)
         if poses:

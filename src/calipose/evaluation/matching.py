@@ -40,7 +40,7 @@ def oks_matrix(keypoints_img: Floats, people: People, skeleton: Skeleton, counte
     with np.errstate(over="ignore"):  # a keypoint absurdly far off has similarity 0
         # Eq. 1 with x and y apart, which spares numpy a slow sum over two numbers.
         x, y = (keypoints_img[:, None, :, axis] - people.keypoints_img[..., axis] for axis in (0, 1))
-        keypoints = _detected(keypoint_similarity(x * x + y * y, people.area, sigmas)) * people.labelled
+        keypoints = detected_similarity(keypoint_similarity(x * x + y * y, people.area, sigmas)) * people.labelled
         if counted is None:
             similarity: Floats = keypoints.sum(-1) / np.maximum(people.labelled.sum(1), 1)
         else:
@@ -51,11 +51,11 @@ def oks_matrix(keypoints_img: Floats, people: People, skeleton: Skeleton, counte
             corner, size = people.box[g, :2], people.box[g, 2:]
             before, after = corner - size - keypoints_img, keypoints_img - corner - 2 * size
             d2 = ((np.maximum(before, 0) + np.maximum(after, 0)) ** 2).sum(-1)
-            similarity[:, g] = _detected(keypoint_similarity(d2, people.area[g], sigmas)).mean(-1)
+            similarity[:, g] = detected_similarity(keypoint_similarity(d2, people.area[g], sigmas)).mean(-1)
     return similarity
 
 
-def _detected(similarity: Floats) -> Floats:
+def detected_similarity(similarity: Floats) -> Floats:
     """0 instead of NaN, the similarity of a keypoint that was not detected."""
     return np.nan_to_num(similarity, copy=False, nan=0.0)
 
@@ -190,7 +190,7 @@ def match_found(truth: GroundTruth, found: list[DetectedPoses], oks: list[Floats
         kept = np.flatnonzero(~np.append(people.ignored, False)[match])
         match = match[kept]
         keypoints_img = poses.keypoints_img[kept]
-        low, high = keypoints_img.min(1), keypoints_img.max(1)
+        low, high = np.nanmin(keypoints_img, 1), np.nanmax(keypoints_img, 1)
         duplicate_of, duplicate_oks = _duplicates(similarity[kept], match, people.ignored)
         parts.append(
             Matches(
@@ -230,7 +230,7 @@ def _keypoint_similarity(keypoints_img: Floats, people: People, match: Integers,
     matched, person = np.flatnonzero(match >= 0), match[match >= 0]
     with np.errstate(over="ignore"):
         d2 = ((keypoints_img[matched] - people.keypoints_img[person]) ** 2).sum(-1)
-        near = keypoint_similarity(d2, people.area[person], skeleton.sigmas_array)
+        near = detected_similarity(keypoint_similarity(d2, people.area[person], skeleton.sigmas_array))
     similarity[matched] = np.where(people.labelled[person], near, np.nan)
     return similarity
 

@@ -16,6 +16,7 @@ from calipose.draw import draw_poses
 from calipose.evaluation.evaluation import Evaluation
 from calipose.evaluation.ground_truth import People
 from calipose.evaluation.matching import oks_matrix
+from calipose.evaluation.results import drawable_poses
 from calipose.geometry import Floats, apply_affine, oks, resize_affine
 from calipose.io.images import Image, read_image, warp
 from calipose.poses import Poses
@@ -113,7 +114,7 @@ def _near_person(points: Floats, people: People, skeleton: Skeleton) -> bool:
         return False
     if oks_matrix(points[None], people, skeleton).max() >= 0.1:
         return True
-    low, high = points.min(0), points.max(0)
+    low, high = np.nanmin(points, 0), np.nanmax(points, 0)
     corner, size = people.box[:, :2], people.box[:, 2:]
     sides = np.minimum(high, corner + size) - np.maximum(low, corner)
     inside = sides.clip(min=0).prod(-1)
@@ -128,15 +129,15 @@ def gallery(evaluation: Evaluation, images: Path) -> dict[str, list[str]]:
     Raises:
         ImageError: an image cannot be read.
     """
+    truth = evaluation.truth.in_folder(images)
 
     @cache
-    def image(name: str) -> Image:
-        return read_image(images / name, ignore_orientation=True)  # annotations count in stored pixels
+    def image(index: int) -> Image:
+        file = images / truth.files[truth.image_ids[index]]
+        return read_image(file, ignore_orientation=True)  # annotations count in stored pixels
 
     return {
-        section: [
-            _tile(evaluation, tile, image(evaluation.file_name(evaluation.matches.image[tile.row]))) for tile in tiles
-        ]
+        section: [_tile(evaluation, tile, image(int(evaluation.matches.image[tile.row]))) for tile in tiles]
         for section, tiles in choose_tiles(evaluation).items()
     }
 
@@ -175,7 +176,7 @@ def draw_tile(evaluation: Evaluation, row: int, image: Image) -> Image:
         corners.append(people.keypoints_img[person][people.labelled[person]])
         corners.append(people.box[person, :2] + np.outer([0, 1], people.box[person, 2:]))
     points = np.concatenate(corners)
-    low, high = points.min(0), points.max(0)
+    low, high = np.nanmin(points, 0), np.nanmax(points, 0)
     side = max(float((high - low).max()) * (1 + 2 * MARGIN), 24.0)
     corner = (low + high - side) / 2
     room = np.array(image.shape[1::-1]) - side
@@ -191,14 +192,9 @@ def draw_tile(evaluation: Evaluation, row: int, image: Image) -> Image:
         people.labelled[seen].astype(np.float64),  # unlabelled keypoints are not drawn
         evaluation.skeleton,
     )
-    pose = Poses(
-        apply_affine(panel_from_img, evaluation.keypoints_img[[row]]),
-        np.ones(1),
-        (PANEL, PANEL),
-        None,
-        evaluation.skeleton,
-    )
+    points = apply_affine(panel_from_img, evaluation.keypoints_img[[row]])
+    pose = drawable_poses(points, np.ones(1), (PANEL, PANEL), evaluation.skeleton)
     left = draw_poses(crop, annotated, min_keypoint_score=0.5, show_scores=False)
-    right = draw_poses(crop, pose, show_scores=False)
+    right = draw_poses(crop, pose, min_keypoint_score=0.5, show_scores=False)
     right[:, :2] = 30
     return np.concatenate([left, right], axis=1)
