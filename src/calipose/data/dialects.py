@@ -26,9 +26,9 @@ class Assumptions:
 
     Example:
         >>> assumed = Assumptions()
-        >>> assumed.add("ids written as text were read as numbers", 2)
+        >>> assumed.add("ids written as text or with decimals were read as whole numbers", 2)
         >>> assumed.remarks("a.json")
-        ('a.json: ids written as text were read as numbers (2)',)
+        ('a.json: ids written as text or with decimals were read as whole numbers (2)',)
     """
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ def _mended(entry: Any, ids: Sequence[str], has_keypoints: bool, assumed: Assump
         value = entry.get(field)
         number = whole_number(value)
         if number is not None and number is not value:
-            assumed.add("ids written as text were read as numbers")
+            assumed.add("ids written as text or with decimals were read as whole numbers")
             new[field] = number
     keypoints = entry.get("keypoints") if has_keypoints else None
     if isinstance(keypoints, list) and keypoints:
