@@ -62,8 +62,9 @@ def spelling(change: Callable[[str], str]) -> Callable[[Content], None]:
 
 
 HABITS: dict[str, tuple[Callable[[Content], Any], str]] = {
-    "no area": (each("annotations", lambda e: e.pop("area")), "without 'area' got 0.53 x the area of their box (2)"),
-    "area null": (each("annotations", lambda e: e.update(area=None)), "without 'area' got 0.53"),
+    "no area": (each("annotations", lambda e: e.pop("area")), "without 'area' (or 0) got 0.53 x the area of their box (2)"),
+    "area null": (each("annotations", lambda e: e.update(area=None)), "without 'area' (or 0) got 0.53"),
+    "area 0": (each("annotations", lambda e: e.update(area=0)), "without 'area' (or 0) got 0.53"),
     "ids as text": (text_ids, "ids written as text or with decimals were read as whole numbers (8)"),
     "ids as floats": (each("images", lambda e: e.update(id=float(e["id"]))), "ids written as text or with decimals"),
     "triples": (each("annotations", as_triples), "'keypoints' are lists of three were read one keypoint after"),

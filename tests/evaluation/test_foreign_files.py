@@ -52,7 +52,8 @@ def as_triples(entry):
 
 
 HABITS = {
-    "no area": (of_all("annotations", lambda e: e.pop("area")), "without 'area' got 0.53 x the area of their box (30)"),
+    "no area": (of_all("annotations", lambda e: e.pop("area")), "got 0.53 x the area of their box (30)"),
+    "area 0": (of_all("annotations", lambda e: e.update(area=0)), "got 0.53 x the area of their box (30)"),
     "ids as text": (text_ids, "ground truth: ids written as text or with decimals were read as whole numbers (60)"),
     "triples": (of_all("annotations", as_triples), "ground truth: entries whose 'keypoints' are lists of three"),
     "names": (

@@ -36,7 +36,7 @@ from calipose.skeleton import COCO_17, Skeleton
 Outline = NDArray[np.float32]
 
 LISTED_PROBLEMS = 20
-NO_AREA = f"annotations without 'area' got {AREA_PER_BOX} x the area of their box"
+NO_AREA = f"annotations without 'area' (or 0) got {AREA_PER_BOX} x the area of their box"
 OTHER_SPELLING = "keypoints whose names differ from the skeleton's in case or spaces only were taken for the same"
 OUTLINE_TOLERANCE_IMG = 1.0  # pixels by which a run-length mask's outline may be simplified; a cell is four
 
@@ -268,7 +268,7 @@ def _person(entry: dict[str, Any], k: int, outline: Outline, assumed: Assumption
     if unlabelled or not numbers[2::3].any():
         return None
     area = entry.get("area")
-    if area is None:
+    if area is None or area == 0:
         assumed.add(NO_AREA)
         corners = outline[np.isfinite(outline).all(1)]
         size = entry["bbox"][2:] if entry.get("bbox") else (corners.max(0) - corners.min(0)).tolist()

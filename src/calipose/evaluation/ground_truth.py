@@ -229,9 +229,9 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
         count = labelled if entry.num_keypoints is None else entry.num_keypoints
         crowd = bool(entry.iscrowd)
         area = entry.area
-        if area is None and (crowd or count == 0 or labelled == 0):
-            area = box[2] * box[3]
-        elif area is None:
+        if crowd or count == 0 or labelled == 0:
+            area = box[2] * box[3] if area is None else area
+        elif area is None or area == 0:
             area = AREA_PER_BOX * box[2] * box[3]
             assumed.add(NO_AREA)
             if area == 0:
