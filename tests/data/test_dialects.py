@@ -4,6 +4,7 @@ Each habit gives the same data as COCO's own way of writing, and a sentence that
 """
 
 import copy
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from calipose.cli import app
 from calipose.data.coco import read_coco
 from calipose.data.dialects import Assumptions, find_names
 from calipose.data.store import concatenate
@@ -62,7 +65,7 @@ def spelling(change: Callable[[str], str]) -> Callable[[Content], None]:
 
 
 HABITS: dict[str, tuple[Callable[[Content], Any], str]] = {
-    "no area": (each("annotations", lambda e: e.pop("area")), "without 'area' (or 0) got 0.53 x the area of their box (2)"),
+    "no area": (each("annotations", lambda e: e.pop("area")), "got 0.53 x the area of their box (2)"),
     "area null": (each("annotations", lambda e: e.update(area=None)), "without 'area' (or 0) got 0.53"),
     "area 0": (each("annotations", lambda e: e.update(area=0)), "without 'area' (or 0) got 0.53"),
     "ids as text": (text_ids, "ids written as text or with decimals were read as whole numbers (8)"),
@@ -189,3 +192,15 @@ def test_one_file_is_not_found_for_two_names(tmp_path: Path) -> None:
     assert find_names(tmp_path, ["a/b/2.png", "1.png", "no.png"], assumed) == ["b/2.png", "1.png", "no.png"]
     (remark,) = assumed.remarks("x")
     assert "'a/b/2.png'" in remark
+
+
+def test_train_says_what_was_assumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    train = importlib.import_module("calipose.cli.train")
+    truth = content()
+    HABITS["no area"][0](truth)
+    path = write(tmp_path, truth)
+    monkeypatch.setattr(train, "run_training", lambda *_, **__: None)
+    words = ["train", "synthetic", "--data", f"{path}={tmp_path}", "--out", str(tmp_path / "run")]
+    assert "warning: annotation file" in CliRunner().invoke(app, words).output
+    assert "warning" not in CliRunner().invoke(app, [*words, "--quiet"]).output
