@@ -28,7 +28,8 @@ def pose(x, score, image_id=1):
 
 
 def truth_of(*people, images=(1, 2)):
-    return {"images": [{"id": i} for i in images], "annotations": list(people), "categories": [{"id": 1}]}
+    category = {"id": 1, "name": "person", "keypoints": list(FOUR.keypoints)}
+    return {"images": [{"id": i} for i in images], "annotations": list(people), "categories": [category]}
 
 
 def similarity(dx):

@@ -7,6 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
+AREA_PER_BOX = 0.53  # a person's area over that of the box of their keypoints, mean of COCO
+
 STRIDE = 4  # input pixels per cell of the score map
 CELL_CENTRE_INP = (STRIDE - 1) / 2  # cell i covers input pixels 4i .. 4i+3, so inp = 4 cell + 1.5
 

@@ -137,3 +137,17 @@ def test_submit_refuses_before_it_predicts(source, more, data, words, folder, mo
     assert done.exit_code == 1
     assert words in done.words
     assert not (folder / "out").exists()
+
+
+def test_compare_takes_results_of_more_images(folder):
+    """And finds images without the folders that their names begin with."""
+    truth = json.loads((folder / "annotations.json").read_text())
+    truth["images"] = [image | {"file_name": f"val2017/{image['file_name']}"} for image in truth["images"][:3]]
+    truth["annotations"] = truth["annotations"][:3]
+    (folder / "annotations.json").write_text(json.dumps(truth))
+    assert "--only-labelled" in comparing(folder, "--bootstrap", 100).words
+    drawing = ("--images", folder / "images", "--out", folder / "drawn")
+    done = comparing(folder, "--bootstrap", 100, "--only-labelled", *drawing)
+    assert done.exit_code == 0, done.output
+    assert "poses of images that are not labelled were left out (1)" in done.words
+    assert (folder / "drawn" / "b_better.jpg").is_file()

@@ -186,3 +186,48 @@ def test_the_grid(saved: Path, tiny_onnx: Path, drawn: Path) -> None:
     assert onnx.exit_code == 0, onnx.output
     assert "flip needs the checkpoint" in onnx.output
     assert " yes " not in onnx.output
+
+
+def foreign_files(folder: Path) -> None:
+    """The ground truth labels half of the images, as another tool writes it: no area, other case, triples."""
+    truth, results = coco()
+    truth["images"] = truth["images"][:30]
+    truth["annotations"] = [entry for entry in truth["annotations"] if entry["image_id"] < 30]
+    for entry in truth["annotations"]:
+        del entry["area"]
+        entry["keypoints"] = np.reshape(entry["keypoints"], (-1, 3)).tolist()
+    truth["categories"][0]["keypoints"] = [name.replace("_", " ").title() for name in COCO_17.keypoints]
+    results[0]["keypoints"][:3] = [float("nan")] * 3
+    (folder / "truth.json").write_text(json.dumps(truth))
+    (folder / "results.json").write_text(json.dumps(results))
+
+
+def test_files_of_other_tools_are_read_with_warnings(files: Path) -> None:
+    foreign_files(files)
+    words = ("evaluate", "results.json", "--ground-truth", "truth.json", "--bootstrap", 0)
+    refused = run(*words)
+    assert refused.exit_code == 1
+    assert "as in 60 of 120 entries" in refused.output
+    assert "--only-labelled" in refused.output
+    done = run(*words, "--only-labelled")
+    assert done.exit_code == 0, done.output
+    for said in (
+        "warning: ground truth truth.json: entries whose 'keypoints' are lists of three",
+        "warning: ground truth truth.json: annotations without 'area' (or 0) got 0.53 x the area of their box (30)",
+        "warning: ground truth truth.json: keypoints whose names differ",
+        "warning: results results.json: poses of images that are not labelled were left out (60)",
+        "warning: 1 of 60 poses have keypoints that were not detected (NaN) (1 keypoints)",
+    ):
+        assert said in done.output
+    calibrated = ("calibrate", "results.json", "--ground-truth", "truth.json", "--out", "better.json")
+    done = run(*calibrated, "--only-labelled", "--bootstrap", 0)
+    assert done.exit_code == 0, done.output
+    assert len(json.loads((files / "better.json").read_text())) == 120  # all, also those of unlabelled images
+
+
+def test_only_labelled_is_for_results(files: Path) -> None:
+    done = run("evaluate", "fast", "--data", "truth.json=.", "--only-labelled")
+    assert done.exit_code == 1
+    assert "leave out --only-labelled" in " ".join(done.output.split())
+    done = run("calibrate", "results.json", "--use", "maps.json", "--only-labelled", "--out", "better.json")
+    assert "leave out --only-labelled" in " ".join(done.output.split())

@@ -128,7 +128,7 @@ BROKEN = {
     "text": (person(1, 1, keypoints=["left"] + [1.0] * 50), "left"),
     "huge": (person(1, 1, keypoints=[1e300] + [1.0] * 50), "not finite"),
     "visibility": (person(1, 1, keypoints=[1.0, 1.0, 3.0] * 17), "visibility is not 0, 1 or 2"),
-    "zero area": (person(1, 1, area=0), "area 0.0 must be positive"),
+    "zero area": (person(1, 1, area=0, bbox=[4, 5, 0, 30]), "area 0.0 must be positive"),
     "negative area": (person(1, 1, area=-3), "area -3.0 must be positive"),
     "nan area": (person(1, 1, area=NAN), "area nan"),
     "missing image": (person(1, 99), "no valid image"),
@@ -160,7 +160,7 @@ def test_one_broken_annotation(tmp_path: Path, kind: str) -> None:
 
 def test_all_broken_entries_are_reported_at_once(tmp_path: Path) -> None:
     entries = content(
-        *(broken for broken, _ in BROKEN.values()), *(person(i, 1, area=0) for i in range(2, 30)), images=5
+        *(broken for broken, _ in BROKEN.values()), *(person(i, 1, area=-1) for i in range(2, 30)), images=5
     )
     entries["images"][1]["width"] = 0
     entries["images"][2]["id"] = 1

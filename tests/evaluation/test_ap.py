@@ -168,9 +168,11 @@ def test_an_absurd_pose_does_not_crash():
         ({"category_id": 2}, ["entry 1", "category_id", "1"]),
         ({"keypoints": [0.0] * 50}, ["entry 1", "50 numbers", "17"]),
         ({"keypoints": [float("nan")] * 51}, ["entry 1", "finite"]),
+        ({"keypoints": [float("inf"), *[0.0] * 50]}, ["entry 1", "finite"]),
         ({"score": float("inf")}, ["entry 1", "finite"]),
         ({"score": "0.5"}, ["score", "[1]"]),
-        ({"image_id": "7"}, ["image_id", "[1]"]),
+        ({"image_id": "seven"}, ["entry 1", "image_id 'seven'"]),
+        ({"image_id": 7.5}, ["image_id", "[1]"]),
     ],
 )
 @pytest.mark.parametrize("as_file", [False, True])
@@ -195,7 +197,7 @@ def test_a_wrong_result_is_named(change, words, as_file, tmp_path):
         ({"keypoints": [1.0] * 50}, ["annotations[1]", "50 numbers"]),
         ({"keypoints": [float("nan")] * 51}, ["annotations[1]", "finite"]),
         ({"area": -1.0}, ["annotations[1]", "area"]),
-        ({"area": None}, ["annotations[1]", "area"]),
+        ({"area": None, "bbox": [1.0, 1.0, 0.0, 5.0]}, ["annotations[1]", "area"]),
         ({"keypoints": [], "bbox": None}, ["annotations[1]", "bbox"]),
         ({"keypoints": [], "bbox": []}, ["annotations[1]", "bbox"]),
         ({"bbox": [1.0, 2.0]}, ["annotations[1]", "2 numbers in 'bbox'"]),

@@ -47,6 +47,29 @@ def test_what_stands_beside_the_oks():
     np.testing.assert_array_equal(matches.area, [np.nan, np.nan, 1600])
 
 
+@pytest.mark.parametrize(
+    ("people", "poses", "expected"),
+    [
+        ([person(0)], [pose(0, 0.9), pose(3, 0.8), pose(300, 0.7)], {0: (-1, 0), 1: (0, similarity(3)), 2: (-1, 0)}),
+        # Of two people that have their poses, the nearer one.
+        ([person(0), person(10)], [pose(0, 0.9), pose(10, 0.8), pose(7, 0.7)], {2: (1, similarity(3))}),
+        ([person(0)], [pose(0, 0.9), pose(20, 0.8)], {1: (-1, 0)}),  # an OKS below 0.1 is background
+        ([person(300, image_id=2), person(0)], [pose(0, 0.9), pose(3, 0.8)], {1: (0, similarity(3))}),
+        ([person(0), person(300, image_id=2)], [pose(300, 0.9, 2), pose(303, 0.8, 2)], {1: (1, similarity(3))}),
+        ([person(0, crowd=1), person(300)], [pose(300, 0.9), pose(0, 0.8)], {0: (-1, 0)}),
+        ([person(0, v=0)], [pose(0, 0.9), pose(1, 0.8), pose(300, 0.7)], {2: (-1, 0)}),  # no duplicates of the ignored
+    ],
+)
+def test_duplicates(people, poses, expected):
+    """A second pose of a person is a false positive with the OKS that it has with them."""
+    assert similarity(20) < 0.1
+    matches = match_poses(truth_of(*people), poses, FOUR)
+    found = dict(
+        zip(matches.entry.tolist(), zip(matches.duplicate_of, matches.duplicate_oks, strict=True), strict=True)
+    )
+    assert {entry: found[entry] for entry in expected} == {e: (p, pytest.approx(o)) for e, (p, o) in expected.items()}
+
+
 def test_half_means_right_in_ap50():
     """With poses of oks >= 0.5 alone, AP50 has no false pose left and its recall does not fall."""
     rng = np.random.default_rng(0)

@@ -139,7 +139,8 @@ def test_a_whole_set_needs_no_remark(tmp_path, info, monkeypatch):
         (entry(keypoints=[0.0] * 50), ["entry 1", "50 numbers"]),
         (entry(keypoints=[float("inf")] * 51), ["entry 1", "finite"]),
         (entry(score=float("nan")), ["entry 1", "finite"]),
-        (entry(image_id="1"), ["image_id", "[1]"]),
+        (entry(image_id="one"), ["image_id", "entry 1"]),
+        (entry(keypoints=[float("nan"), *[1.0] * 50]), ["image_id", "finite"]),
     ],
 )
 def test_a_wrong_entry_is_named_and_nothing_written(wrong, words, tmp_path, info):

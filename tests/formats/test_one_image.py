@@ -168,8 +168,9 @@ def test_cvat_many_images(plain):
 
 def test_rows(full, plain):
     table = list(keypoint_rows(full))
-    assert table[2] == (1, "head", -3.5, 40.0, 0.3, 0.5, 2.0, 0.7, 0.25, 1, True)
-    assert list(keypoint_rows(plain))[3] == (1, "tail", 80.0, 1 / 3, None, 0.5, None, None, None, None, None)
+    assert table[2] == (1, "head", -3.5, 40.0, 0.3, 0.5, 2.0, 0.7, 0.25, 1, True, -3.5, 1 / 3, 80.0, 40.0)
+    bare = (1, "tail", 80.0, 1 / 3, None, 0.5, None, None, None, None, None, -3.5, 1 / 3, 80.0, 40.0)
+    assert list(keypoint_rows(plain))[3] == bare
     assert (len(table), len(table[0])) == (6, len(COLUMNS))
 
 
@@ -203,7 +204,8 @@ def test_saved_csv(full, plain, tmp_path):
     save_poses(Poses.empty(SIZE), tmp_path / "nobody.csv")
     table = list(csv.DictReader((tmp_path / "full.csv").open(encoding="utf-8")))
     assert list(table[0]) == list(COLUMNS)
-    assert [[float(r["x"]), float(r["y"])] for r in table] == POINTS.reshape(-1, 2).tolist()
+    assert [[float(r["x"]), float(r["y"])] for r in table] == POINTS.reshape(-1, 2).round(2).tolist()
+    assert [table[2][name] for name in ("left", "top", "right", "bottom")] == ["-3.5", "0.33", "80.0", "40.0"]
     assert [r["track_id"] for r in table] == ["4", "4", "1", "1", "9", "9"]
     bare = list(csv.DictReader((tmp_path / "plain.csv").open(encoding="utf-8")))
     assert {r["keypoint_score"] + r["raw_score"] + r["track_id"] + r["filled"] for r in bare} == {""}

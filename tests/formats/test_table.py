@@ -65,7 +65,7 @@ def test_a_new_format_is_one_row(photo: Path, monkeypatch: pytest.MonkeyPatch) -
     row = Format("names and numbers of poses", "names.txt", write_names, takes_videos=False, can_stream=True)
     monkeypatch.setitem(FORMATS, "names", row)
     assert "names: names and numbers of poses (names.txt)" in help_text()
-    assert "jsonl, csv, coco or names" in help_text()
+    assert "jsonl, csv, csv-wide, coco or names" in help_text()
     done = CliRunner().invoke(app, ["predict", "photo.jpg", "--save", "names", "--save", "csv"])
     assert done.exit_code == 0, done.output
     assert (photo / "calipose-out" / "names.txt").read_text() == "photo.jpg 1\n"
@@ -76,7 +76,7 @@ def test_a_new_format_is_one_row(photo: Path, monkeypatch: pytest.MonkeyPatch) -
     assert done.stdout == "photo.jpg 1\n"
     done = CliRunner().invoke(app, ["predict", "photo.jpg", "--save", "xml"])
     assert done.exit_code == 2
-    assert "csv, coco, label-studio, cvat or names" in words(done)
+    assert "csv, csv-wide, coco, label-studio, cvat or names" in words(done)
 
 
 def test_every_format_is_offered() -> None:
@@ -119,7 +119,7 @@ def test_the_docs_have_the_table() -> None:
 
 def test_an_unknown_format_is_named(tmp_path: Path) -> None:
     for name in ("xml", "jsonl"):  # JSON lines are always written
-        with pytest.raises(InputError, match=f"unknown format '{name}'; use one of csv, coco"):
+        with pytest.raises(InputError, match=f"unknown format '{name}'; use one of csv, csv-wide, coco"):
             OutputFolder(tmp_path / "out", [], formats=[name])
 
 

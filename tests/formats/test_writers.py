@@ -13,7 +13,7 @@ import pytest
 
 from calipose.errors import InputError
 from calipose.formats.coco import image_ids, write_coco
-from calipose.formats.csv import write_csv
+from calipose.formats.csv import write_csv, write_wide_csv
 from calipose.formats.cvat import write_cvat
 from calipose.formats.entries import read_entries
 from calipose.formats.journal import Journal
@@ -23,7 +23,7 @@ from calipose.poses import Poses
 from calipose.skeleton import Skeleton
 
 STICK = Skeleton("stick", ("head", "foot"), (), ((0, 1),), (0.1, 0.1))
-STREAMED: list[Callable[..., None]] = [write_csv, write_coco, write_label_studio, write_cvat]
+STREAMED: list[Callable[..., None]] = [write_csv, write_wide_csv, write_coco, write_label_studio, write_cvat]
 
 
 def poses(*scores: float) -> Poses:
@@ -136,7 +136,31 @@ def test_csv_has_a_row_a_keypoint() -> None:
     assert [row["file"] for row in rows] == ["a, b.jpg"] * 4 + ["c.mp4"] * 2
     assert [row["pose"] for row in rows] == list("001100")
     assert (rows[2]["frame"], rows[4]["frame"], rows[4]["seconds"]) == ("", "3", "0.125")
-    assert (rows[3]["keypoint"], float(rows[3]["x"]), rows[3]["track_id"]) == ("foot", 6 + 1 / 3, "")
+    assert (rows[3]["keypoint"], rows[3]["x"], rows[3]["track_id"]) == ("foot", "6.33", "")
+
+
+def test_csv_is_fit_for_a_spreadsheet() -> None:
+    """Few digits, a box, the drawing; and with one row a pose the keypoints side by side."""
+    found = Poses(
+        np.array([[[10 / 3, 20 / 3], [40.0, 5.0]]]), np.array([1 / 3]), (64, 48), np.array([[0.123456789, 1.0]]), STICK
+    )
+    entries = [{"file": "a.jpg", "drawing": "a.png", **found.to_dict()}]
+    texts = []
+    for write in (write_csv, write_wide_csv):
+        stream = io.StringIO()
+        write(stream, entries, STICK)
+        texts.append(stream.getvalue())
+    head, nose, _ = texts[0].splitlines()
+    assert head == (
+        "file,frame,seconds,drawing,pose,keypoint,x,y,keypoint_score,score,raw_score,p_oks50,p_oks75,track_id,filled,"
+        "left,top,right,bottom"
+    )
+    assert nose == "a.jpg,,,a.png,0,head,3.33,6.67,0.1235,0.3333,,,,,,3.33,5.0,40.0,6.67"
+    (row,) = csv.DictReader(io.StringIO(texts[1]))
+    keypoints = {"head_x": "3.33", "head_y": "6.67", "head_score": "0.1235", "foot_x": "40.0", "foot_y": "5.0"}
+    assert {name: row[name] for name in keypoints} == keypoints
+    assert (row["drawing"], row["score"], row["bottom"], row["foot_score"]) == ("a.png", "0.3333", "6.67", "1.0")
+    assert "keypoint" not in row
 
 
 def test_coco_results() -> None:
@@ -182,7 +206,7 @@ def test_nobody_is_a_whole_file(tmp_path: Path, write: Callable[..., None]) -> N
         content = (tmp_path / "x").read_text()
         if write is write_cvat:
             assert len(ElementTree.fromstring(content).findall("image")) == len(entries)
-        elif write is write_csv:
+        elif write in (write_csv, write_wide_csv):
             assert content.count("\n") == 1
         else:
             assert len(json.loads(content)) == (len(entries) if write is write_label_studio else 0)

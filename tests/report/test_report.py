@@ -17,6 +17,7 @@ from calipose.evaluation.fitting import cross_fit
 from calipose.evaluation.matching import match_poses
 from calipose.evaluation.metrics import reliability, risk_coverage
 from calipose.evaluation.scores import populations, score_figures
+from calipose.geometry import oks
 from calipose.report import PAGE, write_report
 from calipose.report.bars import read_history, training_charts
 from calipose.report.chart import Chart
@@ -131,7 +132,8 @@ def test_the_charts_data_are_the_librarys(made):
     np.testing.assert_allclose(column(drawn, "risk"), risk)
     histogram = rows(folder, "score_histogram")
     assert column(histogram, "matched").sum() == (matches.person >= 0).sum()
-    assert column(histogram, "background").sum() == (matches.person < 0).sum()
+    assert column(histogram, "duplicate").sum() == (matches.duplicate_of >= 0).sum()
+    assert column(histogram, "background").sum() == ((matches.person < 0) & (matches.duplicate_of < 0)).sum()
     recall = max(column([row for row in rows(folder, "precision_recall") if row["oks"] == "0.5"], "recall"))
     assert recall == pytest.approx((matches.oks >= 0.5).sum() / 14)
     for row in rows(folder, "score_against_oks"):
@@ -208,6 +210,23 @@ def test_poor_results_have_a_report_too(made, tmp_path, monkeypatch, results, ab
     assert said in text_of(page)
     for section in SECTIONS:
         assert (f'<h2 id="{section}">' not in page) == (section in absent | {"training"})
+
+
+def test_a_second_pose_of_a_person_is_a_duplicate(tmp_path):
+    """It is a false positive, yet not of the background: the page says its OKS, and shows the person beside it."""
+    (tmp_path / "a.json").write_text(json.dumps(truth_of([annotation(1, 1, STANDING)], 1)))
+    cv2.imwrite(str(tmp_path / "1.jpg"), np.zeros((140, 240, 3), np.uint8))
+    second = result(1, STANDING + 1, 0.8)
+    evaluation = Evaluation(tmp_path / "a.json", [result(1, STANDING, 0.9), second, result(1, moved(150), 0.7)])
+    expected = oks(STANDING + 1, STANDING, np.ones(17, bool), annotation(1, 1, STANDING)["area"], COCO_17.sigmas_array)
+    assert 0.5 < expected < 0.99
+    assert evaluation.matches.oks.tolist() == [1, 0, 0]
+    page = text_of(write_report(tmp_path / "out", evaluation, tmp_path).read_text(encoding="utf-8"))
+    assert f"score 0.80 · OKS {expected:.2f} duplicate: a better pose is matched with this person" in page
+    kinds = {row["entry"]: (row["kind"], float(row["duplicate_oks"])) for row in rows(tmp_path, "score_against_oks")}
+    assert kinds == {"0": ("matched", 0), "1": ("duplicate", pytest.approx(expected)), "2": ("background", 0)}
+    left = np.split(draw_tile(evaluation, 1, np.zeros((140, 240, 3), np.uint8)), 2, axis=1)[0]
+    assert (np.ptp(left.astype(int), axis=2) > 60).sum() > 300
 
 
 def test_an_empty_data_set_of_people(tmp_path):

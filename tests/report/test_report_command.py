@@ -85,3 +85,27 @@ def test_bad_arguments(data, tmp_path, arguments, message):
     assert code == 1
     assert message in said, said
     assert not (tmp_path / "out").exists()
+
+
+def test_files_of_other_tools(data, tmp_path):
+    """A keypoint without a place, folders in file names, results of more images than are labelled."""
+    truth = json.loads((data / "annotations.json").read_text())
+    for image in truth["images"]:
+        image["file_name"] = f"/elsewhere/val2017/{image['file_name']}"
+    truth["images"] = truth["images"][:12]
+    truth["annotations"] = truth["annotations"][:12]
+    (data / "annotations.json").write_text(json.dumps(truth))
+    results = json.loads((tmp_path / "results.json").read_text())
+    for entry in results:
+        entry["keypoints"][:3] = [float("nan")] * 3
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    given = (tmp_path / "results.json", "--data", data, "--out", tmp_path / "out", "--bootstrap", 0)
+    code, said = call(*given)
+    assert code == 1
+    assert "--only-labelled" in said
+    code, said = call(*given, "--only-labelled")
+    assert code == 0, said
+    assert "file names such as '/elsewhere/val2017/1.jpg' were found in" in said
+    assert "were left out (4)" in said
+    assert "24 of 24 poses have keypoints that were not detected" in said
+    assert (tmp_path / "out" / "report.html").is_file()

@@ -18,6 +18,7 @@ from calipose.cli.judging import (
     Bootstrap,
     Data,
     ModelOptions,
+    OnlyLabelled,
     OpenedSource,
     SkeletonFile,
     Truth,
@@ -53,6 +54,7 @@ def calibrate_command(
     data: Data = "",
     ground_truth: Truth = "",
     skeleton: SkeletonFile = None,
+    only_labelled: OnlyLabelled = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -92,7 +94,8 @@ def calibrate_command(
     if use is not None and is_results(source):
         refuse(source, HOLDS_RESULTS, flip=flip, scales=scales, short_side=short_side, device=device)
         why = "--use applies maps as they are"
-        refuse(source, why, data=data, ground_truth=ground_truth, cross_fit=cross, maps=maps)
+        given = {"data": data, "ground_truth": ground_truth, "only_labelled": only_labelled}
+        refuse(source, why, **given, cross_fit=cross, maps=maps)
         make_folders(output)
         _use_maps(Path(source), use, read_skeleton(skeleton), output)
         return
@@ -115,6 +118,7 @@ def calibrate_command(
         options,
         ground_truth=ground_truth,
         skeleton=skeleton,
+        only_labelled=only_labelled,
         kind="a checkpoint",
         only_results={"use": use, "cross_fit": cross, "maps": maps},
         find_model=find_model,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from calipose.cli.console import err, out, say
-from calipose.cli.judging import SkeletonFile, read_skeleton
+from calipose.cli.console import err, out, say, warn
+from calipose.cli.judging import OnlyLabelled, SkeletonFile, read_skeleton
 from calipose.evaluation.comparison import Comparison, ImageChange, compare, draw_changes
 from calipose.evaluation.evaluation import Evaluation
 from calipose.evaluation.metrics import METRICS
@@ -31,6 +31,7 @@ def compare_command(
     ] = None,
     folder: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where the drawings go.")] = None,
     skeleton: SkeletonFile = None,
+    only_labelled: OnlyLabelled = False,
     bootstrap: Annotated[int, typer.Option(min=100, help="Resamples of the images for the 95 % interval.")] = 1000,
 ) -> None:
     """Compare two results files: the difference of AP with its interval, and the images that changed most.
@@ -40,8 +41,10 @@ def compare_command(
     """
     if (images is None) != (folder is None):
         raise typer.BadParameter("--images and --out go together: whence the images, and where the drawings go")
-    first = Evaluation(ground_truth, a, read_skeleton(skeleton))
-    second = Evaluation(first.truth, b, first.skeleton)
+    first = Evaluation(ground_truth, a, read_skeleton(skeleton), only_labelled=only_labelled)
+    second = Evaluation(first.truth, b, first.skeleton, only_labelled=only_labelled)
+    for remark in dict.fromkeys(first.assumptions + second.assumptions):
+        warn(remark)
     with err.status("resampling the images"):  # seconds; a minute for COCO's 5,000
         comparison = compare(first, second, bootstrap)
     say(f"A  {a}")

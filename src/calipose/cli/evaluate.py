@@ -15,6 +15,7 @@ from calipose.cli.judging import (
     Bootstrap,
     Data,
     ModelOptions,
+    OnlyLabelled,
     OpenedSource,
     SkeletonFile,
     Source,
@@ -49,6 +50,7 @@ def evaluate_command(
     data: Data = "",
     ground_truth: Truth = "",
     skeleton: SkeletonFile = None,
+    only_labelled: OnlyLabelled = False,
     results: Annotated[
         Path | None,
         typer.Option("--out", metavar="FILE", help="Write all poses as COCO results, numbers not rounded."),
@@ -74,6 +76,7 @@ def evaluate_command(
         ModelOptions(flip, "" if grid else scales, short_side, device, need_torch=grid),
         ground_truth=ground_truth,
         skeleton=skeleton,
+        only_labelled=only_labelled,
         only_models={"out": results, "scales": scales, "grid": grid},
     )
     if grid:

@@ -40,6 +40,10 @@ SkeletonFile = Annotated[
     Path | None,
     typer.Option("--skeleton", metavar="FILE", help="Of results, if not COCO's 17 keypoints (.json, .toml)."),
 ]
+OnlyLabelled = Annotated[
+    bool,
+    typer.Option("--only-labelled", help="Leave out results of images without labels, instead of refusing them."),
+]
 Bootstrap = Annotated[int, typer.Option(min=0, help="Resamples of the images for the 95 % intervals; 0: none.")]
 
 
@@ -72,6 +76,7 @@ class OpenedSource:
         images: folder of the images; None where none is named.
         results: the results file; None for a model.
         predictor: the model; None for a results file.
+        only_labelled: leave out results of images that are not labelled.
     """
 
     truth: GroundTruth
@@ -79,6 +84,7 @@ class OpenedSource:
     images: Path | None = None
     results: Path | None = None
     predictor: Predictor | None = None
+    only_labelled: bool = False
 
     @property
     def setting(self) -> dict[str, Any]:
@@ -98,7 +104,14 @@ class OpenedSource:
     def evaluation(self, bootstrap: int, quiet: bool) -> Evaluation:
         """Of the poses."""
         poses = self.poses(quiet)
-        return Evaluation(self.truth, poses, self.skeleton, bootstrap=bootstrap, setting=self.setting)
+        return Evaluation(
+            self.truth,
+            poses,
+            self.skeleton,
+            bootstrap=bootstrap,
+            setting=self.setting,
+            only_labelled=self.only_labelled,
+        )
 
 
 def open_source(
@@ -108,6 +121,7 @@ def open_source(
     *,
     ground_truth: str = "",
     skeleton: Path | None = None,
+    only_labelled: bool = False,
     kind: str = "a model",
     needs_images: bool = False,
     only_models: Mapping[str, object] | None = None,
@@ -123,6 +137,7 @@ def open_source(
         options: for a model only.
         ground_truth: as the option, for a results file only.
         skeleton: as the option, for a results file only.
+        only_labelled: likewise.
         kind: what messages call a model.
         needs_images: the command shows images, so a results file needs `data` too.
         only_models: further options, by name, that a results file refuses.
@@ -138,9 +153,13 @@ def open_source(
         asked = {"flip": options.flip, "scales": options.scales, "short_side": options.short_side}
         refuse(source, HOLDS_RESULTS, **asked | {"device": options.device} | dict(only_models or {}))
         chosen = read_skeleton(skeleton)
-        return OpenedSource(read(path, chosen), chosen, images, results=Path(source))
+        truth = read(path, chosen)
+        if images is not None:
+            truth = truth.in_folder(images)
+        return OpenedSource(truth, chosen, images, results=Path(source), only_labelled=only_labelled)
 
-    refuse(source, f"{kind}, which predicts the images of --data", ground_truth=ground_truth, **(only_results or {}))
+    results_only = {"ground_truth": ground_truth, "only_labelled": only_labelled, **(only_results or {})}
+    refuse(source, f"{kind}, which predicts the images of --data", **results_only)
     refuse(source, f"{kind}, which knows its skeleton", skeleton=skeleton)
     if not data:
         raise InputError(f"{source}: {kind} predicts the images of --data; name them")
@@ -149,7 +168,7 @@ def open_source(
     predictor = open_predictor(
         model, options.device, options.flip, options.short_side, scales=options.scales, need_torch=options.need_torch
     )
-    truth = read(path, predictor.skeleton)  # before hours of prediction
+    truth = read(path, predictor.skeleton).in_folder(images)  # before hours of prediction
     return OpenedSource(truth, predictor.skeleton, images, predictor=predictor)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from calipose.cli.console import say, warn
-from calipose.cli.judging import DATA_HELP, Bootstrap, ModelOptions, SkeletonFile, Source, open_source
+from calipose.cli.judging import DATA_HELP, Bootstrap, ModelOptions, OnlyLabelled, SkeletonFile, Source, open_source
 from calipose.cli.options import Device, Flip, Quiet, Scales, ShortSide
 from calipose.inference.packaged import FILES
 from calipose.report import write_report
@@ -27,6 +27,7 @@ def report_command(
     short_side: ShortSide = None,
     scales: Scales = "",
     skeleton: SkeletonFile = None,
+    only_labelled: OnlyLabelled = False,
     name: Annotated[str, typer.Option(metavar="TEXT", help="What the page calls it; by default SOURCE.")] = "",
     bootstrap: Bootstrap = 1000,
     device: Device = "",
@@ -35,7 +36,7 @@ def report_command(
     """Write a page with AP, reliability diagrams, error kinds and a gallery of failures; it needs no network."""
     require_matplotlib()
     options = ModelOptions(flip, scales, short_side, device)
-    opened = open_source(source, data, options, skeleton=skeleton, needs_images=True)
+    opened = open_source(source, data, options, skeleton=skeleton, only_labelled=only_labelled, needs_images=True)
     assert opened.images is not None
     opened.truth.require_files()  # before hours of prediction
     evaluation = opened.evaluation(bootstrap, quiet)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from calipose.cli.console import LINE_SECONDS, err, out, say
+from calipose.cli.console import LINE_SECONDS, err, out, say, warn
 from calipose.cli.options import Quiet
 from calipose.config.recipe import Recipe, load_recipe
 from calipose.data.locate import find_data, read_data
@@ -85,6 +85,9 @@ def train_command(
         out.print_json(data=chosen.to_dict())
     own = None if skeleton is None else Skeleton.from_file(skeleton)
     learnt = read_data(list(data), own)
+    if not quiet:
+        for remark in learnt.assumptions:
+            warn(remark)
     result = run_training(chosen, learnt, run, validate=validate, resume=resume, initial=initial, quiet=quiet)
     if result is not None:
         say(f"trained in {result.minutes:.1f} min: {result.best or result.last}; everything is in {run}")
@@ -204,6 +207,9 @@ def validation(
     """
     annotations, images = find_data(source)
     data = read_data([source], skeleton)  # a broken data set is said now, not after the first epoch,
+    if not quiet:
+        for remark in data.assumptions:
+            warn(remark)
     truth = read_ground_truth(annotations, skeleton)  # and so is one that can be learnt from, but not evaluated on
     if not len(data.keypoints_img):
         raise InputError(f"{annotations}: nobody has a labelled keypoint, so there is nothing to validate with")

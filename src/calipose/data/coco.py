@@ -1,14 +1,16 @@
-"""Reading COCO keypoint files strictly into the compact store (numpy and OpenCV, no torch)."""
+"""Reading COCO keypoint files into the compact store (numpy and OpenCV, no torch).
+
+Files are read strictly: what is broken is refused, with all of its places. What other tools write otherwise, but with
+one meaning only, is read, and `KeypointData.assumptions` says what was assumed.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import json
-import os
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,26 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from calipose.data.dialects import (
+    Assumptions,
+    choose_category,
+    find_names,
+    listing,
+    mend_ground_truth,
+    place_unlabelled,
+    same_name,
+)
 from calipose.data.store import KeypointData, Ragged
-from calipose.errors import InputError
+from calipose.errors import ImageError, InputError
+from calipose.geometry import AREA_PER_BOX
+from calipose.io.images import read_image
 from calipose.skeleton import COCO_17, Skeleton
 
 Outline = NDArray[np.float32]
 
 LISTED_PROBLEMS = 20
+NO_AREA = f"annotations without 'area' (or 0) got {AREA_PER_BOX} x the area of their box"
+OTHER_SPELLING = "keypoints whose names differ from the skeleton's in case or spaces only were taken for the same"
 OUTLINE_TOLERANCE_IMG = 1.0  # pixels by which a run-length mask's outline may be simplified; a cell is four
 
 
@@ -39,11 +54,14 @@ def read_coco(
     centres. Annotations of categories without keypoints are skipped. An image's own field
     `people_complete` (default true) is kept.
 
+    What other tools leave out is taken from what is there: the `area` from the box, an image's size from the image, a
+    file's place from its name without folders. `KeypointData.assumptions` says what was assumed.
+
     Args:
         annotations: the JSON file.
         image_folder: the folder that `file_name` starts from.
         skeleton: needed unless the file has COCO's own 17 keypoints.
-        check_files: check that all image files exist (each folder is listed once).
+        check_files: find all image files, and check that they exist (each folder is listed once).
 
     Raises:
         InputError: the file is missing or not a COCO keypoint file; the keypoints' names are not the skeleton's; or
@@ -55,9 +73,10 @@ def read_coco(
         (1000, 'coco-17')
     """
     annotations, image_folder = Path(annotations), Path(image_folder)
-    content = _read_json(annotations)
-    category_id, other_ids, names = _categories(content["categories"], annotations)
-    skeleton = _matching(skeleton, names, annotations)
+    assumed = Assumptions()
+    content = mend_ground_truth(_read_json(annotations), assumed)
+    category_id, other_ids, names = _categories(content["categories"], skeleton or COCO_17, annotations, assumed)
+    skeleton = _matching(skeleton, names, annotations, assumed)
     problems: list[str] = []
     images: dict[int, _Image] = {}
     for index, entry in enumerate(content["images"]):
@@ -68,6 +87,9 @@ def read_coco(
             images[image.id] = image
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             problems.append(f"image {_entry_name(entry, 'id', index)}: {_description(error)}")
+    if check_files:
+        _find_files(images, image_folder, assumed)
+    _measure(images, image_folder, problems, assumed)
     seen: set[int] = set()
     for index, entry in enumerate(content["annotations"]):
         try:
@@ -83,7 +105,7 @@ def read_coco(
                 raise ValueError("the file has no valid image with this id")
             image = images[entry["image_id"]]
             outline = _outline(entry, image.size)
-            person = _person(entry, len(skeleton), outline)
+            person = _person(entry, len(skeleton), outline, assumed)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             where = f"image {_entry_name(entry, 'image_id', '?')}, annotation {_entry_name(entry, 'id', index)}"
             problems.append(f"{where}: {_description(error)}")
@@ -96,7 +118,7 @@ def read_coco(
         if len(problems) > LISTED_PROBLEMS:
             lines.append(f"and {len(problems) - LISTED_PROBLEMS} more")
         raise InputError("\n  ".join([f"{annotations}: {len(problems)} broken entries", *lines]))
-    data = _store(skeleton, image_folder, list(images.values()))
+    data = _store(skeleton, image_folder, list(images.values()), assumed.remarks(f"annotation file {annotations}"))
     del content, images
     _trim_heap()
     return data
@@ -120,7 +142,7 @@ class _Person:
 class _Image:
     id: int
     name: str
-    size: tuple[int, int]  # width, height
+    size: tuple[int, int]  # width, height; zeros where the file does not say them
     people_complete: bool
     people: list[_Person]
     regions: list[Outline]
@@ -144,26 +166,32 @@ def _read_json(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _categories(entries: list[Any], path: Path) -> tuple[int, set[int], tuple[str, ...]]:
-    """The id of the category with keypoints, the ids of the others, the names of the keypoints."""
+def _categories(
+    entries: list[Any], skeleton: Skeleton, path: Path, assumed: Assumptions
+) -> tuple[int, set[int], tuple[str, ...]]:
+    """The id of the category of people, the ids of the others, the names of the people's keypoints."""
     try:
-        having = [entry for entry in entries if entry.get("keypoints")]
-        if len(having) != 1:
-            raise InputError(f"{path}: {len(having)} categories have 'keypoints'; exactly one is needed")
-        others = {_integer(entry, "id") for entry in entries if entry is not having[0]}
-        return _integer(having[0], "id"), others, tuple(str(name) for name in having[0]["keypoints"])
+        named = [(entry.get("name"), entry.get("keypoints")) for entry in entries]
+        chosen = choose_category(named, skeleton.keypoints, assumed)
+        if len(chosen) != 1:
+            having = sum(bool(keypoints) for _, keypoints in named)
+            raise InputError(f"{path}: {having} categories have 'keypoints'; exactly one is needed")
+        people = entries[chosen[0]]
+        others = {_integer(entry, "id") for entry in entries if entry is not people}
+        return _integer(people, "id"), others, tuple(map(str, people.get("keypoints") or skeleton.keypoints))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: broken entry in 'categories': {_description(error)}") from None
 
 
-def _matching(skeleton: Skeleton | None, names: tuple[str, ...], path: Path) -> Skeleton:
+def _matching(skeleton: Skeleton | None, names: tuple[str, ...], path: Path, assumed: Assumptions) -> Skeleton:
     """The skeleton, COCO's where none is given, if its keypoints are those of the file."""
     required = skeleton or COCO_17
-    require_keypoints(names, required, str(path), "" if skeleton else "; give the skeleton that belongs to the file")
+    advice = "" if skeleton else "; give the skeleton that belongs to the file"
+    assumed.add(OTHER_SPELLING, require_keypoints(names, required, str(path), advice))
     return required
 
 
-def require_keypoints(names: Sequence[str], skeleton: Skeleton, source: str, advice: str = "") -> None:
+def require_keypoints(names: Sequence[str], skeleton: Skeleton, source: str, advice: str = "") -> int:
     """Check that a file's keypoints are the skeleton's, in its order.
 
     Args:
@@ -172,26 +200,53 @@ def require_keypoints(names: Sequence[str], skeleton: Skeleton, source: str, adv
         source: what messages call the file.
         advice: end of the message.
 
+    Returns:
+        How many names are spelt differently: in case, spaces, underscores or hyphens.
+
     Raises:
         InputError: the keypoints differ; the message names the first that does.
     """
     if len(names) != len(skeleton):
         raise InputError(f"{source}: {len(names)} keypoints, skeleton '{skeleton.name}' has {len(skeleton)}{advice}")
     for i, (name, expected) in enumerate(zip(names, skeleton.keypoints, strict=True)):
-        if name != expected:
+        if not same_name(name, expected):
             raise InputError(f"{source}: keypoint {i} is '{name}', not '{expected}' of '{skeleton.name}'{advice}")
+    return sum(name != expected for name, expected in zip(names, skeleton.keypoints, strict=True))
 
 
 def _image(entry: dict[str, Any]) -> _Image:
-    size = _integer(entry, "width"), _integer(entry, "height")
-    if min(size) <= 0:
-        raise ValueError(f"width {size[0]} and height {size[1]} must be positive")
+    size = 0, 0
+    if entry.get("width") is not None or entry.get("height") is not None:
+        size = _integer(entry, "width"), _integer(entry, "height")
+        if min(size) <= 0:
+            raise ValueError(f"width {size[0]} and height {size[1]} must be positive")
     if not isinstance(entry["file_name"], str) or not entry["file_name"]:
         raise ValueError("file_name must be a name")
     return _Image(_integer(entry, "id"), entry["file_name"], size, bool(entry.get("people_complete", True)), [], [])
 
 
-def _person(entry: dict[str, Any], k: int, outline: Outline) -> _Person | None:
+def _find_files(images: dict[int, _Image], folder: Path, assumed: Assumptions) -> None:
+    """Give images whose files lie elsewhere in the folder than their names say the names that they have there."""
+    found = find_names(folder, [image.name for image in images.values()], assumed)
+    for image, name in zip(list(images.values()), found, strict=True):
+        if name != image.name:
+            images[image.id] = replace(image, name=name)
+
+
+def _measure(images: dict[int, _Image], folder: Path, problems: list[str], assumed: Assumptions) -> None:
+    """Take the sizes that the file does not say from the images themselves; such images are broken without one."""
+    for image in [image for image in images.values() if image.size == (0, 0)]:
+        try:
+            height, width = read_image(folder / image.name, ignore_orientation=True).shape[:2]
+        except ImageError as error:
+            problems.append(f"image {image.id}: no 'width' and 'height', and they cannot be measured: {error}")
+            width, height = 1, 1
+        else:
+            assumed.add("images without 'width' and 'height' were measured")
+        images[image.id] = replace(image, size=(width, height))
+
+
+def _person(entry: dict[str, Any], k: int, outline: Outline, assumed: Assumptions) -> _Person | None:
     """The annotated person, or None for a crowd and for a person without labelled keypoints.
 
     Raises:
@@ -199,21 +254,28 @@ def _person(entry: dict[str, Any], k: int, outline: Outline) -> _Person | None:
         TypeError: a field is of the wrong type.
         ValueError: a field has a wrong value.
     """
-    unlabelled = bool(entry.get("iscrowd", 0)) or entry.get("num_keypoints") == 0
+    unlabelled = bool(entry.get("iscrowd", 0)) or entry.get("num_keypoints") == 0 or entry.get("keypoints") == []
     if unlabelled and not entry.get("keypoints"):
         return None
     numbers = np.array(entry["keypoints"], np.float64)
     if numbers.shape != (3 * k,):
         raise ValueError(f"{numbers.size} numbers in keypoints; {3 * k} (3 x {k}) are needed")
+    numbers = place_unlabelled(numbers, assumed)
     if not (np.abs(numbers) <= np.finfo(np.float32).max).all():
         raise ValueError("keypoints hold numbers that are not finite")
     if not np.isin(numbers[2::3], (0, 1, 2)).all():
         raise ValueError("a keypoint's visibility is not 0, 1 or 2")
     if unlabelled or not numbers[2::3].any():
         return None
-    area = float(entry["area"])
+    area = entry.get("area")
+    if area is None or area == 0:
+        assumed.add(NO_AREA)
+        corners = outline[np.isfinite(outline).all(1)]
+        size = entry["bbox"][2:] if entry.get("bbox") else (corners.max(0) - corners.min(0)).tolist()
+        area = AREA_PER_BOX * size[0] * size[1]
+    area = float(area)
     if not 0 < area <= np.finfo(np.float32).max:
-        raise ValueError(f"area {area} must be positive")
+        raise ValueError(f"area {area} must be positive; without 'area', {AREA_PER_BOX} x the box's is taken")
     return _Person(entry["id"], numbers.reshape(k, 3), area, outline)
 
 
@@ -279,15 +341,10 @@ def _mask_rings(mask: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
 
 def _missing_images(folder: Path, images: Iterable[_Image]) -> list[str]:
     """One problem for each missing image file; each folder is listed once."""
-    by_folder: dict[Path, list[_Image]] = defaultdict(list)
-    for image in images:
-        by_folder[(folder / image.name).parent].append(image)
-    problems = []
-    for parent, inside in by_folder.items():
-        present = set(os.listdir(parent)) if parent.is_dir() else set()
-        absent = [image for image in inside if Path(image.name).name not in present]
-        problems += [f"image {image.id}: no image {folder / image.name}" for image in absent]
-    return problems
+    is_there = listing()
+    return [
+        f"image {image.id}: no image {folder / image.name}" for image in images if not is_there(folder / image.name)
+    ]
 
 
 def _integer(entry: dict[str, Any], field: str) -> int:
@@ -306,7 +363,7 @@ def _description(error: Exception) -> str:
     return f"no field {error}" if isinstance(error, KeyError) else str(error)
 
 
-def _store(skeleton: Skeleton, folder: Path, images: list[_Image]) -> KeypointData:
+def _store(skeleton: Skeleton, folder: Path, images: list[_Image], assumptions: tuple[str, ...]) -> KeypointData:
     people = [person for image in images for person in image.people]
     regions = [region for image in images for region in image.regions]
     keypoints = np.array([person.keypoints for person in people]).reshape(-1, len(skeleton), 3)
@@ -328,4 +385,5 @@ def _store(skeleton: Skeleton, folder: Path, images: list[_Image]) -> KeypointDa
         outlines_img=Ragged.from_rows([person.outline for person in people], no_points),
         region_start=np.cumsum([0] + [len(image.regions) for image in images], dtype=np.int64),
         regions_img=Ragged.from_rows(regions, no_points),
+        assumptions=assumptions,
     )

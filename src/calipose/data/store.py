@@ -108,6 +108,7 @@ class KeypointData:
             a point is inside if an odd number of rings enclose it. The segmentation, or the box where there is none.
         region_start: `(n + 1,)` int64; image i has the regions `region_start[i] : region_start[i + 1]`.
         regions_img: r outlines of crowds and of people without labelled keypoints.
+        assumptions: what was assumed in reading files that are not as COCO writes them; a sentence each.
 
     Example:
         >>> data = read_coco("people/annotations.json", "people/images")
@@ -131,6 +132,7 @@ class KeypointData:
     outlines_img: Ragged
     region_start: NDArray[np.int64]
     regions_img: Ragged
+    assumptions: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -199,6 +201,7 @@ def concatenate(parts: Sequence[KeypointData]) -> KeypointData:
         outlines_img=Ragged.join([part.outlines_img for part in parts]),
         region_start=_join_starts([part.region_start for part in parts]),
         regions_img=Ragged.join([part.regions_img for part in parts]),
+        assumptions=tuple(remark for part in parts for remark in part.assumptions),
         **arrays,
     )
 

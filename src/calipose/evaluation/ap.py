@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calipose.evaluation.coco_ap import coco_figures
+from calipose.evaluation.coco_ap import coco_figures, detected_areas
 from calipose.evaluation.ground_truth import (
     LARGEST_AREA,
     Flags,
@@ -24,7 +24,7 @@ from calipose.evaluation.ground_truth import (
 )
 from calipose.evaluation.matching import POSES_PER_IMAGE, greedy_match, oks_matrices
 from calipose.evaluation.results import DetectedPoses, ResultsSource, read_results
-from calipose.geometry import Floats, pose_area
+from calipose.geometry import Floats
 from calipose.skeleton import COCO_17, Skeleton
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ class MatchTable:
             offset += len(people.area)
         person = np.concatenate(persons, axis=1)
         best = [poses.keypoints_img[:POSES_PER_IMAGE] for poses in found]
-        area = _areas(np.concatenate(best))
+        area = detected_areas(np.concatenate(best))
         hit = (person >= 0) & ~np.concatenate([*ignored, [False]])[person]
         false = (person < 0) & (area <= LARGEST_AREA)  # pycocotools ignores poses that are larger
         image = np.repeat(np.arange(len(found)), [len(poses) for poses in best])
@@ -264,11 +264,6 @@ class MatchTable:
         """`(10,)`: the share of the people that is found; nan where there is no person to find."""
         people = int(copies @ self.wanted)
         return self.hit @ copies[self.image] / people if people else np.full(len(OKS_THRESHOLDS), np.nan)
-
-
-def _areas(keypoints: Any) -> Any:
-    with np.errstate(over="ignore"):  # an absurdly large pose has an infinite area
-        return pose_area(keypoints)
 
 
 def _resamples(images: int, number: int, seed: int) -> Integers:

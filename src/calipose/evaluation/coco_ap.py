@@ -14,6 +14,7 @@ from calipose.geometry import Floats
 PERSON = 1  # id of the only category
 ALL, MEDIUM, LARGE = 0, 1, 2  # indices among pycocotools' sizes of people
 AT_50, AT_75 = 0, 5  # indices among the OKS thresholds
+FAR = 1e9  # pixels; where a keypoint is put that was not detected: its similarity is 0 with every person
 
 
 class CocoFigures(NamedTuple):
@@ -41,7 +42,11 @@ def coco_figures(truth: GroundTruth, detected: list[DetectedPoses]) -> CocoFigur
     import hotcoco  # here, since most commands compute no AP
 
     annotated = hotcoco.COCO(_dataset(truth))
-    evaluator = hotcoco.COCOeval(annotated, annotated.loadRes(results), "keypoints")
+    if all(np.isfinite(image.keypoints_img).all() for image in detected):
+        poses = annotated.loadRes(results)
+    else:  # the size of a pose is that of its detected keypoints, and loadRes would take all of them
+        poses = hotcoco.COCO(_dataset(truth) | {"annotations": _with_sizes(results, detected)})
+    evaluator = hotcoco.COCOeval(annotated, poses, "keypoints")
     evaluator.params.kpt_oks_sigmas = list(truth.skeleton.sigmas)
     evaluator.evaluate()
     evaluator.accumulate()
@@ -93,12 +98,29 @@ def _dataset(truth: GroundTruth) -> dict[str, Any]:
     }
 
 
+def detected_areas(keypoints_img: Floats) -> Floats:
+    """`(p,)`: area of the box around the detected keypoints of each pose `(p, k, 2)`; infinite where it is absurd."""
+    with np.errstate(over="ignore"):
+        area: Floats = (np.nanmax(keypoints_img, 1) - np.nanmin(keypoints_img, 1)).prod(-1)
+    return area
+
+
+def _with_sizes(results: list[dict[str, Any]], detected: list[DetectedPoses]) -> list[dict[str, Any]]:
+    """The poses as `loadRes` makes them."""
+    areas = np.concatenate([detected_areas(poses.keypoints_img) for poses in detected]).tolist()
+    return [
+        {**result, "id": i, "area": area, "bbox": [0.0, 0.0, 1.0, 1.0], "iscrowd": 0}
+        for i, (result, area) in enumerate(zip(results, areas, strict=True), 1)
+    ]
+
+
 def _results(detected: list[DetectedPoses]) -> list[dict[str, Any]]:
     """The poses as COCO's results file has them."""
     results: list[dict[str, Any]] = []
     for image, poses in enumerate(detected):
         ones = np.ones((*poses.keypoints_img.shape[:2], 1))
-        triples = np.concatenate([poses.keypoints_img, ones], axis=-1).reshape(ones.shape[0], 3 * ones.shape[1])
+        points = np.nan_to_num(poses.keypoints_img, nan=FAR)
+        triples = np.concatenate([points, ones], axis=-1).reshape(ones.shape[0], 3 * ones.shape[1])
         for triple, score in zip(triples.tolist(), poses.scores.tolist(), strict=True):
             results.append({"image_id": image, "category_id": PERSON, "keypoints": triple, "score": score})
     return results

@@ -17,7 +17,7 @@ from calipose.evaluation.coco_ap import AT_50
 from calipose.evaluation.evaluation import Evaluation
 from calipose.evaluation.ground_truth import GroundTruth
 from calipose.evaluation.matching import POSES_PER_IMAGE
-from calipose.evaluation.results import DetectedPoses
+from calipose.evaluation.results import DetectedPoses, drawable_poses
 from calipose.evaluation.scores import ScoreFigures, score_figures
 from calipose.geometry import Floats
 from calipose.io.atomic import write_errors
@@ -150,7 +150,8 @@ def compare(a: Evaluation, b: Evaluation, bootstrap: int = 1000, seed: int = 0) 
     min_scores = _min_score(a.found, people), _min_score(b.found, people)
     sides = [_sides(each.table, each.found, least) for each, least in zip((a, b), min_scores, strict=True)]
     same = [
-        np.array_equal(in_a.keypoints_img, in_b.keypoints_img) and np.array_equal(in_a.scores, in_b.scores)
+        np.array_equal(in_a.keypoints_img, in_b.keypoints_img, equal_nan=True)
+        and np.array_equal(in_a.scores, in_b.scores)
         for in_a, in_b in zip(a.found, b.found, strict=True)
     ]
     return Comparison(
@@ -219,7 +220,7 @@ def draw_changes(comparison: Comparison, images: str | Path, folder: str | Path,
         ImageError: an image cannot be read.
     """
     images, folder = Path(images), Path(folder)
-    names: Mapping[int, str] = comparison.truth.files
+    names: Mapping[int, str] = comparison.truth.in_folder(images).files
     chosen = comparison.largest_changes(number)
     for change in (*chosen[0], *chosen[1]):
         if change.image_id not in names:
@@ -255,9 +256,9 @@ def _panels(comparison: Comparison, change: ImageChange, file: Path) -> list[tup
     ):
         best = found[index]
         shown = np.flatnonzero(best.scores[:POSES_PER_IMAGE] >= min_score)
-        poses = Poses(best.keypoints_img[shown], best.scores[shown], size, skeleton=truth.skeleton)
+        poses = drawable_poses(best.keypoints_img[shown], best.scores[shown], size, truth.skeleton)
         label = f"{letter}: {side.found} found, {side.false} false"
-        panels.append((draw_poses(image, poses), label))
+        panels.append((draw_poses(image, poses, min_keypoint_score=0.5), label))
     return panels
 
 

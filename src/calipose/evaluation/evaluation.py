@@ -44,6 +44,7 @@ class Evaluation:
         skeleton: of both; of a ground truth that was read already, its own.
         bootstrap: resamples of the images for the 95 % intervals, 0 for none.
         setting: what the figures hold for (flip, scales, short side), shown beside them.
+        only_labelled: leave out results of images that the ground truth does not have, instead of refusing them.
 
     Attributes:
         truth: the annotated people.
@@ -51,6 +52,7 @@ class Evaluation:
         found: the poses of each image, best first.
         bootstrap: as given.
         setting: as given.
+        assumptions: what was assumed in reading files that are not as COCO writes them, and what was left out.
 
     Raises:
         InputError: an entry of a file is wrong (see `read_ground_truth` and `read_results`).
@@ -69,10 +71,12 @@ class Evaluation:
         *,
         bootstrap: int = 0,
         setting: Mapping[str, Any] | None = None,
+        only_labelled: bool = False,
     ) -> None:
         self.truth = read_ground_truth(ground_truth, skeleton)
         self._results = load_results(results)
-        self.found = read_results(self._results, self.truth)
+        self.assumptions = list(self.truth.assumptions)
+        self.found = read_results(self._results, self.truth, only_labelled=only_labelled, assumptions=self.assumptions)
         self.entries = self._results.entries
         self.bootstrap = bootstrap
         self.setting = dict(setting or {})
@@ -191,8 +195,8 @@ class Evaluation:
 
     @cached_property
     def cautions(self) -> list[str]:
-        """What a reader of the figures must know of the file: few images, odd scores, ties."""
-        return cautions(self.truth, self.found, self.matches, self.oks)
+        """What a reader of the figures must know of the file: `assumptions`, few images, odd scores, ties."""
+        return self.assumptions + cautions(self.truth, self.found, self.matches, self.oks)
 
     @property
     def warnings(self) -> list[str]:
@@ -289,6 +293,7 @@ def evaluate(
     *,
     bootstrap: int = 0,
     setting: Mapping[str, Any] | None = None,
+    only_labelled: bool = False,
 ) -> Evaluation:
     """Evaluate COCO keypoint results of any model: what `calipose evaluate` and `calipose report` show.
 
@@ -298,6 +303,7 @@ def evaluate(
         skeleton: of both.
         bootstrap: resamples of the images for the 95 % intervals, 0 for none.
         setting: what the figures hold for, shown beside them.
+        only_labelled: leave out results of images that the ground truth does not have, instead of refusing them.
 
     Raises:
         InputError: an entry of a file is wrong.
@@ -306,7 +312,9 @@ def evaluate(
         >>> evaluation = calipose.evaluate("annotations.json", "results.json", bootstrap=1000)
         >>> print(evaluation.ap)
     """
-    return Evaluation(ground_truth, results, skeleton, bootstrap=bootstrap, setting=setting)
+    return Evaluation(
+        ground_truth, results, skeleton, bootstrap=bootstrap, setting=setting, only_labelled=only_labelled
+    )
 
 
 def fit_calibration(

@@ -99,8 +99,8 @@ def calibrate_entries(
     require_triples(loaded)
     entries = [dict(entry) for entry in loaded.entries]
     row = {} if matches is None else {entry: i for i, entry in enumerate(matches.entry.tolist())}
-    for number, entry in enumerate(entries):
-        triples = np.array(entry["keypoints"], np.float64).reshape(-1, 3)
+    for number, (entry, record) in enumerate(zip(entries, loaded.records, strict=True)):
+        triples = np.array(record.keypoints, np.float64).reshape(-1, 3)
         if matches is not None and number in row:
             entry["score"] = float(matches.score[row[number]])
             triples[:, 2] = matches.keypoint_scores[row[number]]

@@ -1,10 +1,13 @@
-"""COCO's ground truth files, read strictly: once a file, for all that is computed from it."""
+"""COCO's ground truth files, read once a file, for all that is computed from it.
+
+They are read as `calipose.data.coco` reads them: strictly, but for what other tools write otherwise with one meaning.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,9 +16,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from calipose.data.coco import require_keypoints
+from calipose.data.coco import NO_AREA, OTHER_SPELLING, require_keypoints
+from calipose.data.dialects import Assumptions, choose_category, find_names, mend_ground_truth, place_unlabelled
 from calipose.errors import InputError
-from calipose.geometry import Floats
+from calipose.geometry import AREA_PER_BOX, Floats
 from calipose.skeleton import COCO_17, Skeleton
 
 Integers = NDArray[np.int64]
@@ -32,6 +36,7 @@ class _Image(msgspec.Struct):
 
 class _Category(msgspec.Struct):
     id: int
+    name: Any = None
     keypoints: list[str] | None = None
 
 
@@ -84,6 +89,7 @@ class GroundTruth:
         skeleton: of the people.
         files: image id -> `file_name`, in the order of the file; images without one are left out.
         source: what messages call the file.
+        assumptions: what was assumed in reading a file that is not as COCO writes it; a sentence each.
 
     Example:
         >>> truth = calipose.read_ground_truth("annotations.json")
@@ -96,6 +102,19 @@ class GroundTruth:
     skeleton: Skeleton
     files: Mapping[int, str] = field(default_factory=dict)
     source: str = "ground truth"
+    assumptions: tuple[str, ...] = ()
+
+    def in_folder(self, images: str | Path) -> GroundTruth:
+        """The same, with `files` as they lie in a folder of images: `val2017/1.jpg` may lie there as `1.jpg`.
+
+        Args:
+            images: the folder. A file that is not found there keeps its name.
+        """
+        assumed = Assumptions()
+        files = dict(zip(self.files, find_names(Path(images), list(self.files.values()), assumed), strict=True))
+        if files == self.files:
+            return self
+        return replace(self, files=files, assumptions=self.assumptions + assumed.remarks(self.source))
 
     def require_files(self) -> Mapping[int, str]:
         """`files`, if every image has one.
@@ -119,13 +138,14 @@ class GroundTruth:
         return np.array([(~people.ignored).sum() for people in self.people], np.int64)
 
 
-def read_json(path: str | Path, name: str, kind: Any = Any) -> Any:
+def read_json(path: str | Path, name: str, kind: Any = Any, mend: Callable[[Any], Any] | None = None) -> Any:
     """The content of a JSON file, checked; the file is opened once.
 
     Args:
         path: the file.
         name: of the file in messages.
         kind: type of the content, as msgspec takes it.
+        mend: as `checked`.
 
     Raises:
         InputError: unreadable, or of another type.
@@ -134,8 +154,10 @@ def read_json(path: str | Path, name: str, kind: Any = Any) -> Any:
         data = Path(path).read_bytes()
         try:
             return msgspec.json.decode(data, type=kind)
-        except msgspec.DecodeError:  # slower, but it knows NaN, which is refused later with its place in the file
-            return msgspec.convert(json.loads(data.decode("utf-8")), kind)
+        except msgspec.DecodeError:  # slower, but it knows NaN, and content that is to be mended
+            return checked(json.loads(data.decode("utf-8")), name, kind, mend)
+    except InputError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{name}: {error}") from None
 
@@ -151,7 +173,8 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
 
     The people's category is the one with `keypoints`, as `read_coco` chooses it; where none has them, the only one.
     Annotations of other categories are left out. A crowd, or a person without labelled keypoints, has the area of its
-    box where it has none of its own.
+    box where it has none of its own; any other person 0.53 times that. What other tools write otherwise is read where
+    it has one meaning only; `GroundTruth.assumptions` says what was assumed.
 
     Raises:
         InputError: unreadable; no images, or one twice; not exactly one category of people; keypoints whose names
@@ -163,19 +186,24 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
         if source.skeleton.keypoints != skeleton.keypoints:
             require_keypoints(source.skeleton.keypoints, skeleton, source.source)
         return source
+    assumed = Assumptions()
+
+    def mend(content: Any) -> Any:
+        return mend_ground_truth(content, assumed) if isinstance(content, Mapping) else content
+
     if isinstance(source, str | Path):
         name = f"ground truth {source}"
-        content = read_json(source, name, _GroundTruthFile)
+        content = read_json(source, name, _GroundTruthFile, mend)
     else:
         name = "ground truth"
-        content = checked(source, name, _GroundTruthFile)
+        content = checked(source, name, _GroundTruthFile, mend)
     k = len(skeleton)
-    fitting = [c for c in content.categories if c.keypoints] or content.categories
+    fitting = choose_category([(c.name, c.keypoints) for c in content.categories], skeleton.keypoints, assumed)
     if len(fitting) != 1:
         raise InputError(f"{name}: {len(fitting)} categories may be the people's; give 'keypoints' to exactly one")
-    category = fitting[0]
+    category = content.categories[fitting[0]]
     if category.keypoints:
-        require_keypoints(category.keypoints, skeleton, name)
+        assumed.add(OTHER_SPELLING, require_keypoints(category.keypoints, skeleton, name))
     image_ids = sorted(image.id for image in content.images)
     if not image_ids or len(set(image_ids)) != len(image_ids):
         raise InputError(f"{name}: 'images' is empty or has an id twice; list each image once")
@@ -191,6 +219,7 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
         triple = np.array(entry.keypoints or [0.0] * 3 * k, np.float64)
         if len(triple) != 3 * k:
             raise InputError(f"{where}: {len(triple)} numbers in 'keypoints'; {k} keypoints have {3 * k}")
+        triple = place_unlabelled(triple, assumed)
         labelled = int((triple[2::3] > 0).sum())
         if not entry.bbox and labelled == 0:
             raise InputError(f"{where}: neither labelled keypoints nor 'bbox'; give one of them")
@@ -200,9 +229,14 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
         count = labelled if entry.num_keypoints is None else entry.num_keypoints
         crowd = bool(entry.iscrowd)
         area = entry.area
-        if area is None and (crowd or count == 0 or labelled == 0):
-            area = box[2] * box[3]
-        if area is None or not (np.isfinite([*triple, *box]).all() and 0 <= area <= LARGEST_AREA):
+        if crowd or count == 0 or labelled == 0:
+            area = box[2] * box[3] if area is None else area
+        elif area is None or area == 0:
+            area = AREA_PER_BOX * box[2] * box[3]
+            assumed.add(NO_AREA)
+            if area == 0:
+                raise InputError(f"{where}: no 'area', and a box without one; give 'area' or 'bbox'")
+        if not (np.isfinite([*triple, *box]).all() and 0 <= area <= LARGEST_AREA):
             raise InputError(f"{where}: 'keypoints', 'bbox', 'area' must be finite numbers, 'area' in 0 to 1e10 pixels")
         triples.append(triple)
         numbers.append([area, *box, crowd, crowd or count == 0])
@@ -216,14 +250,26 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
         for i in by_image(positions, len(image_ids))
     )
     files = {image.id: str(image.file_name) for image in content.images if image.file_name not in {None, ""}}
-    return GroundTruth(tuple(image_ids), category.id, people, skeleton, files, name)
+    return GroundTruth(tuple(image_ids), category.id, people, skeleton, files, name, assumed.remarks(name))
 
 
-def checked(content: Any, name: str, kind: Any) -> Any:
-    """Plain objects as structs."""
+def checked(content: Any, name: str, kind: Any, mend: Callable[[Any], Any] | None = None) -> Any:
+    """Plain objects as structs.
+
+    Args:
+        content: the objects.
+        name: of their file in messages.
+        kind: type of the content, as msgspec takes it.
+        mend: makes of content that does not fit what may fit.
+
+    Raises:
+        InputError: the content is of another type.
+    """
     try:
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
+        if mend is not None:
+            return checked(mend(content), name, kind)
         raise InputError(f"{name}: {error}") from None
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from calipose.evaluation.ap import MatchTable
 from calipose.evaluation.ground_truth import Flags, GroundTruth, Integers
-from calipose.evaluation.matching import Matches, oks_matrices
-from calipose.evaluation.results import DetectedPoses
+from calipose.evaluation.matching import Matches, detected_similarity, oks_matrices
+from calipose.evaluation.results import DetectedPoses, num_entries
 from calipose.geometry import Floats, keypoint_similarity
 
 KINDS = ("good", "jitter", "inversion", "swap", "miss")
@@ -29,7 +29,7 @@ def keypoint_error_kinds(truth: GroundTruth, matches: Matches, keypoints_img: Fl
     - jitter: its own, 0.5 to 0.85;
     - inversion: the mirror image on its own person (left taken for right), 0.5 or more;
     - swap: a keypoint of another person, 0.5 or more;
-    - miss: nothing within 0.5.
+    - miss: nothing within 0.5, or the keypoint was not detected.
 
     Source: Ronchi and Perona, Benchmarking and error diagnosis in multi-instance pose estimation, ICCV 2017,
     section 3.1, and their code, which decides by the nearest.
@@ -56,7 +56,7 @@ def keypoint_error_kinds(truth: GroundTruth, matches: Matches, keypoints_img: Fl
         labelled = np.stack([people.labelled, people.labelled[:, twin]])
         with np.errstate(over="ignore"):
             d2 = ((keypoints_img[rows, None, None] - points) ** 2).sum(-1)  # (r, 2, g, k)
-        near = np.where(labelled, keypoint_similarity(d2, people.area, sigmas), -1.0)
+        near = np.where(labelled, detected_similarity(keypoint_similarity(d2, people.area, sigmas)), -1.0)
         each = np.arange(len(rows))
         best = near.max((1, 2))
         mine, mirrored = near[each, 0, own], near[each, 1, own]
@@ -110,7 +110,7 @@ def repairs(
     """
     once = np.ones(len(found), np.int64)
     oks = oks_matrices(truth, list(found)) if oks is None else oks
-    num_entries = sum(len(image.entries) for image in found)
+    count = num_entries(found)
     annotated = np.concatenate([people.keypoints_img for people in truth.people])
     matched = matches.person >= 0
 
@@ -140,7 +140,7 @@ def repairs(
     results = [Repair("as it is", precision(list(found), oks), mean_oks())]
     for kind in (JITTER, INVERSION, SWAP, MISS):
         wrong = kinds == kind
-        moved = np.full((num_entries, *keypoints_img.shape[1:]), np.nan)
+        moved = np.full((count, *keypoints_img.shape[1:]), np.nan)
         repaired = np.where(wrong[..., None], annotated[matches.person], keypoints_img) if len(annotated) else moved
         moved[matches.entry] = repaired
         images = []
@@ -149,13 +149,13 @@ def repairs(
             images.append(replace(image, keypoints_img=np.where(np.isnan(new), image.keypoints_img, new)))
         results.append(Repair(KINDS[kind], precision(images), mean_oks(wrong)))
 
-    score = np.zeros(num_entries)
+    score = np.zeros(count)
     for image in found:
         score[image.entries] = image.scores
     score[matches.entry] = matches.oks
     best_first = chosen(lambda image: np.argsort(-score[image.entries], kind="stable"), score)
     results.append(Repair("scores", best_first, mean_oks()))
-    gone = np.zeros(num_entries, bool)
+    gone = np.zeros(count, bool)
     gone[matches.entry[~matched]] = True
     results.append(Repair("background", chosen(lambda image: np.flatnonzero(~gone[image.entries])), mean_oks()))
     return results

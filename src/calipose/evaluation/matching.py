@@ -24,24 +24,40 @@ MIN_OKS = 0.1  # below it a pose is a false positive
 MIN_OVERLAP = 0.1  # IoU of two people's boxes from which they crowd each other
 
 
-def oks_matrix(keypoints_img: Floats, people: People, skeleton: Skeleton) -> Floats:
+def oks_matrix(keypoints_img: Floats, people: People, skeleton: Skeleton, counted: Flags | None = None) -> Floats:
     """OKS of poses `(p, k, 2)` with people: `(p, g)`.
 
     Where a person has no labelled keypoint, the distances are those to the person's box made three times as wide
     and high about its centre (pycocotools' `computeOks`).
+
+    Args:
+        keypoints_img: of the poses; NaN where a keypoint was not detected, which has similarity 0 with everyone.
+        people: of the image.
+        skeleton: of both.
+        counted: `(p, k)` the keypoints over which the mean is taken, where labelled; by default all.
     """
     sigmas = skeleton.sigmas_array
     with np.errstate(over="ignore"):  # a keypoint absurdly far off has similarity 0
         # Eq. 1 with x and y apart, which spares numpy a slow sum over two numbers.
         x, y = (keypoints_img[:, None, :, axis] - people.keypoints_img[..., axis] for axis in (0, 1))
-        keypoints = keypoint_similarity(x * x + y * y, people.area, sigmas) * people.labelled
-        similarity: Floats = keypoints.sum(-1) / np.maximum(people.labelled.sum(1), 1)
+        keypoints = detected_similarity(keypoint_similarity(x * x + y * y, people.area, sigmas)) * people.labelled
+        if counted is None:
+            similarity: Floats = keypoints.sum(-1) / np.maximum(people.labelled.sum(1), 1)
+        else:
+            similarity = (keypoints * counted[:, None]).sum(-1) / np.maximum(
+                counted @ people.labelled.T.astype(np.int64), 1
+            )
         for g in np.flatnonzero(~people.labelled.any(1)):
             corner, size = people.box[g, :2], people.box[g, 2:]
             before, after = corner - size - keypoints_img, keypoints_img - corner - 2 * size
             d2 = ((np.maximum(before, 0) + np.maximum(after, 0)) ** 2).sum(-1)
-            similarity[:, g] = keypoint_similarity(d2, people.area[g], sigmas).mean(-1)
+            similarity[:, g] = detected_similarity(keypoint_similarity(d2, people.area[g], sigmas)).mean(-1)
     return similarity
+
+
+def detected_similarity(similarity: Floats) -> Floats:
+    """0 instead of NaN, the similarity of a keypoint that was not detected."""
+    return np.nan_to_num(similarity, copy=False, nan=0.0)
 
 
 def greedy_match(similarity: Floats, ignored: Flags, crowd: Flags, thresholds: ArrayLike) -> Integers:
@@ -92,6 +108,10 @@ class Matches:
         score: (n,) as the results say.
         oks: (n,) 0 for a false positive.
         person: (n,) index of the person among all the annotations, image by image; -1 for a false positive.
+        duplicate_of: (n,) likewise, the person that a false positive is a duplicate of: it has an OKS of 0.1 or more
+            with them, but another pose is matched with them. Of several the person of highest OKS; -1 where the pose is
+            matched, or where nobody is near (background).
+        duplicate_oks: (n,) its OKS with that person; 0 where it is no duplicate.
         area: (n,) of the person in pixels, nan for a false positive.
         labelled: (n,) number of the person's labelled keypoints.
         pose_area: (n,) width x height of the pose in pixels.
@@ -108,6 +128,8 @@ class Matches:
     score: Floats
     oks: Floats
     person: Integers
+    duplicate_of: Integers
+    duplicate_oks: Floats
     area: Floats
     labelled: Integers
     pose_area: Floats
@@ -168,7 +190,8 @@ def match_found(truth: GroundTruth, found: list[DetectedPoses], oks: list[Floats
         kept = np.flatnonzero(~np.append(people.ignored, False)[match])
         match = match[kept]
         keypoints_img = poses.keypoints_img[kept]
-        low, high = keypoints_img.min(1), keypoints_img.max(1)
+        low, high = np.nanmin(keypoints_img, 1), np.nanmax(keypoints_img, 1)
+        duplicate_of, duplicate_oks = _duplicates(similarity[kept], match, people.ignored)
         parts.append(
             Matches(
                 entry=poses.entries[kept],
@@ -177,6 +200,8 @@ def match_found(truth: GroundTruth, found: list[DetectedPoses], oks: list[Floats
                 score=poses.scores[kept],
                 oks=np.pad(similarity, ((0, 0), (0, 1)))[kept, match],
                 person=np.where(match < 0, -1, match + offset),
+                duplicate_of=np.where(duplicate_of < 0, -1, duplicate_of + offset),
+                duplicate_oks=duplicate_oks,
                 area=np.append(people.area, np.nan)[match],
                 labelled=np.append(people.labelled.sum(1), 0)[match],
                 pose_area=(high - low).prod(-1),
@@ -189,13 +214,23 @@ def match_found(truth: GroundTruth, found: list[DetectedPoses], oks: list[Floats
     return Matches(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Matches)))
 
 
+def _duplicates(similarity: Floats, match: Integers, ignored: Flags) -> tuple[Integers, Floats]:
+    """`Matches.duplicate_of`, counted in this image, and `duplicate_oks`, of one image's poses (p, g)."""
+    # One column more stands for nobody, whom an OKS of less than MIN_OKS with all people finds.
+    near = np.pad(np.where(ignored, 0.0, similarity), ((0, 0), (0, 1)))
+    best = np.where(match < 0, near.argmax(1), -1)
+    oks = np.where(match < 0, near.max(1), 0.0)
+    is_duplicate = oks >= MIN_OKS
+    return np.where(is_duplicate, best, -1), np.where(is_duplicate, oks, 0.0)
+
+
 def _keypoint_similarity(keypoints_img: Floats, people: People, match: Integers, skeleton: Skeleton) -> Floats:
     """`Matches.similarity` of one image's poses (p, k, 2)."""
     similarity = np.full(keypoints_img.shape[:2], np.nan)
     matched, person = np.flatnonzero(match >= 0), match[match >= 0]
     with np.errstate(over="ignore"):
         d2 = ((keypoints_img[matched] - people.keypoints_img[person]) ** 2).sum(-1)
-        near = keypoint_similarity(d2, people.area[person], skeleton.sigmas_array)
+        near = detected_similarity(keypoint_similarity(d2, people.area[person], skeleton.sigmas_array))
     similarity[matched] = np.where(people.labelled[person], near, np.nan)
     return similarity
 

@@ -37,7 +37,7 @@ def predict_data(
         ImageError: an image cannot be read.
     """
     results: Results = []
-    for image_id, name in track(list(truth.require_files().items())):
+    for image_id, name in track(list(truth.in_folder(images).require_files().items())):
         image = read_image(images / name, ignore_orientation=True)
         results += predictor.predict(image).to_coco(image_id, truth.category_id)
     return results
@@ -71,7 +71,7 @@ def evaluate_predictor(
         InputError: the annotation file is broken, or of another skeleton; said before anything is predicted.
         ImageError: an image cannot be read.
     """
-    truth = read_ground_truth(ground_truth, predictor.skeleton)
+    truth = read_ground_truth(ground_truth, predictor.skeleton).in_folder(images)
     results = predict_data(predictor, truth, images, track)
     return Evaluation(truth, results, predictor.skeleton, bootstrap=bootstrap, setting=setting_of(predictor))
 

@@ -16,10 +16,10 @@ import numpy as np
 from calipose.evaluation.ground_truth import Flags
 from calipose.evaluation.matching import POSES_PER_IMAGE, Matches
 from calipose.evaluation.metrics import METRICS, ece, keypoint_auc, rank_correlation
+from calipose.geometry import AREA_PER_BOX
 
 MIN_SCORE = 0.05  # of the population "score"
 MEDIUM_AREA, LARGE_AREA = 32.0**2, 96.0**2  # pixels; COCO's bounds of people's sizes
-AREA_PER_BOX = 0.53  # a person's area over that of the box of their keypoints, mean of COCO
 CORRECT_KEYPOINT = 0.5  # similarity from which a keypoint is correct, in the AUC
 FLAGS = 3  # values that the third numbers have if they are no scores, but COCO's visibility flags
 

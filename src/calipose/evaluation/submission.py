@@ -162,6 +162,12 @@ def write_submission(
     listed = image_info if isinstance(image_info, GroundTruth) else read_image_info(image_info)
     ids = listed.image_ids
     found = read_results(results, listed)
+    for image_id, poses in zip(ids, found, strict=True):
+        if np.isnan(poses.keypoints_img).any():
+            raise InputError(
+                f"results: image_id {image_id}: a keypoint is not finite, and the server takes numbers only; write the"
+                " place that the model predicts"
+            )
     stem = submission_name(subset, name)
     path = Path(folder) / f"{stem}.zip"
     with write_errors(path):

@@ -68,7 +68,7 @@ def calibration_inputs(predictor: Predictor, truth: GroundTruth, images: Path) -
     Raises:
         InputError: an image has no file name.
     """
-    names = list(truth.require_files().values())
+    names = list(truth.in_folder(images).require_files().values())
     settings, colour = predictor.settings, predictor.backend.pad_colour
     chosen = [read_image(images / name, ignore_orientation=True) for name in names[:CALIBRATION_IMAGES]]
     inputs = [network_input(image, settings.short_side, colour, settings.max_aspect)[0] for image in chosen]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from calipose.formats.coco import write_coco
-from calipose.formats.csv import write_csv
+from calipose.formats.csv import write_csv, write_wide_csv
 from calipose.formats.cvat import write_cvat
 from calipose.formats.entries import Entry, Target
 from calipose.formats.jsonl import write_jsonl
@@ -51,6 +51,7 @@ class Format:
 FORMATS: dict[str, Format] = {
     "jsonl": Format("JSON lines, one an image or frame", None, write_jsonl, can_stream=True),
     "csv": Format("a table, one row a keypoint", "poses.csv", write_csv, can_stream=True),
+    "csv-wide": Format("a table, one row a pose", "poses_wide.csv", write_wide_csv, can_stream=True),
     "coco": Format("COCO keypoint results", "results.json", write_coco, can_stream=True),
     "label-studio": Format(
         "Label Studio tasks with pre-annotations", "label_studio.json", write_label_studio, takes_videos=False

@@ -116,22 +116,25 @@ def score_against_oks(evaluation: Evaluation) -> Chart:
     counted = counts(drawn)
     figure, axes = new_axes("Score against OKS", counted, "score", "OKS")
     _diagonal(axes)
-    for background, colour, label in ((False, BLUE, "matched"), (True, ORANGE, "background")):
-        part = drawn[(drawn.person < 0) == background]
-        style = {"s": 15, "alpha": 0.6, "linewidths": 0, "marker": "D" if background else "o"}
+    kinds = np.where(drawn.person >= 0, "matched", np.where(drawn.duplicate_of >= 0, "duplicate", "background"))
+    for label, colour, marker in (("matched", BLUE, "o"), ("duplicate", GREEN, "s"), ("background", ORANGE, "D")):
+        part = drawn[kinds == label]
+        style = {"s": 15, "alpha": 0.6, "linewidths": 0, "marker": marker}
         axes.scatter(part.score, part.oks, color=colour, label=label, clip_on=False, **style)
     axes.set_xlim(*_score_limits(drawn.score))
     axes.set_ylim(-0.02, 1.02)
-    figure.legend(loc="outside lower center", ncols=2, handletextpad=0.2)
+    figure.legend(loc="outside lower center", ncols=3, handletextpad=0.2)
     how = (
         "Five random poses of each image (all where it has fewer), as in the paper's Figure 5. The nearer to the"
         " dashed line, the better the score predicts the OKS. Bottom right: bad poses of high score; top left:"
-        " good poses of low score. OKS 0: no annotated person is near."
+        " good poses of low score. OKS 0: a false positive. Background: no annotated person is near. Duplicate: a"
+        " second pose of a person whom a better one is matched with; the data beside the chart say its OKS with them."
     )
     names = [evaluation.file_name(i) for i in drawn.image.tolist()]
-    rows = list(zip(names, drawn.entry.tolist(), drawn.score.tolist(), drawn.oks.tolist(), strict=True))
-    return Chart("score_against_oks", "Score against OKS", counted, how, figure, ("image", "entry", "score", "oks"),
-                 rows)  # fmt: skip
+    columns = (drawn.entry, drawn.score, drawn.oks, kinds, drawn.duplicate_oks)
+    rows = list(zip(names, *(column.tolist() for column in columns), strict=True))
+    return Chart("score_against_oks", "Score against OKS", counted, how, figure,
+                 ("image", "entry", "score", "oks", "kind", "duplicate_oks"), rows)  # fmt: skip
 
 
 @chart
@@ -142,22 +145,26 @@ def score_histogram(evaluation: Evaluation) -> Chart:
     figure, axes = new_axes("Scores of people and background", counted, "score", "poses")
     low, high = float(min(0, matches.score.min())), float(max(1, matches.score.max()))
     edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
-    parts = {"matched": matches.score[matches.person >= 0], "background": matches.score[matches.person < 0]}
+    parts = {
+        "matched": matches.score[matches.person >= 0],
+        "duplicate": matches.score[matches.duplicate_of >= 0],
+        "background": matches.score[(matches.person < 0) & (matches.duplicate_of < 0)],
+    }
     heights = {name: np.histogram(score, edges)[0] for name, score in parts.items()}
-    for (name, height), colour in zip(heights.items(), (BLUE, ORANGE), strict=True):
+    for (name, height), colour in zip(heights.items(), (BLUE, GREEN, ORANGE), strict=True):
         label = f"{name} ({len(parts[name]):,})"
         axes.stairs(height, edges, color=colour, fill=True, alpha=0.22)
         axes.stairs(height, edges, color=colour, linewidth=1.6, label=label)
     axes.grid(axis="x", visible=False)
     axes.legend(loc="upper right", borderaxespad=0.2)
     how = (
-        "How often each score is given. The less the two overlap, the better a threshold on the score separates people"
-        " from background. “Background” are false positives: poses without an annotated person of OKS 0.1 or more,"
-        " and duplicates."
+        "How often each score is given. The less matched poses overlap with the others, the better a threshold on the"
+        " score separates people from false positives: background, without an annotated person of OKS 0.1 or more, and"
+        " duplicates, second poses of a person."
     )
     rows = list(zip(edges[:-1].tolist(), edges[1:].tolist(), *(h.tolist() for h in heights.values()), strict=True))
     return Chart("score_histogram", "Scores of people and background", counted, how, figure,
-                 ("from", "to", "matched", "background"), rows)  # fmt: skip
+                 ("from", "to", *parts), rows)  # fmt: skip
 
 
 def _thin(n: int) -> Integers:

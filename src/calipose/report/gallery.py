@@ -16,6 +16,7 @@ from calipose.draw import draw_poses
 from calipose.evaluation.evaluation import Evaluation
 from calipose.evaluation.ground_truth import People
 from calipose.evaluation.matching import oks_matrix
+from calipose.evaluation.results import drawable_poses
 from calipose.geometry import Floats, apply_affine, oks, resize_affine
 from calipose.io.images import Image, read_image, warp
 from calipose.poses import Poses
@@ -33,7 +34,8 @@ REST_GOOD, KEYPOINT_BAD, KEYPOINT_SURE = 0.8, 0.05, 0.5
 SECTIONS = {
     "over": (
         "Over-confident",
-        "High score, low OKS: the poses with the largest calibrated score minus OKS.",
+        "High score, low OKS: the poses with the largest calibrated score minus OKS. A duplicate, a second pose of a"
+        " person, counts as OKS 0, as it does for AP; the OKS shown is that with the person.",
     ),
     "under": (
         "Under-confident",
@@ -112,7 +114,7 @@ def _near_person(points: Floats, people: People, skeleton: Skeleton) -> bool:
         return False
     if oks_matrix(points[None], people, skeleton).max() >= 0.1:
         return True
-    low, high = points.min(0), points.max(0)
+    low, high = np.nanmin(points, 0), np.nanmax(points, 0)
     corner, size = people.box[:, :2], people.box[:, 2:]
     sides = np.minimum(high, corner + size) - np.maximum(low, corner)
     inside = sides.clip(min=0).prod(-1)
@@ -127,15 +129,15 @@ def gallery(evaluation: Evaluation, images: Path) -> dict[str, list[str]]:
     Raises:
         ImageError: an image cannot be read.
     """
+    truth = evaluation.truth.in_folder(images)
 
     @cache
-    def image(name: str) -> Image:
-        return read_image(images / name, ignore_orientation=True)  # annotations count in stored pixels
+    def image(index: int) -> Image:
+        file = images / truth.files[truth.image_ids[index]]
+        return read_image(file, ignore_orientation=True)  # annotations count in stored pixels
 
     return {
-        section: [
-            _tile(evaluation, tile, image(evaluation.file_name(evaluation.matches.image[tile.row]))) for tile in tiles
-        ]
+        section: [_tile(evaluation, tile, image(int(evaluation.matches.image[tile.row]))) for tile in tiles]
         for section, tiles in choose_tiles(evaluation).items()
     }
 
@@ -149,12 +151,16 @@ def _tile(evaluation: Evaluation, tile: Tile, image: Image) -> str:
     if evaluation.cross_fitted is not None:
         score += f" <small>(calibrated {evaluation.cross_fitted.score[row]:.2f})</small>"
     reason = f"<br><b>{escape(tile.reason)}</b>" if tile.reason else ""
-    background = "<br>false positive" if matches.person[row] < 0 and not reason else ""
+    agreement = f"OKS {matches.oks[row]:.2f}"
+    if matches.duplicate_of[row] >= 0:
+        agreement = f"OKS {matches.duplicate_oks[row]:.2f}<br>duplicate: a better pose is matched with this person"
+    elif matches.person[row] < 0 and not reason:
+        agreement += "<br>false positive (background)"
     return (
         f'<figure class="tile"><img src="data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"'
         f' width="{2 * PANEL}" height="{PANEL}" loading="lazy" alt="Left: the annotation. Right: the pose found.">'
-        f'<figcaption><span class="file">{escape(name)}</span><br>score {score} · OKS {matches.oks[row]:.2f}'
-        f"{background}{reason}</figcaption></figure>\n"
+        f'<figcaption><span class="file">{escape(name)}</span><br>score {score} · {agreement}'
+        f"{reason}</figcaption></figure>\n"
     )
 
 
@@ -163,13 +169,14 @@ def draw_tile(evaluation: Evaluation, row: int, image: Image) -> Image:
     matches = evaluation.matches
     people = evaluation.truth.people[matches.image[row]]
     corners = [evaluation.keypoints_img[row]]
-    if matches.person[row] >= 0:
+    shown = max(matches.person[row], matches.duplicate_of[row])
+    if shown >= 0:
         first = sum(len(earlier.area) for earlier in evaluation.truth.people[: matches.image[row]])
-        person = matches.person[row] - first
+        person = shown - first
         corners.append(people.keypoints_img[person][people.labelled[person]])
         corners.append(people.box[person, :2] + np.outer([0, 1], people.box[person, 2:]))
     points = np.concatenate(corners)
-    low, high = points.min(0), points.max(0)
+    low, high = np.nanmin(points, 0), np.nanmax(points, 0)
     side = max(float((high - low).max()) * (1 + 2 * MARGIN), 24.0)
     corner = (low + high - side) / 2
     room = np.array(image.shape[1::-1]) - side
@@ -185,14 +192,9 @@ def draw_tile(evaluation: Evaluation, row: int, image: Image) -> Image:
         people.labelled[seen].astype(np.float64),  # unlabelled keypoints are not drawn
         evaluation.skeleton,
     )
-    pose = Poses(
-        apply_affine(panel_from_img, evaluation.keypoints_img[[row]]),
-        np.ones(1),
-        (PANEL, PANEL),
-        None,
-        evaluation.skeleton,
-    )
+    points = apply_affine(panel_from_img, evaluation.keypoints_img[[row]])
+    pose = drawable_poses(points, np.ones(1), (PANEL, PANEL), evaluation.skeleton)
     left = draw_poses(crop, annotated, min_keypoint_score=0.5, show_scores=False)
-    right = draw_poses(crop, pose, show_scores=False)
+    right = draw_poses(crop, pose, min_keypoint_score=0.5, show_scores=False)
     right[:, :2] = 30
     return np.concatenate([left, right], axis=1)
