@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from calipose.calibration.second_look import SecondLook
 from calipose.errors import InputError
-from calipose.geometry import Floats, apply_affine, invert_affine, keypoint_similarity, pose_nms
+from calipose.geometry import AREA_PER_BOX, Floats, apply_affine, invert_affine, keypoint_similarity, pose_nms
 from calipose.inference.backends.onnx import open_session
 from calipose.inference.packaged import THUNDER, packaged
 from calipose.inference.scales import ScaleCandidates
@@ -22,7 +22,6 @@ from calipose.io.images import Image, warp
 from calipose.skeleton import Skeleton
 
 BATCH = 16  # crops that go through the network together
-AREA_OF_BOX = 0.53  # of a person's area in the box around the keypoints, for the agreement of two poses
 MIN_SIDE_IMG = 8.0  # of a crop, so that a pose whose keypoints coincide has one, too
 
 
@@ -203,5 +202,5 @@ def agreement(first_img: Floats, second_img: Floats, sigmas: Floats) -> Floats:
         second_img: (p, k, 2), in the same frame.
         sigmas: (k,), the skeleton's.
     """
-    area = AREA_OF_BOX * np.ptp(first_img, axis=1).prod(-1)
+    area = AREA_PER_BOX * np.ptp(first_img, axis=1).prod(-1)
     return keypoint_similarity(((first_img - second_img) ** 2).sum(-1), area, sigmas)
