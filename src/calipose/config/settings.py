@@ -52,6 +52,7 @@ class LossSettings(Settings, frozen=True):
         offset_beta: error, in that unit, at which smooth L1 changes from squares to absolute values.
         score_weight: factor of the score's loss.
         offset_weight: factor of the offsets' loss.
+        presence_weight: factor of the presence map's loss; low, since a sharp border costs much that nothing can mend.
         keypoint_weight: factor of the loss of the keypoint scores.
         oks_weight: factor of 1 - OKS of Omega's cells, a further loss of the offsets (not in the paper). It is what the
             evaluation measures, but it has no gradient far from the truth.
@@ -65,6 +66,7 @@ class LossSettings(Settings, frozen=True):
     offset_beta: PositiveFloat = 1.0
     score_weight: NotNegative = 1.0
     offset_weight: NotNegative = 1.0
+    presence_weight: NotNegative = 0.1
     keypoint_weight: NotNegative = 1.0
     oks_weight: NotNegative = 0.0
 

@@ -125,7 +125,8 @@ def all_losses(output: Output, targets: Targets, method: Method, settings: LossS
         similarity = keypoint_similarity(position, targets.at_cells(targets.keypoints), area, sigmas)
         keypoint = keypoint_loss(output.keypoint_scores.transpose(1, 2), similarity, counts)
     total = (
-        settings.score_weight * (score + quality + presence)
+        settings.score_weight * (score + quality)
+        + settings.presence_weight * presence
         + settings.offset_weight * offset
         + settings.keypoint_weight * keypoint
     )
