@@ -192,3 +192,63 @@ def test_wrong_entries_are_named(change, word, full):
     change(entry)
     with pytest.raises(InputError, match=word):
         Poses.from_dict(entry, TWO)
+
+
+@pytest.mark.parametrize(
+    ("index", "rows"),
+    [
+        (0, [0]),
+        (-1, [2]),
+        (np.int64(1), [1]),
+        (np.uint8(2), [2]),
+        (np.array(1), [1]),
+        (slice(1, None), [1, 2]),
+        ([2, 0], [2, 0]),
+        ((p for p in ()), None),
+        (range(2), [0, 1]),
+        ([], []),
+        (np.array([-1, -1]), [2, 2]),
+        ([True, False, True], [0, 2]),
+        (np.array([False, False, False]), []),
+    ],
+)
+def test_what_people_type_to_choose_poses(full, index, rows):
+    if rows is None:
+        with pytest.raises(TypeError, match="generator is no index of poses"):
+            full[index]
+        return
+    chosen = full[index]
+    assert len(chosen) == len(rows)
+    for field in ("keypoints_img", "scores", *OPTIONAL):
+        np.testing.assert_array_equal(getattr(chosen, field), getattr(full, field)[rows], err_msg=field)
+    assert (chosen.image_size, chosen.skeleton) == (full.image_size, full.skeleton)
+
+
+@pytest.mark.parametrize(
+    ("index", "error", "words"),
+    [
+        (3, IndexError, "pose 3 of 3"),
+        (-4, IndexError, "pose -4 of 3"),
+        (2**70, (IndexError, TypeError), "."),
+        ([0, 5], IndexError, "pose 5 of 3"),
+        ([True], IndexError, "a mask of 1 for 3 poses"),
+        ("nose", TypeError, "str is no index of poses; use a whole number, a slice"),
+        (0.0, TypeError, "float is no index"),
+        (None, TypeError, "NoneType is no index"),
+        (True, TypeError, "bool is no index"),
+        ((0, 1), TypeError, "tuple is no index"),
+        (..., TypeError, "ellipsis is no index"),
+        ([[0], [1]], TypeError, r"list is no index .*shape \(2, 1\)"),
+        ([0.5], TypeError, "holds float64"),
+    ],
+)
+def test_what_chooses_no_poses(full, index, error, words):
+    with pytest.raises(error, match=words):
+        full[index]
+
+
+def test_poses_are_gone_through_one_by_one(full):
+    assert [len(pose) for pose in full] == [1, 1, 1]
+    assert [pose.scores[0] for pose in reversed(full)] == SCORES[::-1].tolist()
+    with pytest.raises(IndexError, match="pose 0 of 0"):
+        Poses.empty((640, 480), TWO)[0]

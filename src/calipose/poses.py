@@ -5,9 +5,9 @@ Drawing is `calipose.draw.draw_poses`, other formats are functions of `calipose.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,17 +103,54 @@ class Poses:
         width, height = self.image_size
         return f"Poses({len(self)} of skeleton {self.skeleton.name}{best}, image {width} x {height})"
 
-    def __getitem__(self, index: NDArray[Any] | slice | list[int]) -> Poses:
-        """The chosen poses: a slice, a list of indices or a mask of length p."""
+    def __getitem__(self, index: SupportsIndex | slice | Sequence[int] | Sequence[bool] | NDArray[Any]) -> Poses:
+        """The chosen poses, always as `Poses`.
+
+        Args:
+            index: one pose's index (`poses[0]` has length 1; negative ones count from the end), a slice, indices
+                `(n,)` in any order, or a mask `(p,)`.
+
+        Raises:
+            IndexError: no such pose, or a mask of another length.
+            TypeError: the index is none of these.
+        """
+        rows = self._rows(index)
         chosen: dict[str, Any] = {}
         for field in ("keypoints_img", "scores", *OPTIONAL):
             value = getattr(self, field)
-            chosen[field] = None if value is None else value[index]
+            chosen[field] = None if value is None else value[rows]
         return replace(self, **chosen)
+
+    def _rows(self, index: Any) -> slice | NDArray[Any]:
+        """What `__getitem__` takes, as a slice, `(n,)` indices or a mask `(p,)`.
+
+        Raises:
+            IndexError: no such pose.
+            TypeError: no index.
+        """
+        if isinstance(index, slice):
+            return index
+        refusal = f"{type(index).__name__} is no index of poses; use a whole number, a slice, a list of them, or a mask"
+        if isinstance(index, str | bytes | bool | np.bool_ | tuple) or index is None or index is Ellipsis:
+            raise TypeError(refusal)
+        array = np.asarray(index)
+        if not array.size and array.ndim == 1:
+            array = array.astype(np.int64)  # an empty list has no type of its own
+        if array.dtype.kind not in "iub" or array.ndim > 1 or (array.ndim == 0 and array.dtype.kind == "b"):
+            raise TypeError(f"{refusal} (this one holds {array.dtype} of shape {array.shape})")
+        if array.dtype.kind == "b":
+            if len(array) != len(self):
+                raise IndexError(f"a mask of {len(array)} for {len(self)} poses")
+            return array
+        rows = np.atleast_1d(array)
+        for row in rows.tolist():
+            if not -len(self) <= row < len(self):
+                raise IndexError(f"pose {row} of {len(self)}: indices count from 0, or from -1 at the end")
+        return rows
 
     def __iter__(self) -> Iterator[Poses]:
         """One `Poses` of length 1 a pose."""
-        return (self[[i]] for i in range(len(self)))
+        return (self[i] for i in range(len(self)))
 
     def above(self, score: float) -> Poses:
         """The poses whose score is at least `score`."""
