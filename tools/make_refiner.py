@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, compose, helper, numpy_helper, parser
 
-from calipose.inference.refiner import METADATA_KEY
+from calipose.inference.backends.onnx import METADATA_KEY
 from calipose.skeleton import COCO_17
 
 # Crops of uint8 RGB -> what the network wants.

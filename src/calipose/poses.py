@@ -79,13 +79,19 @@ class Poses:
             value = getattr(self, field)
             if value is None and field in OPTIONAL:
                 continue
-            array = np.array(value, np.float64)  # a copy: a result does not change under its owner
+            try:
+                array = np.array(value)  # a copy: a result does not change under its owner
+                if array.size and array.dtype.kind not in "fiub":
+                    raise TypeError(f"it holds {array.dtype}")
+                array = array.astype(np.float64)
+            except (TypeError, ValueError, OverflowError) as error:  # text, lists of different lengths, huge integers
+                raise InputError(f"Poses: {field} is no array of numbers ({error})") from None
             if array.shape != shape:
                 raise InputError(f"Poses: {field} has shape {array.shape}; {shape} fits skeleton and scores")
             if not np.isfinite(array).all():
                 raise InputError(f"Poses: {field} holds numbers that are not finite")
-            if field == "track_ids" and not ((array >= 1) & (array == array.round())).all():
-                raise InputError("Poses: track_ids are whole numbers of at least 1")
+            if field == "track_ids" and not ((array >= 1) & (array <= 2**53) & (array == array.round())).all():
+                raise InputError("Poses: track_ids are whole numbers of at least 1, and below 2^53")
             array = array.astype(KINDS.get(field, np.float64), copy=False)
             array.setflags(write=False)
             object.__setattr__(self, field, array)
@@ -206,11 +212,13 @@ class Poses:
         """
         try:
             if entry["skeleton"] != skeleton.name:
-                raise InputError(f"the poses are of skeleton '{entry['skeleton']}', not '{skeleton.name}'")
-            width, height = (int(side) for side in entry["image_size"])
+                raise InputError(f"the poses are of skeleton {entry['skeleton']!a:.80}, not '{skeleton.name}'")
+            width, height = entry["image_size"]
+            if not all(type(side) is int and 1 <= side < 2**31 for side in (width, height)):
+                raise InputError(f"the poses' image_size is {width!a} x {height!a}; two whole numbers are needed")
             poses = list(entry["poses"])
             keypoints = [[pose["keypoints"][name] for name in skeleton.keypoints] for pose in poses]
-            points = np.array([[(keypoint["x"], keypoint["y"]) for keypoint in row] for row in keypoints], np.float64)
+            points = np.array([[(keypoint["x"], keypoint["y"]) for keypoint in row] for row in keypoints])
             found: dict[str, Any] = {}
             if any("score" in keypoint for row in keypoints for keypoint in row):
                 found["keypoint_scores"] = [[keypoint["score"] for keypoint in row] for row in keypoints]
@@ -219,10 +227,10 @@ class Poses:
                     found[field] = [pose[key] for pose in poses]
             scores = [pose["score"] for pose in poses]
             points = points.reshape(len(poses), len(skeleton), 2)
-            return cls(points, np.array(scores, np.float64), (width, height), skeleton=skeleton, **found)
+            return cls(points, np.array(scores), (width, height), skeleton=skeleton, **found)
         except InputError:
             raise
         except KeyError as error:
             raise InputError(f"an entry of poses lacks {error}") from None
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InputError(f"an entry of poses is not what Poses.to_dict writes: {error}") from None

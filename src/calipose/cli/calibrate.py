@@ -34,6 +34,7 @@ from calipose.evaluation.fitting import calibrate_entries
 from calipose.evaluation.results import load_results, require_triples
 from calipose.evaluation.run import save_results
 from calipose.io.atomic import replacing
+from calipose.plain_data import parse_json
 
 if TYPE_CHECKING:
     from calipose.model.checkpoint import Checkpoint
@@ -221,8 +222,8 @@ def read_maps(path: Path) -> tuple[Calibration, int]:
         InputError: there is no such file, or it holds something else.
     """
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = parse_json(path.read_bytes(), str(path))
         keypoints, maps = int(entries["keypoints"]), entries["calibration"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise InputError(f"{path}: no maps that calipose calibrate --maps wrote ({error!r})") from None
     return Calibration.from_dict(maps, str(path)), keypoints

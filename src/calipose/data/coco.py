@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from calipose.data.store import KeypointData, Ragged
 from calipose.errors import InputError
+from calipose.plain_data import parse_json
 from calipose.skeleton import COCO_17, Skeleton
 
 Outline = NDArray[np.float32]
@@ -133,10 +133,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise InputError(f"annotation file {path} cannot be read: {error.strerror or error}") from None
     if not data.strip():
         raise InputError(f"annotation file {path} is empty")
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"annotation file {path} is not valid JSON: {error}") from None
+    content = parse_json(data, f"annotation file {path}")
     parts = ("images", "annotations", "categories")
     missing = [p for p in parts if not isinstance(content, dict) or not isinstance(content.get(p), list)]
     if missing:
@@ -311,7 +308,7 @@ def _store(skeleton: Skeleton, folder: Path, images: list[_Image]) -> KeypointDa
     regions = [region for image in images for region in image.regions]
     keypoints = np.array([person.keypoints for person in people]).reshape(-1, len(skeleton), 3)
     no_points = np.zeros((0, 2), np.float32)
-    names = [np.frombuffer(image.name.encode(), np.uint8) for image in images]
+    names = [np.frombuffer(image.name.encode("utf-8", "surrogateescape"), np.uint8) for image in images]
     return KeypointData(
         skeleton=skeleton,
         folders=(folder,),

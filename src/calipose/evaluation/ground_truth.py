@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from calipose.data.coco import require_keypoints
 from calipose.errors import InputError
 from calipose.geometry import Floats
+from calipose.plain_data import convert, parse_json
 from calipose.skeleton import COCO_17, Skeleton
 
 Integers = NDArray[np.int64]
@@ -132,12 +132,12 @@ def read_json(path: str | Path, name: str, kind: Any = Any) -> Any:
     """
     try:
         data = Path(path).read_bytes()
-        try:
-            return msgspec.json.decode(data, type=kind)
-        except msgspec.DecodeError:  # slower, but it knows NaN, which is refused later with its place in the file
-            return msgspec.convert(json.loads(data.decode("utf-8")), kind)
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{name}: {error}") from None
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (ValueError, RecursionError):  # slower, but it knows NaN, which is refused later with its place in the file
+        return convert(parse_json(data, name), kind, name)
 
 
 def by_image(image: Sequence[int], images: int) -> list[Integers]:
@@ -221,10 +221,7 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
 
 def checked(content: Any, name: str, kind: Any) -> Any:
     """Plain objects as structs."""
-    try:
-        return msgspec.convert(content, kind)
-    except msgspec.ValidationError as error:
-        raise InputError(f"{name}: {error}") from None
+    return convert(content, kind, name)
 
 
 def _extent(triple: Floats) -> list[float]:

@@ -212,7 +212,7 @@ def validate_submission(path: str | Path, image_ids: tuple[int, ...] | None = No
         raise InputError(f"{path}: the server wants person_keypoints_test-dev2017_NAME_results.zip as its name")
     try:
         entries = msgspec.json.decode(data, type=list[_Entry])
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: {held[0]}: {error}") from None
     known = None if image_ids is None else set(image_ids)
     seen: set[tuple[int, tuple[float, ...]]] = set()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
-
 
 from calipose.calibration.maps import Calibration, Stored
 from calipose.calibration.second_look import SecondLook
@@ -15,6 +12,7 @@ from calipose.config.settings import PredictSettings
 from calipose.errors import InputError
 from calipose.inference.backends.base import Backend
 from calipose.inference.refiner import Refiner
+from calipose.plain_data import parse_json
 
 FAST = "fast"  # one pass
 ACCURATE = "accurate"  # the same, and a second look at each pose
@@ -99,12 +97,10 @@ def read_two_networks(path: Path) -> TwoNetworks:
         InputError: the file is missing or not of that form.
     """
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not a JSON file ({error})") from None
-    return TwoNetworks.from_dict(content, str(path))
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    return TwoNetworks.from_dict(parse_json(data, str(path)), str(path))
 
 
 def packaged(name: str) -> Path:
