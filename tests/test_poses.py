@@ -1,7 +1,9 @@
 """The result type: validation, choosing, writing."""
 
+import copy
 import dataclasses
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -54,6 +56,15 @@ def full():
 def test_wrong_numbers_are_named(change, word, poses):
     with pytest.raises(InputError, match=word):
         dataclasses.replace(poses, **change)
+
+
+@pytest.mark.parametrize("through", [copy.deepcopy, lambda poses: pickle.loads(pickle.dumps(poses))])
+def test_a_copy_does_not_change_either(full, through):
+    back = through(full)
+    np.testing.assert_array_equal(back.keypoints_img, full.keypoints_img)
+    assert (back.track_ids.tolist(), back.p_oks50, back.skeleton) == (full.track_ids.tolist(), None, TWO)
+    with pytest.raises(ValueError, match="read-only"):
+        back.scores[0] = 1
 
 
 def test_a_result_does_not_change_under_its_owner():

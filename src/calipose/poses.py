@@ -101,6 +101,13 @@ class Poses:
         """Nobody in the image."""
         return cls(np.zeros((0, len(skeleton), 2)), np.zeros(0), image_size, skeleton=skeleton)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """As made: pickle and copy give arrays that can be written to."""
+        for field, value in state.items():
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+            object.__setattr__(self, field, value)
+
     def __len__(self) -> int:
         return len(self.scores)
 

@@ -1,7 +1,10 @@
 """The predictor: frames, files of every kind, thresholds and duplicates; the network is a stub."""
 
+import copy
 import io
-from concurrent.futures import ThreadPoolExecutor
+import multiprocessing
+import pickle
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +26,10 @@ from calipose.inference.backends.torch import TorchBackend
 from calipose.inference.predictor import Predictor
 from calipose.model.checkpoint import Checkpoint, save_checkpoint
 from calipose.model.network import Network
+from calipose.poses import Poses
 from calipose.skeleton import COCO_17, Skeleton
 from ideal_maps import StubNetwork, ideal_maps, spread_people, targets_of
+from tampered import make_onnx, make_two_networks
 
 SPOT = Skeleton("spot", ("left", "middle", "right"), ((0, 2),), (), (0.1, 0.1, 0.1))
 
@@ -421,6 +426,50 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     state = Network("mobilenetv2-0.1", 17, recipe.method).state_dict()
     save_checkpoint(folder / "last.safetensors", Checkpoint(recipe, COCO_17, state))
     return folder
+
+
+def same_poses(first: Poses, second: Poses) -> None:
+    assert len(first) == len(second) > 0
+    assert (first.skeleton, first.image_size) == (second.skeleton, second.image_size)
+    for name in ("keypoints_img", "scores", "keypoint_scores", "raw_scores", "p_oks50", "p_oks75"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name), err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["packaged", "onnx", "two networks", "checkpoint"])
+def test_a_predictor_is_pickled(kind: str, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    if kind == "packaged":
+        predictor = Predictor("accurate").with_settings(short_side=64, score_threshold=-10.0)
+    elif kind == "checkpoint":
+        predictor = Predictor(run_folder, device="cpu").with_settings(max_poses=3)
+    else:
+        name = (make_onnx if kind == "onnx" else make_two_networks)(tmp_path).name
+        predictor = Predictor(name, threads=1).with_settings(max_aspect=2.0)  # the path is relative
+    image = np.random.default_rng(0).integers(0, 255, (64, 80, 3), np.uint8)
+    sent = pickle.dumps(predictor)
+    monkeypatch.chdir("/")
+    back = pickle.loads(sent)
+    assert (back.settings, back.calibration, back.second_look) == (
+        predictor.settings, predictor.calibration, predictor.second_look,
+    )  # fmt: skip
+    same_poses(back.predict(image), predictor.predict(image))
+    same_poses(copy.deepcopy(predictor).predict(image), predictor.predict(image))
+
+
+def test_a_predictor_goes_to_another_process(run_folder: Path, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (64, 80, 3), np.uint8)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        for model in (make_two_networks(tmp_path), run_folder):
+            predictor = Predictor(model, device="cpu")
+            same_poses(pool.submit(predictor.predict, image).result(timeout=100), predictor.predict(image))
+
+
+def test_a_predictor_whose_file_is_gone(tmp_path: Path) -> None:
+    path = make_onnx(tmp_path)
+    sent = pickle.dumps(Predictor(path))
+    path.unlink()
+    with pytest.raises(InputError, match=r"tiny\.onnx: no such ONNX file"):
+        pickle.loads(sent)
 
 
 def test_from_a_checkpoint(run_folder: Path) -> None:

@@ -181,8 +181,8 @@ def require_keypoints(names: Sequence[str], skeleton: Skeleton, source: str, adv
 
 def _image(entry: dict[str, Any]) -> _Image:
     size = _integer(entry, "width"), _integer(entry, "height")
-    if min(size) <= 0:
-        raise ValueError(f"width {size[0]} and height {size[1]} must be positive")
+    if min(size) <= 0 or max(size) >= 2**31:
+        raise ValueError(f"width {size[0]} and height {size[1]} must be positive, and below 2^31")
     if not isinstance(entry["file_name"], str) or not entry["file_name"]:
         raise ValueError("file_name must be a name")
     return _Image(_integer(entry, "id"), entry["file_name"], size, bool(entry.get("people_complete", True)), [], [])

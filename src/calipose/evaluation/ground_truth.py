@@ -215,7 +215,9 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
         People(keypoints[i, :, :2], keypoints[i, :, 2] > 0, table[i, 0], table[i, 1:5], flags[i, 0], flags[i, 1])
         for i in by_image(positions, len(image_ids))
     )
-    files = {image.id: str(image.file_name) for image in content.images if image.file_name not in {None, ""}}
+    files = {
+        image.id: image.file_name for image in content.images if isinstance(image.file_name, str) and image.file_name
+    }
     return GroundTruth(tuple(image_ids), category.id, people, skeleton, files, name)
 
 

@@ -50,7 +50,8 @@ class Predictor:
     Raises:
         InputError: the model is missing, damaged, or not Calipose's, or a device or provider is not there.
 
-    A predictor is never changed, and may be called from several threads at once.
+    A predictor is never changed, may be called from several threads at once, and may be sent to other processes
+    (pickle, joblib, Ray): there an ONNX file is opened again, at the same path, and a network is sent with its weights.
 
     Example:
         >>> predictor = Predictor().with_settings(short_side=384)
@@ -167,6 +168,7 @@ class Predictor:
 
         Raises:
             ImageError: it cannot be read or is no image; the message says what is needed.
+            InputError: the model is damaged: its file cannot be run, or it gives numbers that are not finite.
         """
         return next(self.predict_many([image]))
 
@@ -284,8 +286,15 @@ class Predictor:
 
 
 def _candidates_of_image(batch: BatchCandidates, row: int, inp_from_img: Floats) -> ScaleCandidates:
-    """The candidates of one image of a batch, without padding, in the image's frame."""
-    real = np.flatnonzero(batch.raw_scores[row] > -np.inf)
+    """The candidates of one image of a batch, without padding, in the image's frame.
+
+    Raises:
+        InputError: the network gives numbers that are not finite.
+    """
+    real = np.flatnonzero(batch.raw_scores[row] != -np.inf)
+    given = (batch.raw_scores, batch.keypoints_inp, batch.raw_keypoint_scores)
+    if not all(values is None or np.isfinite(values[row][real]).all() for values in given):
+        raise InputError("the model gives scores or keypoints that are not finite: its weights are damaged")
     img_from_inp = invert_affine(inp_from_img)
     raw_keypoints, queries = batch.raw_keypoint_scores, batch.queries_inp
     return ScaleCandidates(

@@ -149,7 +149,7 @@ def warp(image: Image, out_from_img: Floats, size: tuple[int, int], pad_colour: 
         `(height, width, 3)` uint8.
     """
     out_per_img = float(np.linalg.norm(out_from_img[:, :2], 2))  # spectral norm: the larger scale of the two axes
-    factor = int(1 / max(out_per_img, 1e-9) + 1e-9)
+    factor = min(int(1 / max(out_per_img, 1e-9) + 1e-9), max(image.shape[:2]))  # then all of it is one pixel
     if factor >= 2:
         image, small_from_img = shrink(image, factor)
         out_from_img = compose_affines(out_from_img, invert_affine(small_from_img))

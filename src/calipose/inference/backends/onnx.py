@@ -107,9 +107,12 @@ class OnnxFile:
 
     def __init__(self, path: str | Path, providers: list[str] | None = None, threads: int = 0) -> None:
         self.path = Path(path)
-        self._providers, self._threads = providers, threads
+        self._again = self.path.absolute(), providers, threads  # the working directory may change
         self._session = _open_session(self.path, providers, threads)
-        entries = self._session.get_modelmeta().custom_metadata_map
+        try:
+            entries = self._session.get_modelmeta().custom_metadata_map
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: its metadata are no text ({error})") from None
         if METADATA_KEY not in entries:
             raise InputError(f"{path}: an ONNX file, but not one that calipose export wrote")
         header = parse_json(entries[METADATA_KEY], f"the metadata of {path}")
@@ -120,8 +123,7 @@ class OnnxFile:
         self.outputs: list[str] = [entry.name for entry in self._session.get_outputs()]
 
     def __reduce__(self) -> tuple[type[OnnxFile], tuple[Path, list[str] | None, int]]:
-        # A session lives in this process alone; another process may have another working directory.
-        return OnnxFile, (self.path.absolute(), self._providers, self._threads)
+        return OnnxFile, self._again  # a session lives in this process alone
 
     def run(self, outputs: list[str], feeds: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The outputs of these names.
@@ -174,7 +176,9 @@ def _open_session(path: Path, providers: list[str] | None, threads: int) -> Any:
     options.log_severity_level = 4  # what is wrong comes as an error, and is raised
     wanted = find_providers(providers or ["cpu"], onnxruntime.get_available_providers())
     try:
-        session = onnxruntime.InferenceSession(str(path), options, wanted)
+        # A second try with the CPU, which ONNX Runtime prints about, makes sense only where something else was tried.
+        again = int(wanted != ["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, wanted, enable_fallback=again)
     except Exception as error:  # ONNX Runtime's errors have no common base of their own
         raise InputError(f"{path}: not a readable ONNX file ({_first_line(error)})") from None
     if missing := [name for name in wanted if name not in session.get_providers()]:
