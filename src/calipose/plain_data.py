@@ -1,6 +1,6 @@
-"""Reading what a JSON or TOML file holds: whatever is in it, the outcome is plain data or an InputError with its name.
+r"""Reading what a JSON or TOML file holds: whatever is in it, the outcome is plain data or an InputError with its name.
 
-JSON may hold more than a program can use: half a character ("\\ud800"), numbers of thousands of digits, or lists that
+JSON may hold more than a program can use: half a character ("\ud800"), numbers of thousands of digits, or lists that
 are nested a million deep. NaN and infinity are let through, since the readers refuse them with their place in the file.
 Of a key that stands twice, the last value counts, as everywhere.
 """

@@ -398,7 +398,7 @@ def test_an_image_in_any_form_that_python_has(tmp_path: Path) -> None:
      torch.zeros((5, 6, 3), dtype=torch.uint8)],
 )  # fmt: skip
 def test_one_image_is_not_taken_for_several(images: Any) -> None:
-    with pytest.raises(InputError, match="predict_many was given one .*; it takes several images"):
+    with pytest.raises(InputError, match=r"predict_many was given one .*; it takes several images"):
         next(Predictor(SpotBackend()).predict_many(images))
 
 

@@ -55,7 +55,7 @@ class OnnxBackend:
         if inputs != ["images"] or not outputs >= {"keypoints", "raw_scores"} or not scored:
             raise InputError(
                 f"{path}: an exported network takes 'images' and gives 'keypoints', 'raw_scores' and, with scores of "
-                f"keypoints, 'raw_keypoint_scores'; this file takes {inputs} and gives {sorted(outputs)}; export it again"
+                f"keypoints, 'raw_keypoint_scores'; this file takes {inputs} and gives {sorted(outputs)}"
             )
 
     def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
