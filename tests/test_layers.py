@@ -17,7 +17,7 @@ SPEC.loader.exec_module(tool)
 
 # From the ground up; a room imports from its own line and the lines above it.
 LAYERS = (
-    ("errors", "geometry", "_version"),
+    ("errors", "geometry", "plain_data", "_version"),
     ("skeleton",),
     ("poses", "calibration", "io"),
     ("draw", "track", "formats", "config"),

@@ -1,7 +1,9 @@
 """The result type: validation, choosing, writing."""
 
+import copy
 import dataclasses
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -54,6 +56,15 @@ def full():
 def test_wrong_numbers_are_named(change, word, poses):
     with pytest.raises(InputError, match=word):
         dataclasses.replace(poses, **change)
+
+
+@pytest.mark.parametrize("through", [copy.deepcopy, lambda poses: pickle.loads(pickle.dumps(poses))])
+def test_a_copy_does_not_change_either(full, through):
+    back = through(full)
+    np.testing.assert_array_equal(back.keypoints_img, full.keypoints_img)
+    assert (back.track_ids.tolist(), back.p_oks50, back.skeleton) == (full.track_ids.tolist(), None, TWO)
+    with pytest.raises(ValueError, match="read-only"):
+        back.scores[0] = 1
 
 
 def test_a_result_does_not_change_under_its_owner():
@@ -181,8 +192,16 @@ def drop(entry, *path):
         (lambda e: drop(e, "poses", 1, "keypoints", "tail", "score"), "lacks 'score'"),
         (lambda e: drop(e, "poses", 1, "track_id"), "lacks 'track_id'"),
         (lambda e: e["poses"][0].update(keypoints=[]), "not what Poses.to_dict"),
-        (lambda e: e["poses"][0].update(score="good"), "not what Poses.to_dict"),
-        (lambda e: e["poses"][0].update(score=None), "scores .* finite"),
+        (lambda e: e["poses"][0].update(score="good"), "scores is no array of numbers"),
+        (lambda e: e["poses"][0].update(score=None), "scores is no array of numbers"),
+        (lambda e: e["poses"][0].update(score="0.5"), "scores is no array of numbers"),
+        (lambda e: e["poses"][0].update(score=10**400), "scores is no array of numbers"),
+        (lambda e: e["poses"][0].update(track_id=10**300), "track_ids is no array|below 2"),
+        (lambda e: e["poses"][0]["keypoints"]["tail"].update(x="1"), "keypoints_img is no array of numbers"),
+        (lambda e: e.update(image_size=[640, 0]), "image_size is 640 x 0"),
+        (lambda e: e.update(image_size=["640", 480]), "image_size is '640' x 480"),
+        (lambda e: e.update(image_size=[float("inf"), 480]), "image_size is inf"),
+        (lambda e: e.update(skeleton=["\ud800"]), r"skeleton \['.ud800'\], not"),
         (lambda e: e["poses"][0].update(score=float("nan")), "scores .* finite"),
         (lambda e: e["poses"][0].update(track_id=0), "at least 1"),
     ],
@@ -192,3 +211,63 @@ def test_wrong_entries_are_named(change, word, full):
     change(entry)
     with pytest.raises(InputError, match=word):
         Poses.from_dict(entry, TWO)
+
+
+@pytest.mark.parametrize(
+    ("index", "rows"),
+    [
+        (0, [0]),
+        (-1, [2]),
+        (np.int64(1), [1]),
+        (np.uint8(2), [2]),
+        (np.array(1), [1]),
+        (slice(1, None), [1, 2]),
+        ([2, 0], [2, 0]),
+        ((p for p in ()), None),
+        (range(2), [0, 1]),
+        ([], []),
+        (np.array([-1, -1]), [2, 2]),
+        ([True, False, True], [0, 2]),
+        (np.array([False, False, False]), []),
+    ],
+)
+def test_what_people_type_to_choose_poses(full, index, rows):
+    if rows is None:
+        with pytest.raises(TypeError, match="generator is no index of poses"):
+            full[index]
+        return
+    chosen = full[index]
+    assert len(chosen) == len(rows)
+    for field in ("keypoints_img", "scores", *OPTIONAL):
+        np.testing.assert_array_equal(getattr(chosen, field), getattr(full, field)[rows], err_msg=field)
+    assert (chosen.image_size, chosen.skeleton) == (full.image_size, full.skeleton)
+
+
+@pytest.mark.parametrize(
+    ("index", "error", "words"),
+    [
+        (3, IndexError, "pose 3 of 3"),
+        (-4, IndexError, "pose -4 of 3"),
+        (2**70, (IndexError, TypeError), "."),
+        ([0, 5], IndexError, "pose 5 of 3"),
+        ([True], IndexError, "a mask of 1 for 3 poses"),
+        ("nose", TypeError, "str is no index of poses; use a whole number, a slice"),
+        (0.0, TypeError, "float is no index"),
+        (None, TypeError, "NoneType is no index"),
+        (True, TypeError, "bool is no index"),
+        ((0, 1), TypeError, "tuple is no index"),
+        (..., TypeError, "ellipsis is no index"),
+        ([[0], [1]], TypeError, r"list is no index .*shape \(2, 1\)"),
+        ([0.5], TypeError, "holds float64"),
+    ],
+)
+def test_what_chooses_no_poses(full, index, error, words):
+    with pytest.raises(error, match=words):
+        full[index]
+
+
+def test_poses_are_gone_through_one_by_one(full):
+    assert [len(pose) for pose in full] == [1, 1, 1]
+    assert [pose.scores[0] for pose in reversed(full)] == SCORES[::-1].tolist()
+    with pytest.raises(IndexError, match="pose 0 of 0"):
+        Poses.empty((640, 480), TWO)[0]

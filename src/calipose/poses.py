@@ -5,9 +5,9 @@ Drawing is `calipose.draw.draw_poses`, other formats are functions of `calipose.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,13 +79,19 @@ class Poses:
             value = getattr(self, field)
             if value is None and field in OPTIONAL:
                 continue
-            array = np.array(value, np.float64)  # a copy: a result does not change under its owner
+            try:
+                array = np.array(value)  # a copy: a result does not change under its owner
+                if array.size and array.dtype.kind not in "fiub":
+                    raise TypeError(f"it holds {array.dtype}")
+                array = array.astype(np.float64)
+            except (TypeError, ValueError, OverflowError) as error:  # text, lists of different lengths, huge integers
+                raise InputError(f"Poses: {field} is no array of numbers ({error})") from None
             if array.shape != shape:
                 raise InputError(f"Poses: {field} has shape {array.shape}; {shape} fits skeleton and scores")
             if not np.isfinite(array).all():
                 raise InputError(f"Poses: {field} holds numbers that are not finite")
-            if field == "track_ids" and not ((array >= 1) & (array == array.round())).all():
-                raise InputError("Poses: track_ids are whole numbers of at least 1")
+            if field == "track_ids" and not ((array >= 1) & (array <= 2**53) & (array == array.round())).all():
+                raise InputError("Poses: track_ids are whole numbers of at least 1, and below 2^53")
             array = array.astype(KINDS.get(field, np.float64), copy=False)
             array.setflags(write=False)
             object.__setattr__(self, field, array)
@@ -95,6 +101,13 @@ class Poses:
         """Nobody in the image."""
         return cls(np.zeros((0, len(skeleton), 2)), np.zeros(0), image_size, skeleton=skeleton)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """As made: pickle and copy give arrays that can be written to."""
+        for field, value in state.items():
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+            object.__setattr__(self, field, value)
+
     def __len__(self) -> int:
         return len(self.scores)
 
@@ -103,17 +116,54 @@ class Poses:
         width, height = self.image_size
         return f"Poses({len(self)} of skeleton {self.skeleton.name}{best}, image {width} x {height})"
 
-    def __getitem__(self, index: NDArray[Any] | slice | list[int]) -> Poses:
-        """The chosen poses: a slice, a list of indices or a mask of length p."""
+    def __getitem__(self, index: SupportsIndex | slice | Sequence[int] | Sequence[bool] | NDArray[Any]) -> Poses:
+        """The chosen poses, always as `Poses`.
+
+        Args:
+            index: one pose's index (`poses[0]` has length 1; negative ones count from the end), a slice, indices
+                `(n,)` in any order, or a mask `(p,)`.
+
+        Raises:
+            IndexError: no such pose, or a mask of another length.
+            TypeError: the index is none of these.
+        """
+        rows = self._rows(index)
         chosen: dict[str, Any] = {}
         for field in ("keypoints_img", "scores", *OPTIONAL):
             value = getattr(self, field)
-            chosen[field] = None if value is None else value[index]
+            chosen[field] = None if value is None else value[rows]
         return replace(self, **chosen)
+
+    def _rows(self, index: Any) -> slice | NDArray[Any]:
+        """What `__getitem__` takes, as a slice, `(n,)` indices or a mask `(p,)`.
+
+        Raises:
+            IndexError: no such pose.
+            TypeError: no index.
+        """
+        if isinstance(index, slice):
+            return index
+        refusal = f"{type(index).__name__} is no index of poses; use a whole number, a slice, a list of them, or a mask"
+        if isinstance(index, str | bytes | bool | np.bool_ | tuple) or index is None or index is Ellipsis:
+            raise TypeError(refusal)
+        array = np.asarray(index)
+        if not array.size and array.ndim == 1:
+            array = array.astype(np.int64)  # an empty list has no type of its own
+        if array.dtype.kind not in "iub" or array.ndim > 1 or (array.ndim == 0 and array.dtype.kind == "b"):
+            raise TypeError(f"{refusal} (this one holds {array.dtype} of shape {array.shape})")
+        if array.dtype.kind == "b":
+            if len(array) != len(self):
+                raise IndexError(f"a mask of {len(array)} for {len(self)} poses")
+            return array
+        rows = np.atleast_1d(array)
+        for row in rows.tolist():
+            if not -len(self) <= row < len(self):
+                raise IndexError(f"pose {row} of {len(self)}: indices count from 0, or from -1 at the end")
+        return rows
 
     def __iter__(self) -> Iterator[Poses]:
         """One `Poses` of length 1 a pose."""
-        return (self[[i]] for i in range(len(self)))
+        return (self[i] for i in range(len(self)))
 
     def above(self, score: float) -> Poses:
         """The poses whose score is at least `score`."""
@@ -169,11 +219,13 @@ class Poses:
         """
         try:
             if entry["skeleton"] != skeleton.name:
-                raise InputError(f"the poses are of skeleton '{entry['skeleton']}', not '{skeleton.name}'")
-            width, height = (int(side) for side in entry["image_size"])
+                raise InputError(f"the poses are of skeleton {entry['skeleton']!a:.80}, not '{skeleton.name}'")
+            width, height = entry["image_size"]
+            if not all(type(side) is int and 1 <= side < 2**31 for side in (width, height)):
+                raise InputError(f"the poses' image_size is {width!a} x {height!a}; two whole numbers are needed")
             poses = list(entry["poses"])
             keypoints = [[pose["keypoints"][name] for name in skeleton.keypoints] for pose in poses]
-            points = np.array([[(keypoint["x"], keypoint["y"]) for keypoint in row] for row in keypoints], np.float64)
+            points = np.array([[(keypoint["x"], keypoint["y"]) for keypoint in row] for row in keypoints])
             found: dict[str, Any] = {}
             if any("score" in keypoint for row in keypoints for keypoint in row):
                 found["keypoint_scores"] = [[keypoint["score"] for keypoint in row] for row in keypoints]
@@ -182,10 +234,10 @@ class Poses:
                     found[field] = [pose[key] for pose in poses]
             scores = [pose["score"] for pose in poses]
             points = points.reshape(len(poses), len(skeleton), 2)
-            return cls(points, np.array(scores, np.float64), (width, height), skeleton=skeleton, **found)
+            return cls(points, np.array(scores), (width, height), skeleton=skeleton, **found)
         except InputError:
             raise
         except KeyError as error:
             raise InputError(f"an entry of poses lacks {error}") from None
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InputError(f"an entry of poses is not what Poses.to_dict writes: {error}") from None

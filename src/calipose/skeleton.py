@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +9,7 @@ import msgspec
 import numpy as np
 
 from calipose.errors import InputError
+from calipose.plain_data import convert, parse_json, parse_toml
 
 Index = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -27,8 +26,8 @@ class Skeleton(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             area (the paper's k_i is 2 sigma_i, as COCO evaluates).
 
     Raises:
-        InputError: lengths differ, a name appears twice, an index is out of range, a keypoint stands in two mirror
-            pairs, or a sigma is not positive.
+        InputError: lengths differ, a name appears twice or cannot be printed, an index is out of range, a keypoint
+            stands in two mirror pairs, or a sigma is not positive.
 
     Example:
         >>> stick = Skeleton(
@@ -46,6 +45,9 @@ class Skeleton(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         k = len(self.keypoints)
+        for text in (self.name, *self.keypoints):
+            if not text.isprintable():  # nor is half a character, a lone surrogate
+                raise InputError(f"skeleton: the name {text!a} holds characters that cannot be printed")
         if k == 0 or len(set(self.keypoints)) != k:
             raise InputError(f"skeleton '{self.name}': keypoints must be one or more names, each name once")
         if len(self.sigmas) != k or not all(0 < s < float("inf") for s in self.sigmas):
@@ -89,10 +91,7 @@ class Skeleton(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Raises:
             InputError: A field is missing, unknown or of the wrong type, or the skeleton contradicts itself.
         """
-        try:
-            return msgspec.convert(entries, cls)
-        except msgspec.ValidationError as error:
-            raise InputError(f"{source}: {error}") from None
+        return convert(entries, cls, source)
 
     @classmethod
     def from_file(cls, path: str | Path) -> Skeleton:
@@ -104,9 +103,10 @@ class Skeleton(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         path = Path(path)
         try:
             text = path.read_text(encoding="utf-8")
-            entries = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
         except (OSError, ValueError) as error:
             raise InputError(f"skeleton file {path}: {error}") from None
+        parse = parse_toml if path.suffix == ".toml" else parse_json
+        entries = parse(text, f"skeleton file {path}")
         return cls.from_dict(entries, str(path))
 
 

@@ -253,7 +253,7 @@ def test_another_prediction_loses_nothing_of_an_earlier_one(folder: Path, backen
     [
         ("out/2.jpg", "mine", ["in"], "2.jpg is there, and no prediction made it"),
         ("out/poses.jsonl", '{"mine": 1}\n', ["in"], "not from calipose predict; name another folder"),
-        ("out/walk.poses.jsonl", "mine\n", ["in"], "not from calipose predict; name another folder"),
+        ("out/walk.poses.jsonl", "mine\n", ["in"], "not from calipose predict; the line is not valid JSON"),
         ("out/poses.csv", "mine", ["in", "--save", "csv"], "poses.csv is there, and no prediction made it"),
         ("out", "mine", ["in"], "this is a file; name a folder"),
     ],

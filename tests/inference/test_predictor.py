@@ -1,8 +1,13 @@
 """The predictor: frames, files of every kind, thresholds and duplicates; the network is a stub."""
 
-from concurrent.futures import ThreadPoolExecutor
+import copy
+import io
+import multiprocessing
+import pickle
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import msgspec
@@ -21,8 +26,10 @@ from calipose.inference.backends.torch import TorchBackend
 from calipose.inference.predictor import Predictor
 from calipose.model.checkpoint import Checkpoint, save_checkpoint
 from calipose.model.network import Network
+from calipose.poses import Poses
 from calipose.skeleton import COCO_17, Skeleton
 from ideal_maps import StubNetwork, ideal_maps, spread_people, targets_of
+from tampered import make_onnx, make_two_networks
 
 SPOT = Skeleton("spot", ("left", "middle", "right"), ((0, 2),), (), (0.1, 0.1, 0.1))
 
@@ -328,13 +335,71 @@ def test_a_model_by_its_name(run_folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "image",
-    [np.zeros((5, 6), np.uint8), np.zeros((5, 6, 4), np.uint8), np.zeros((5, 6, 3)), np.zeros((0, 6, 3), np.uint8)],
-    ids=["grey", "alpha", "float", "empty"],
+    ("image", "words"),
+    [
+        (np.zeros((5, 6, 4), np.uint8), "uint8 of shape .*leave the fourth channel out"),
+        (np.zeros((5, 6, 1), np.uint8), r"array\[\.\.\., 0\]"),
+        (np.zeros((5, 6, 3)), r"float64 of shape \(5, 6, 3\); .* is needed; numbers in \[0, 1\]"),
+        (np.zeros((0, 6, 3), np.uint8), r"\(h, w, 3\) RGB or \(h, w\) grey of uint8 is needed"),
+        (np.zeros((3, 5, 6), np.uint8), "the channels come last"),
+        (np.zeros((2, 5, 6, 3), np.uint8), "one by one"),
+        (np.array(["photo.jpg"]), "is needed"),
+        (torch.zeros((3, 5, 6), dtype=torch.uint8), r"tensor\.permute\(1, 2, 0\)"),
+        (torch.zeros((5, 6, 3), requires_grad=True), "a Tensor that numpy does not take"),
+        (torch.zeros((5, 6, 3), dtype=torch.bfloat16), "a Tensor that numpy does not take"),
+        (None, "image is NoneType; a file, a URL, a file's bytes, a PIL image, or an array"),
+        (0, "image is int; "),
+        ([np.zeros((5, 6, 3), np.uint8)], "image is list; "),
+        (b"", "image image is empty"),
+        (b"no image", "cannot be decoded"),
+        (io.StringIO("text"), "binary mode"),
+        ("dance.mp4", "find_sources reads the frames of a video"),
+        ("a\0b.jpg", r"a\\x00b\.jpg' cannot be read"),
+        ("a\ud800.jpg", r"a\\ud800\.jpg' cannot be read"),
+    ],
 )
-def test_arrays_that_are_no_images(image: np.ndarray) -> None:
-    with pytest.raises(InputError, match=r"\(h, w, 3\) RGB uint8 is needed"):
+def test_what_is_no_image_is_told_what_is_needed(image: Any, words: str) -> None:
+    with pytest.raises(ImageError, match=words):
         Predictor(SpotBackend()).predict(image)
+
+
+def test_an_image_in_any_form_that_python_has(tmp_path: Path) -> None:
+    grey = spotted(96, 128, 60, 40)
+    path = tmp_path / "spot.png"
+    cv2.imwrite(str(path), grey)
+    colour = np.repeat(grey[..., None], 3, 2)
+    with path.open("rb") as file:
+        forms: dict[str, Any] = {
+            "path": path,
+            "text": str(path),
+            "bytes": path.read_bytes(),
+            "bytearray": bytearray(path.read_bytes()),
+            "memoryview": memoryview(path.read_bytes()),
+            "BytesIO": io.BytesIO(path.read_bytes()),
+            "file": file,
+            "PIL": Image.fromarray(colour),
+            "PIL file": Image.open(path),
+            "grey": grey,
+            "mirrored twice": colour[:, ::-1].copy()[:, ::-1],
+            "tensor": torch.from_numpy(colour),
+            "permuted tensor": torch.from_numpy(np.moveaxis(colour, -1, 0).copy()).permute(1, 2, 0),
+        }
+        predictor = Predictor(SpotBackend())
+        expected = predictor.predict(colour)
+        assert len(expected) == 1
+        found = dict(zip(forms, predictor.predict_many(forms.values()), strict=True))
+    for form, poses in found.items():
+        np.testing.assert_array_equal(poses.keypoints_img, expected.keypoints_img, err_msg=form)
+
+
+@pytest.mark.parametrize(
+    "images",
+    ["photo.jpg", Path("photo.jpg"), b"bytes", io.BytesIO(), np.zeros((5, 6, 3), np.uint8), Image.new("RGB", (6, 5)), 3,
+     torch.zeros((5, 6, 3), dtype=torch.uint8)],
+)  # fmt: skip
+def test_one_image_is_not_taken_for_several(images: Any) -> None:
+    with pytest.raises(InputError, match=r"predict_many was given one .*; it takes several images"):
+        next(Predictor(SpotBackend()).predict_many(images))
 
 
 def test_people_come_back_through_torch() -> None:
@@ -361,6 +426,50 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     state = Network("mobilenetv2-0.1", 17, recipe.method).state_dict()
     save_checkpoint(folder / "last.safetensors", Checkpoint(recipe, COCO_17, state))
     return folder
+
+
+def same_poses(first: Poses, second: Poses) -> None:
+    assert len(first) == len(second) > 0
+    assert (first.skeleton, first.image_size) == (second.skeleton, second.image_size)
+    for name in ("keypoints_img", "scores", "keypoint_scores", "raw_scores", "p_oks50", "p_oks75"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name), err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["packaged", "onnx", "two networks", "checkpoint"])
+def test_a_predictor_is_pickled(kind: str, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    if kind == "packaged":
+        predictor = Predictor("accurate").with_settings(short_side=64, score_threshold=-10.0)
+    elif kind == "checkpoint":
+        predictor = Predictor(run_folder, device="cpu").with_settings(max_poses=3)
+    else:
+        name = (make_onnx if kind == "onnx" else make_two_networks)(tmp_path).name
+        predictor = Predictor(name, threads=1).with_settings(max_aspect=2.0)  # the path is relative
+    image = np.random.default_rng(0).integers(0, 255, (64, 80, 3), np.uint8)
+    sent = pickle.dumps(predictor)
+    monkeypatch.chdir("/")
+    back = pickle.loads(sent)
+    assert (back.settings, back.calibration, back.second_look) == (
+        predictor.settings, predictor.calibration, predictor.second_look,
+    )  # fmt: skip
+    same_poses(back.predict(image), predictor.predict(image))
+    same_poses(copy.deepcopy(predictor).predict(image), predictor.predict(image))
+
+
+def test_a_predictor_goes_to_another_process(run_folder: Path, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (64, 80, 3), np.uint8)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        for model in (make_two_networks(tmp_path), run_folder):
+            predictor = Predictor(model, device="cpu")
+            same_poses(pool.submit(predictor.predict, image).result(timeout=100), predictor.predict(image))
+
+
+def test_a_predictor_whose_file_is_gone(tmp_path: Path) -> None:
+    path = make_onnx(tmp_path)
+    sent = pickle.dumps(Predictor(path))
+    path.unlink()
+    with pytest.raises(InputError, match=r"tiny\.onnx: no such ONNX file"):
+        pickle.loads(sent)
 
 
 def test_from_a_checkpoint(run_folder: Path) -> None:

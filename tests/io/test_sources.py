@@ -195,6 +195,14 @@ def test_arrays(array: np.ndarray, expected: np.ndarray) -> None:
     assert np.array_equal(only(find_sources(array)[0]), expected)
 
 
+def test_an_array_of_torch_is_one_image() -> None:
+    torch = pytest.importorskip("torch")
+    sources = find_sources(torch.from_numpy(NOISE), [torch.from_numpy(NOISE[..., 0].copy())])
+    assert [source.name for source in sources] == ["array 0", "array 1"]
+    assert np.array_equal(only(sources[0]), NOISE)
+    assert only(sources[1]).shape == NOISE.shape
+
+
 @pytest.mark.parametrize(
     "array",
     [

@@ -10,7 +10,7 @@ from calipose.config.method import Method
 from calipose.config.recipe import Recipe
 from calipose.config.settings import BackboneSettings, OptimSettings
 from calipose.errors import InputError
-from calipose.model.checkpoint import Checkpoint, save_checkpoint, save_tensors
+from calipose.model.checkpoint import Checkpoint, load_tensors, save_checkpoint, save_tensors
 from calipose.model.network import Network
 from calipose.skeleton import COCO_17
 from calipose.training.state import (
@@ -171,6 +171,26 @@ def test_files_that_are_no_state_of_this_network(tmp_path: Path) -> None:
     save_state(path, net, optimizer, None, {})
     with pytest.raises(InputError, match=r"state\.safetensors: .*moving average"):
         load_state(path, net, optimizer, MovingAverage(net, 0.9))
+
+
+@pytest.mark.parametrize(
+    "name", ["other.x", "optimizer.x.step", "optimizer.-1.step", "optimizer.9999.step", "average.x"]
+)
+def test_a_state_with_tensors_of_nothing(tmp_path: Path, name: str) -> None:
+    net = network()
+    optimizer, average = make_optimizer(net, recipe()), MovingAverage(net, 0.9)
+    path = tmp_path / "state.safetensors"
+    save_state(path, net, optimizer, average, {})
+    tensors, _ = load_tensors(path)
+    save_tensors(path, {**tensors, name: torch.zeros(1)}, {"progress": {}})
+    with pytest.raises(InputError, match=rf"state\.safetensors: holds '{name}'"):
+        load_state(path, net, optimizer, average)
+
+
+@pytest.mark.parametrize("stored", [{}, {"recipe": None}, {"recipe": {"data": 3}}])
+def test_a_state_that_does_not_say_of_what(stored: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="state: what it says of its training is damaged"):
+        check_same_training(Path("state"), stored, {"recipe": recipe().to_dict()})
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from calipose.calibration.precision import PrecisionTable
 from calipose.errors import InputError
 from calipose.geometry import Floats
+from calipose.plain_data import convert
 
 TIE_RISE = (
     1e-6  # of the map over its range where the data says "flat", and beyond its ends: a better score stays better
@@ -34,10 +35,7 @@ class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Raises:
             InputError: a field is unknown or of the wrong type, or what is there contradicts itself.
         """
-        try:
-            return msgspec.convert(entries, cls)
-        except (msgspec.ValidationError, InputError) as error:
-            raise InputError(f"{source}: {error}") from None
+        return convert(entries, cls, source)
 
 
 class Setting(Stored, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ like any other; calibration maps it to the expected OKS.
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import msgspec
@@ -19,7 +20,8 @@ from calipose.geometry import Floats
 
 LOGIT_CLIP = 0.01  # scores nearer to 0 and 1 count as this near
 RIDGE = 1.0  # weight of "no influence" in the fit, in poses
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+LARGEST = sys.float_info.max  # a bound, so that infinity and nan are refused
+NotNegative = Annotated[float, msgspec.Meta(ge=0, le=LARGEST)]
 
 
 class TwoLookScore(Stored, frozen=True, kw_only=True):
@@ -32,7 +34,7 @@ class TwoLookScore(Stored, frozen=True, kw_only=True):
         first, confidence, agreement: the weights.
     """
 
-    bias: float
+    bias: Annotated[float, msgspec.Meta(ge=-LARGEST, le=LARGEST)]
     first: NotNegative
     confidence: NotNegative
     agreement: NotNegative
@@ -60,8 +62,8 @@ class SecondLook(Stored, frozen=True, kw_only=True):
         keypoint: the score of a keypoint.
     """
 
-    crop: Annotated[float, msgspec.Meta(gt=0)] = 1.4
-    min_confidence: float = 0.1
+    crop: Annotated[float, msgspec.Meta(gt=0, le=100)] = 1.4
+    min_confidence: Annotated[float, msgspec.Meta(ge=-LARGEST, le=LARGEST)] = 0.1
     pose: TwoLookScore = TwoLookScore(bias=0.0, first=0.6, confidence=0.8, agreement=1.3)
     keypoint: TwoLookScore = TwoLookScore(bias=0.0, first=0.6, confidence=0.8, agreement=1.3)
 

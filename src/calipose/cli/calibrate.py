@@ -37,6 +37,7 @@ from calipose.evaluation.run import save_results
 from calipose.inference.opening import is_two_networks, read_two_networks, write_two_networks
 from calipose.inference.packaged import FILES, MODEL_SUFFIX, packaged
 from calipose.io.atomic import replacing
+from calipose.plain_data import parse_json
 
 if TYPE_CHECKING:
     from calipose.model.checkpoint import Checkpoint
@@ -251,8 +252,8 @@ def read_maps(path: Path) -> tuple[Calibration, int]:
         InputError: there is no such file, or it holds something else.
     """
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = parse_json(path.read_bytes(), str(path))
         keypoints, maps = int(entries["keypoints"]), entries["calibration"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise InputError(f"{path}: no maps that calipose calibrate --maps wrote ({error!r})") from None
     return Calibration.from_dict(maps, str(path)), keypoints

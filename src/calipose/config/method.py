@@ -10,7 +10,8 @@ from calipose.errors import InputError
 
 InstanceLabel = Literal["discrete", "gaussian", "cir"]
 PoseQuery = Literal["none", "auto", "semantic", "keypoint", "query"]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
+LARGEST_WIDTH = 65_536  # beyond, a mistyped number would fill the memory
+Width = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_WIDTH)]
 
 
 class Method(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -46,12 +47,12 @@ class Method(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     label: InstanceLabel = "cir"
     quality_branch: bool = False
     kqe: bool = True
-    semantic_points: Annotated[int, msgspec.Meta(ge=0)] = 9
+    semantic_points: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 9
     pose_query: PoseQuery = "query"
     keypoint_scores: bool = False
-    sparse_cells: Annotated[int, msgspec.Meta(ge=0)] = 0
-    keypoint_width: Positive = 32
-    instance_width: Positive = 64
+    sparse_cells: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_WIDTH)] = 0
+    keypoint_width: Width = 32
+    instance_width: Width = 64
     semantic_at: Literal["query", "center"] = "query"
 
     def __post_init__(self) -> None:

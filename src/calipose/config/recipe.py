@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -14,6 +13,7 @@ import msgspec
 
 from calipose.config.method import Method
 from calipose.config.settings import (
+    LARGEST_SIDE,
     AugmentSettings,
     BackboneSettings,
     DataSettings,
@@ -24,6 +24,7 @@ from calipose.config.settings import (
     Settings,
 )
 from calipose.errors import InputError
+from calipose.plain_data import convert, parse_toml
 
 
 class Recipe(Settings, frozen=True):
@@ -60,7 +61,7 @@ class Recipe(Settings, frozen=True):
 
     name: str
     description: str = ""
-    size: Positive = 512
+    size: Annotated[int, msgspec.Meta(ge=32, le=LARGEST_SIDE)] = 512
     batch_size: Positive = 16
     epochs: Positive = 180
     evaluate_every: Positive = 10
@@ -95,9 +96,9 @@ class Recipe(Settings, frozen=True):
             InputError: A value is wrong, or a key is unknown; the message suggests the most similar key.
         """
         try:
-            return msgspec.convert(entries, cls)
-        except msgspec.ValidationError as error:
-            raise InputError(f"{source}: {_explain(str(error))}") from None
+            return convert(entries, cls, source)
+        except InputError as error:
+            raise InputError(_explain(str(error))) from None
 
 
 def recipe_names() -> list[str]:
@@ -127,10 +128,7 @@ def load_recipe(source: str | Path, overrides: list[str] | tuple[str, ...] = ())
     else:
         advice = _nearest(str(source), recipe_names())
         raise InputError(f"no recipe '{source}'{advice}; the name of a recipe file ends in .toml")
-    try:
-        entries = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"recipe {source}: {error}") from None
+    entries = parse_toml(text, f"recipe {source}")
     for override in overrides:
         _override(entries, override)
     return Recipe.from_dict(entries, f"recipe {source}")
@@ -141,8 +139,8 @@ def _override(entries: dict[str, Any], override: str) -> None:
     if not equals or not all(part.strip() for part in key.split(".")):
         raise InputError(f"'{override}': write key=value, for example optim.lr=1e-3")
     try:
-        parsed = tomllib.loads(f"v = {value}")["v"]
-    except tomllib.TOMLDecodeError:
+        parsed = parse_toml(f"v = {value}", override)["v"]
+    except InputError:
         parsed = value.strip()  # a bare word is a string
     *tables, last = key.strip().split(".")
     for table in tables:
@@ -154,12 +152,12 @@ def _override(entries: dict[str, Any], override: str) -> None:
 
 def _explain(message: str) -> str:
     """The message of msgspec; where a field is unknown, the most similar name is added."""
-    unknown = re.search(r"unknown field `([^`]*)`(?: - at `\$\.([\w.]+)`)?", message)
+    unknown = re.search(r"[Oo]bject contains unknown field `([^`]*)`(?: - at `\$\.([\w.]+)`)?", message)
     if not unknown:
         return message
     name, table, keys = unknown[1], unknown[2] or "", list(_keys(Recipe))
     beside = [key for key in keys if key.rpartition(".")[0] == table]
-    return f"unknown key '{name}'{_nearest(name, beside, keys)}"
+    return f"{message[: unknown.start()]}unknown key '{name}'{_nearest(name, beside, keys)}"
 
 
 def _keys(struct: type[msgspec.Struct], table: str = "") -> Iterator[str]:

@@ -15,6 +15,8 @@ LARGEST = sys.float_info.max  # a bound, so that infinity and nan are refused
 PositiveFloat = Annotated[float, msgspec.Meta(gt=0, le=LARGEST)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0, le=LARGEST)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+LARGEST_SIDE = 16_384  # input pixels; beyond, a mistyped number would fill the memory
+Scale = Annotated[float, msgspec.Meta(gt=0, le=16)]
 Finite = Annotated[float, msgspec.Meta(ge=-LARGEST, le=LARGEST)]
 
 
@@ -171,13 +173,13 @@ class PredictSettings(Settings, frozen=True):
         448
     """
 
-    short_side: Positive = 512
+    short_side: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_SIDE)] = 512
     max_aspect: Annotated[float, msgspec.Meta(ge=1, le=LARGEST)] = 2.5
     score_threshold: Finite = 0.05
-    max_poses: Positive = 30
+    max_poses: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 30
     nms_threshold: Finite = 0.3
     flip: bool = False
-    scales: Annotated[tuple[PositiveFloat, ...], msgspec.Meta(min_length=1)] = (1.0,)
+    scales: Annotated[tuple[Scale, ...], msgspec.Meta(min_length=1, max_length=16)] = (1.0,)
 
     @property
     def setting(self) -> Setting:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from calipose.data.store import KeypointData, Ragged
 from calipose.errors import ImageError, InputError
 from calipose.geometry import AREA_PER_BOX
 from calipose.io.images import read_image
+from calipose.plain_data import parse_json
 from calipose.skeleton import COCO_17, Skeleton
 
 Outline = NDArray[np.float32]
@@ -155,10 +155,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise InputError(f"annotation file {path} cannot be read: {error.strerror or error}") from None
     if not data.strip():
         raise InputError(f"annotation file {path} is empty")
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"annotation file {path} is not valid JSON: {error}") from None
+    content = parse_json(data, f"annotation file {path}")
     parts = ("images", "annotations", "categories")
     missing = [p for p in parts if not isinstance(content, dict) or not isinstance(content.get(p), list)]
     if missing:
@@ -218,8 +215,8 @@ def _image(entry: dict[str, Any]) -> _Image:
     size = 0, 0
     if entry.get("width") is not None or entry.get("height") is not None:
         size = _integer(entry, "width"), _integer(entry, "height")
-        if min(size) <= 0:
-            raise ValueError(f"width {size[0]} and height {size[1]} must be positive")
+        if min(size) <= 0 or max(size) >= 2**31:
+            raise ValueError(f"width {size[0]} and height {size[1]} must be positive, and below 2^31")
     if not isinstance(entry["file_name"], str) or not entry["file_name"]:
         raise ValueError("file_name must be a name")
     return _Image(_integer(entry, "id"), entry["file_name"], size, bool(entry.get("people_complete", True)), [], [])
@@ -368,7 +365,7 @@ def _store(skeleton: Skeleton, folder: Path, images: list[_Image], assumptions: 
     regions = [region for image in images for region in image.regions]
     keypoints = np.array([person.keypoints for person in people]).reshape(-1, len(skeleton), 3)
     no_points = np.zeros((0, 2), np.float32)
-    names = [np.frombuffer(image.name.encode(), np.uint8) for image in images]
+    names = [np.frombuffer(image.name.encode("utf-8", "surrogateescape"), np.uint8) for image in images]
     return KeypointData(
         skeleton=skeleton,
         folders=(folder,),

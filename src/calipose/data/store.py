@@ -95,7 +95,7 @@ class KeypointData:
         skeleton: names and order of the k keypoints.
         folders: image folders.
         folder: `(n,)` uint16, index into `folders` of each image.
-        names: n file names, UTF-8 bytes.
+        names: n file names, their bytes (UTF-8, unless the file's name is none).
         image_ids: `(n,)` int64.
         sizes: `(n, 2)` int32, width and height as stored (EXIF orientation ignored, as COCO counts).
         people_complete: `(n,)` bool; False: unlabelled people may be anywhere in the image.
@@ -139,7 +139,7 @@ class KeypointData:
 
     def image_path(self, index: int) -> Path:
         """Path of image `index`."""
-        return self.folders[int(self.folder[index])] / bytes(self.names[index]).decode()
+        return self.folders[int(self.folder[index])] / bytes(self.names[index]).decode("utf-8", "surrogateescape")
 
     def labels(self, index: int) -> Labels:
         """Annotations of image `index`."""

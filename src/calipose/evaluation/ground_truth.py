@@ -5,7 +5,6 @@ They are read as `calipose.data.coco` reads them: strictly, but for what other t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,6 +19,7 @@ from calipose.data.coco import NO_AREA, OTHER_SPELLING, require_keypoints
 from calipose.data.dialects import Assumptions, choose_category, find_names, mend_ground_truth, place_unlabelled
 from calipose.errors import InputError
 from calipose.geometry import AREA_PER_BOX, Floats
+from calipose.plain_data import convert, parse_json
 from calipose.skeleton import COCO_17, Skeleton
 
 Integers = NDArray[np.int64]
@@ -152,14 +152,12 @@ def read_json(path: str | Path, name: str, kind: Any = Any, mend: Callable[[Any]
     """
     try:
         data = Path(path).read_bytes()
-        try:
-            return msgspec.json.decode(data, type=kind)
-        except msgspec.DecodeError:  # slower, but it knows NaN, and content that is to be mended
-            return checked(json.loads(data.decode("utf-8")), name, kind, mend)
-    except InputError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{name}: {error}") from None
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (ValueError, RecursionError):  # slower, but it knows NaN, which is refused later with its place in the file
+        return checked(parse_json(data, name), name, kind, mend)
 
 
 def by_image(image: Sequence[int], images: int) -> list[Integers]:
@@ -249,7 +247,9 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
         People(keypoints[i, :, :2], keypoints[i, :, 2] > 0, table[i, 0], table[i, 1:5], flags[i, 0], flags[i, 1])
         for i in by_image(positions, len(image_ids))
     )
-    files = {image.id: str(image.file_name) for image in content.images if image.file_name not in {None, ""}}
+    files = {
+        image.id: image.file_name for image in content.images if isinstance(image.file_name, str) and image.file_name
+    }
     return GroundTruth(tuple(image_ids), category.id, people, skeleton, files, name, assumed.remarks(name))
 
 
@@ -265,12 +265,12 @@ def checked(content: Any, name: str, kind: Any, mend: Callable[[Any], Any] | Non
     Raises:
         InputError: the content is of another type.
     """
+    if mend is None:
+        return convert(content, kind, name)
     try:
-        return msgspec.convert(content, kind)
-    except msgspec.ValidationError as error:
-        if mend is not None:
-            return checked(mend(content), name, kind)
-        raise InputError(f"{name}: {error}") from None
+        return convert(content, kind, name)
+    except InputError:
+        return convert(mend(content), kind, name)
 
 
 def _extent(triple: Floats) -> list[float]:

@@ -131,7 +131,7 @@ def read_image_info(path: str | Path) -> GroundTruth:
     ids = sorted(image.id for image in info.images)
     if not ids or len(set(ids)) != len(ids):
         raise InputError(f"{path}: 'images' is empty or has an id twice; list each image once")
-    files = {image.id: str(image.file_name) for image in info.images if image.file_name not in {None, ""}}
+    files = {image.id: image.file_name for image in info.images if isinstance(image.file_name, str) and image.file_name}
     return GroundTruth(tuple(ids), PERSON, (), COCO_17, files, str(path))
 
 
@@ -218,7 +218,7 @@ def validate_submission(path: str | Path, image_ids: tuple[int, ...] | None = No
         raise InputError(f"{path}: the server wants person_keypoints_test-dev2017_NAME_results.zip as its name")
     try:
         entries = msgspec.json.decode(data, type=list[_Entry])
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: {held[0]}: {error}") from None
     known = None if image_ids is None else set(image_ids)
     seen: set[tuple[int, tuple[float, ...]]] = set()

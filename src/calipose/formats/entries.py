@@ -7,13 +7,15 @@ An entry is what is written of one image: `{"file": ..., **poses.to_dict()}`, an
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 from calipose.errors import InputError
 from calipose.io.atomic import replacing, write_errors
+from calipose.plain_data import parse_json
 
 Entry = dict[str, Any]
 Target = str | Path | TextIO
@@ -34,15 +36,30 @@ def read_entries(path: str | Path, keys: Iterable[str] = ("file",)) -> Iterator[
             for number, line in enumerate(lines, 1):
                 if not line.endswith(b"\n"):
                     return
-                try:
-                    entry = json.loads(line)
-                    for key in keys:
-                        entry[key]
-                except (ValueError, TypeError, KeyError):
-                    raise InputError(f"{path}, line {number}: not from calipose predict") from None
+                where = f"{path}, line {number}"
+                entry = parse_json(line, f"{where}: not from calipose predict; the line")
+                if not isinstance(entry, dict) or not all(_holds(entry, key) for key in keys):
+                    raise InputError(f"{where}: not from calipose predict")
                 yield entry
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _holds(entry: Entry, key: str) -> bool:
+    return key in entry and (key not in _TYPES or _TYPES[key](entry[key]))
+
+
+_TYPES: dict[str, Callable[[Any], bool]] = {  # what an entry holds under a key
+    "file": lambda value: isinstance(value, str),
+    "drawing": lambda value: value is None or (isinstance(value, str) and _is_file_name(value)),
+    "index": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "poses": lambda value: isinstance(value, list),
+}
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether a drawing may have the name: in the folder itself, and short enough for a file."""
+    return 0 < len(os.fsencode(name)) < 256 and not set(name) & {"/", "\0"} and name not in {".", ".."}
 
 
 def is_still(entry: Entry) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from calipose.calibration.maps import Calibration, Stored
 from calipose.calibration.second_look import SecondLook
@@ -15,6 +14,7 @@ from calipose.inference.backends.base import Backend
 from calipose.inference.packaged import FILES, MODEL_SUFFIX, packaged
 from calipose.inference.refiner import Refiner
 from calipose.io.atomic import replacing
+from calipose.plain_data import parse_json
 
 
 class TwoNetworks(Stored, frozen=True, kw_only=True):
@@ -93,12 +93,10 @@ def read_two_networks(path: Path) -> TwoNetworks:
         InputError: the file is missing or not of that form.
     """
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not a JSON file ({error})") from None
-    return TwoNetworks.from_dict(content, str(path))
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    return TwoNetworks.from_dict(parse_json(data, str(path)), str(path))
 
 
 def write_two_networks(path: Path, model: TwoNetworks) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,8 @@ from calipose.inference.opening import OpenModel, open_model
 from calipose.inference.packaged import DEFAULT
 from calipose.inference.refiner import Refiner, look_again
 from calipose.inference.scales import ScaleCandidates, merge_scales
-from calipose.io.images import INPUT_MULTIPLE, Image, network_input, read_image
+from calipose.io.images import INPUT_MULTIPLE, Image, network_input
+from calipose.io.sources import StillImage, still_image
 from calipose.poses import Poses
 from calipose.skeleton import Skeleton
 
@@ -49,7 +51,8 @@ class Predictor:
     Raises:
         InputError: the model is missing, damaged, or not Calipose's, or a device or provider is not there.
 
-    A predictor is never changed, and may be called from several threads at once.
+    A predictor is never changed, may be called from several threads at once, and may be sent to other processes
+    (pickle, joblib, Ray): there an ONNX file is opened again, at the same path, and a network is sent with its weights.
 
     Example:
         >>> predictor = Predictor().with_settings(short_side=384)
@@ -157,30 +160,38 @@ class Predictor:
         side = self.settings.short_side
         self.predict(np.full((side, side, 3), self.backend.pad_colour, np.uint8))
 
-    def predict(self, image: Image | str | Path) -> Poses:
-        """Poses in one image: an array (h, w, 3) RGB uint8, or a file.
+    def predict(self, image: StillImage) -> Poses:
+        """Poses in one image.
+
+        Args:
+            image: a file's path; a URL; the bytes of a file, or an open binary file; a PIL image; or an array (h, w, 3)
+                RGB or (h, w) grey, uint8, of numpy or whatever numpy converts, such as a torch tensor on the CPU.
 
         Raises:
-            InputError: the array is no image.
-            ImageError: the file cannot be read.
+            ImageError: it cannot be read or is no image; the message says what is needed.
+            InputError: the model is damaged: its file cannot be run, or it gives numbers that are not finite.
         """
         return next(self.predict_many([image]))
 
     __call__ = predict
 
-    def predict_many(self, images: Iterable[Image | str | Path], batch_size: int = 1) -> Iterator[Poses]:
+    def predict_many(self, images: Iterable[StillImage], batch_size: int = 1) -> Iterator[Poses]:
         """Poses of images, in order; at most `batch_size` images are held at a time.
 
         Only images of equal size after padding go through the network together, so a result never depends on the
         other images.
 
+        Args:
+            images: each as `predict` takes it.
+            batch_size: at least 1.
+
         Raises:
-            InputError: an array is no image, or `batch_size` is below 1.
-            ImageError: a file cannot be read; the images before it were predicted.
+            InputError: `images` is a single image, or `batch_size` is below 1.
+            ImageError: an image cannot be read; the images before it were predicted.
         """
         if batch_size < 1:
             raise InputError(f"batch_size {batch_size}: at least one image goes through the network")
-        waiting = iter(images)
+        waiting = _several(images)
         while True:
             window, problem = _read(islice(waiting, batch_size))
             yield from (poses for poses, _ in self._predict_window(window))
@@ -189,16 +200,16 @@ class Predictor:
             if not window:
                 return
 
-    def predict_with_queries(self, image: Image) -> tuple[Poses, Floats | None]:
+    def predict_with_queries(self, image: StillImage) -> tuple[Poses, Floats | None]:
         """Poses in an image, and their keypoint queries: the yellow circles of the paper's Figure 2.
 
         Args:
-            image: (h, w, 3) RGB uint8.
+            image: as `predict` takes it.
 
         Returns:
             The poses, and queries_img (p, k, 2), or None where the backend has none.
         """
-        return self._predict_window([_image(image)])[0]
+        return self._predict_window([still_image(image)])[0]
 
     def _predict_window(self, images: list[Image]) -> list[tuple[Poses, Floats | None]]:
         """Poses and queries of a few images, those of all scales together."""
@@ -276,8 +287,15 @@ class Predictor:
 
 
 def _candidates_of_image(batch: BatchCandidates, row: int, inp_from_img: Floats) -> ScaleCandidates:
-    """The candidates of one image of a batch, without padding, in the image's frame."""
-    real = np.flatnonzero(batch.raw_scores[row] > -np.inf)
+    """The candidates of one image of a batch, without padding, in the image's frame.
+
+    Raises:
+        InputError: the network gives numbers that are not finite.
+    """
+    real = np.flatnonzero(batch.raw_scores[row] != -np.inf)
+    given = (batch.raw_scores, batch.keypoints_inp, batch.raw_keypoint_scores)
+    if not all(values is None or np.isfinite(values[row][real]).all() for values in given):
+        raise InputError("the model gives scores or keypoints that are not finite: its weights are damaged")
     img_from_inp = invert_affine(inp_from_img)
     raw_keypoints, queries = batch.raw_keypoint_scores, batch.queries_inp
     return ScaleCandidates(
@@ -288,27 +306,28 @@ def _candidates_of_image(batch: BatchCandidates, row: int, inp_from_img: Floats)
     )
 
 
-def _read(sources: Iterable[Image | str | Path]) -> tuple[list[Image], InputError | None]:
+def _read(sources: Iterable[StillImage]) -> tuple[list[Image], InputError | None]:
     """The images, up to the first that cannot be read, and what is wrong with that one."""
     images: list[Image] = []
     try:
         for source in sources:
-            images.append(_image(source))
+            images.append(still_image(source))
     except InputError as error:
         return images, error
     return images, None
 
 
-def _image(source: Image | str | Path) -> Image:
-    """The image itself, checked.
+def _several(images: Any) -> Iterator[Any]:
+    """The items of what `predict_many` was given.
 
     Raises:
-        InputError: an array that is no image; ImageError: a file that cannot be read.
+        InputError: it is one image, whose letters, bytes or rows are not meant, or nothing of which there are several.
     """
-    if not isinstance(source, np.ndarray):
-        return read_image(source)
-    if source.ndim != 3 or source.shape[2] != 3 or source.dtype != np.uint8 or not source.size:
+    array = hasattr(images, "__array__") and hasattr(images, "shape")
+    one = isinstance(images, str | bytes | bytearray | memoryview | os.PathLike) or hasattr(images, "read")
+    if one or (array and len(images.shape) in {2, 3}) or not isinstance(images, Iterable):
         raise InputError(
-            f"image is an array of {source.dtype} with shape {source.shape}; (h, w, 3) RGB uint8 is needed"
+            f"predict_many was given one {type(images).__name__}; it takes several images, such as a list of them; "
+            "for one there is predict"
         )
-    return source
+    return iter(images)

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from calipose.calibration.second_look import SecondLook
 from calipose.errors import InputError
 from calipose.geometry import AREA_PER_BOX, Floats, apply_affine, invert_affine, keypoint_similarity, pose_nms
-from calipose.inference.backends.onnx import open_session
+from calipose.inference.backends.onnx import OnnxFile
 from calipose.inference.packaged import THUNDER, packaged
 from calipose.inference.scales import ScaleCandidates
 from calipose.io.images import Image, warp
 from calipose.skeleton import Skeleton
 
 BATCH = 16  # crops that go through the network together
+MAX_SIZE = 4096  # of a crop's sides, in its pixels
 MIN_SIDE_IMG = 8.0  # of a crop, so that a pose whose keypoints coincide has one, too
 
 
@@ -52,14 +53,14 @@ class Refiner:
 
     def __init__(self, path: str | Path = THUNDER, providers: list[str] | None = None, threads: int = 0) -> None:
         path = packaged(f"{THUNDER}.onnx") if str(path) == THUNDER else path
-        self._session, header = open_session(path, providers, threads)
-        try:
-            self.skeleton = Skeleton.from_dict(header["skeleton"], str(path))
-            self.size = int(header["size"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: its metadata are not those of a refiner ({error!r})") from None
-        inputs = {entry.name for entry in self._session.get_inputs()}
-        outputs = {entry.name for entry in self._session.get_outputs()}
+        self._file = OnnxFile(path, providers, threads)
+        header = self._file.header
+        self.skeleton = Skeleton.from_dict(header.get("skeleton"), str(path))
+        size = header.get("size")
+        if not isinstance(size, int) or not 1 <= size <= MAX_SIZE:
+            raise InputError(f"{path}: its metadata are not those of a refiner: 'size' is {ascii(size)[:80]}")
+        self.size = int(size)
+        inputs, outputs = set(self._file.inputs), set(self._file.outputs)
         if "crops" not in inputs or not inputs <= {"crops", "keypoints"} or not {"refined", "confidences"} <= outputs:
             raise InputError(
                 f"{path}: a refiner takes 'crops' (and 'keypoints') and gives 'refined' and 'confidences'; "
@@ -99,12 +100,20 @@ class Refiner:
         Args:
             crops: (b, size, size, 3) RGB.
             keypoints_crop: (b, k, 2), the first poses in pixels of the crops.
+
+        Raises:
+            InputError: the file cannot be run, or its outputs have other shapes or are not finite.
         """
         feeds: dict[str, Any] = {"crops": np.ascontiguousarray(crops)}
         if self._sees_first_pose:
             feeds["keypoints"] = keypoints_crop.astype(np.float32)
-        refined, confidences = self._session.run(["refined", "confidences"], feeds)
-        return np.asarray(refined, np.float64), np.asarray(confidences, np.float64).clip(0, 1)
+        refined, confidences = self._file.run(["refined", "confidences"], feeds)
+        shape = (len(crops), len(self.skeleton))
+        points = self._file.checked("refined", refined, (*shape, 2))
+        sure = self._file.checked("confidences", confidences, shape)
+        if not (np.isfinite(points).all() and np.isfinite(sure).all()):
+            raise InputError(f"{self._file.path}: its outputs hold numbers that are not finite")
+        return points, sure.clip(0, 1)
 
     def _run_mirrored(self, crops: NDArray[np.uint8], keypoints_crop: Floats) -> tuple[Floats, Floats]:
         order = list(self.skeleton.flip_index)

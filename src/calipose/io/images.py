@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ _ORIENTATIONS = {
 }
 
 
-def read_image(path: str | Path, ignore_orientation: bool = False) -> Image:
+def read_image(path: str | os.PathLike[str], ignore_orientation: bool = False) -> Image:
     """Read an image from a file, upright.
 
     The EXIF orientation is applied (JPEG, PNG, WebP; a TIFF's always, by its decoder), grey becomes three
@@ -49,6 +50,8 @@ def read_image(path: str | Path, ignore_orientation: bool = False) -> Image:
         data = Path(path).read_bytes()
     except OSError as error:
         raise ImageError(f"image {path} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:  # no file can have such a name
+        raise ImageError(f"image {str(path)!r} cannot be read: {error}") from None
     return decode_image(data, str(path), ignore_orientation)
 
 
@@ -146,7 +149,7 @@ def warp(image: Image, out_from_img: Floats, size: tuple[int, int], pad_colour: 
         `(height, width, 3)` uint8.
     """
     out_per_img = float(np.linalg.norm(out_from_img[:, :2], 2))  # spectral norm: the larger scale of the two axes
-    factor = int(1 / max(out_per_img, 1e-9) + 1e-9)
+    factor = min(int(1 / max(out_per_img, 1e-9) + 1e-9), max(image.shape[:2]))  # then all of it is one pixel
     if factor >= 2:
         image, small_from_img = shrink(image, factor)
         out_from_img = compose_affines(out_from_img, invert_affine(small_from_img))

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calipose.errors import ImageError, InputError
-from calipose.io.images import Image, read_image, rgb_image
+from calipose.io.images import Image, decode_image, read_image, rgb_image
 from calipose.io.video_reader import VideoHeader, read_header, read_video, read_webcam
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ VIDEO_SUFFIXES = {
 
 NO_LIST = (Mapping, bytes, bytearray, memoryview)  # iterable, but not of images
 
+STILLS = "a file, a URL, a file's bytes, a PIL image, or an array (h, w, 3) RGB or (h, w) grey of uint8"
+
+StillImage: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | NDArray[Any] | PilImage"
 Nameable: TypeAlias = "str | os.PathLike[str] | int | NDArray[Any] | PilImage | list[Any] | tuple[Any, ...]"
 
 
@@ -122,9 +125,48 @@ class Source:
             from calipose.io.fetch import fetch_image  # here: what it imports takes 30 ms
 
             return fetch_image(self.value)
-        if isinstance(self.value, np.ndarray):
-            return _array_image(self.value, self.name)
-        return _pil_image(self.value, self.name)
+        return still_image(self.value, self.name)
+
+
+def still_image(value: Any, name: str = "image") -> Image:
+    """One image in whatever form Python holds it; files and URLs are read.
+
+    Args:
+        value: a file's path; an `http://` or `https://` URL; the bytes of a file, or an open binary file; a PIL image;
+            an array `(h, w, 3)` RGB or `(h, w)` grey, uint8, of numpy or of whatever numpy converts, such as a torch
+            tensor on the CPU.
+        name: what messages call the image, where it has no name of its own.
+
+    Returns:
+        `(h, w, 3)` uint8 RGB, upright.
+
+    Raises:
+        ImageError: it cannot be read or is no image; the message says what is needed.
+
+    Example:
+        >>> still_image(Path("photo.jpg").read_bytes()).shape
+        (480, 640, 3)
+    """
+    if isinstance(value, str | os.PathLike):
+        if isinstance(value, str) and re.match("https?://", value, re.IGNORECASE):
+            from calipose.io.fetch import fetch_image
+
+            return fetch_image(value)
+        try:
+            return read_image(value)
+        except ImageError as error:
+            if Path(value).suffix.lower() in VIDEO_SUFFIXES:
+                raise ImageError(f"{error}; find_sources reads the frames of a video") from None
+            raise
+    if isinstance(value, bytes | bytearray | memoryview):
+        return decode_image(bytes(value), name)
+    if _is_pil_image(value):
+        return _pil_image(value, name)
+    if hasattr(value, "__array__"):
+        return _array_image(_array(value, name), name)
+    if callable(getattr(value, "read", None)):
+        return _file_image(value, name)
+    raise ImageError(f"{name} is {type(value).__name__}; {STILLS} is needed")
 
 
 @overload
@@ -143,7 +185,7 @@ def find_sources(*what: Nameable | Iterable[Any], recursive: bool = False) -> It
               name;
             - `http://` and `https://` URLs of images;
             - webcams: 0 or `webcam:0` for the first;
-            - arrays `(h, w, 3)` RGB or `(h, w)` grey, uint8; and PIL images;
+            - arrays `(h, w, 3)` RGB or `(h, w)` grey, uint8, of numpy or torch (on the CPU); and PIL images;
             - lists and tuples of all these, and other iterables of them, such as generators.
         recursive: also look into the folders inside of folders (links are not followed).
 
@@ -167,7 +209,9 @@ def find_sources(*what: Nameable | Iterable[Any], recursive: bool = False) -> It
 def _is_lazy(value: object) -> bool:
     if isinstance(value, list | tuple):
         return any(map(_is_lazy, value))
-    return isinstance(value, Iterable) and not isinstance(value, (str, os.PathLike, np.ndarray, *NO_LIST))
+    if isinstance(value, (str, os.PathLike, np.ndarray, *NO_LIST)) or _is_foreign_array(value):
+        return False
+    return isinstance(value, Iterable)
 
 
 def _each_once(sources: Iterable[Source]) -> Iterator[Source]:
@@ -187,7 +231,7 @@ def _sources_of(value: Any, recursive: bool, arrays: Iterator[int]) -> Iterator[
         yield from _named(value, recursive)
     elif isinstance(value, int | np.integer) and not isinstance(value, bool):
         yield _webcam(int(value))
-    elif isinstance(value, np.ndarray) or _is_pil_image(value):
+    elif isinstance(value, np.ndarray) or _is_pil_image(value) or _is_foreign_array(value):
         yield Source(f"array {next(arrays)}", "array", value)
     elif getattr(value, "ndim", 1) > 1 or isinstance(value, NO_LIST) or not isinstance(value, Iterable):
         kinds = "files, folders, URLs, numpy arrays, PIL images or webcams"
@@ -281,14 +325,60 @@ def _is_pil_image(value: object) -> bool:
     return pil is not None and isinstance(value, pil.Image)
 
 
+def _is_foreign_array(value: object) -> bool:
+    """An array of another library, such as a torch tensor; one of one axis may be a column of file names."""
+    return hasattr(value, "__array__") and getattr(value, "ndim", 1) > 1 and hasattr(value, "dtype")
+
+
+def _array(value: Any, name: str) -> NDArray[Any]:
+    """What numpy makes of an array of another library.
+
+    Raises:
+        ImageError: it makes nothing of it, such as of a tensor on a GPU.
+    """
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # torch: on a GPU, or with gradients
+        kind = type(value).__name__
+        raise ImageError(f"{name} is a {kind} that numpy does not take ({error}); give it as a numpy array") from None
+
+
 def _array_image(array: NDArray[Any], name: str) -> Image:
+    array = _array(array, name)
     grey = array.ndim == 2
     if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] == 3)) or not array.size:
-        raise ImageError(
-            f"{name} holds {array.dtype} of shape {array.shape}; (h, w, 3) RGB or (h, w) grey of uint8 is needed"
-        )
+        needed = "(h, w, 3) RGB or (h, w) grey of uint8 is needed"
+        raise ImageError(f"{name} holds {array.dtype} of shape {array.shape}; {needed}{_advice(array)}")
     # Contiguous: OpenCV does not take every view, such as one that is mirrored.
-    return rgb_image(array, name) if grey else np.ascontiguousarray(array)
+    return rgb_image(np.ascontiguousarray(array), name) if grey else np.ascontiguousarray(array)
+
+
+def _advice(array: NDArray[Any]) -> str:
+    """How to make an image of an array that is none, where that can be guessed; as the end of a message."""
+    if array.ndim == 4:
+        return "; give the images of a batch one by one"
+    if array.ndim == 3 and array.shape[0] in {1, 3, 4} and array.shape[2] not in {1, 3, 4}:
+        return "; the channels come last: numpy.moveaxis(array, 0, -1), tensor.permute(1, 2, 0)"
+    if array.ndim == 3 and array.shape[2] == 4:
+        return "; leave the fourth channel out, or give a PIL image, whose transparency is composed onto white"
+    if array.ndim == 3 and array.shape[2] == 1:
+        return "; leave the axis of one channel out: array[..., 0]"
+    if array.dtype.kind == "f":
+        return "; numbers in [0, 1] become (255 * array).round().astype('uint8')"
+    return ""
+
+
+def _file_image(file: Any, name: str) -> Image:
+    """An image in an open binary file, from where it stands."""
+    named = getattr(file, "name", None)
+    name = named if isinstance(named, str) else name
+    try:
+        data = file.read()
+    except (OSError, ValueError) as error:  # ValueError: closed, or opened as text
+        raise ImageError(f"image {name} cannot be read: {error}") from None
+    if not isinstance(data, bytes | bytearray):
+        raise ImageError(f"image {name} gives {type(data).__name__}; open it in binary mode: open(..., 'rb')")
+    return decode_image(bytes(data), name)
 
 
 def _pil_image(image: Any, name: str) -> Image:

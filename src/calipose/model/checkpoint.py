@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -19,6 +19,7 @@ from calipose.config.recipe import Recipe
 from calipose.errors import InputError
 from calipose.io.atomic import replacing
 from calipose.model.network import Network
+from calipose.plain_data import parse_json
 from calipose.skeleton import Skeleton
 
 FORMAT = 1
@@ -87,17 +88,18 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except SafetensorError as error:
+    except Exception as error:  # of the file system, of safetensors, or of torch for a type that it has not
         raise InputError(f"{path}: not a readable safetensors file ({error})") from None
     if HEADER not in metadata:
         raise InputError(f"{path}: holds weights, but is no Calipose checkpoint")
     try:
-        header: dict[str, Any] = json.loads(metadata[HEADER])
-        newer = header["format"] > FORMAT
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: its header is damaged") from None
-    if newer:
-        raise InputError(f"{path}: written by Calipose {header['version']}; this is {__version__}: upgrade")
+        header = parse_json(metadata[HEADER], f"the header of {path}")
+    except InputError as error:
+        raise InputError(f"{path}: its header is damaged: {error}") from None
+    if not isinstance(header, dict) or not isinstance(header.get("format"), int):
+        raise InputError(f"{path}: its header is damaged: it names no format")
+    if header["format"] > FORMAT:
+        raise InputError(f"{path}: written by Calipose {header.get('version')}; this is {__version__}: upgrade")
     return tensors, header
 
 
@@ -121,8 +123,12 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = find_checkpoint(path)
     weights, header = load_tensors(path)
-    if "recipe" not in header:
+    if "recipe" not in header and "progress" in header:
         raise InputError(f"{path}: is a training state, not a checkpoint")
+    if missing := [key for key in ("recipe", "skeleton", "notes") if key not in header]:
+        raise InputError(f"{path}: its header lacks '{missing[0]}'; save or download the checkpoint again")
+    if not isinstance(header["notes"], dict):
+        raise InputError(f"{path}: 'notes' in its header is {type(header['notes']).__name__}, not an object")
     recipe = Recipe.from_dict(header["recipe"], str(path))
     skeleton = Skeleton.from_dict(header["skeleton"], str(path))
     calibration = Calibration.from_dict(header.get("calibration", {}), str(path))

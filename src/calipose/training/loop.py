@@ -34,6 +34,7 @@ from calipose.model.checkpoint import Checkpoint, save_checkpoint
 from calipose.model.device import choose_precision
 from calipose.model.network import Network
 from calipose.model.weights import load_weights
+from calipose.plain_data import parse_json
 from calipose.training.loader import (
     Batch,
     EpochBatches,
@@ -169,12 +170,19 @@ class Trainer:
         state, history = self.out / "state.safetensors", self.out / "history.jsonl"
         if resume:
             progress = load_state(state, self.network, self.optimizer, self.average)
+            kinds = {
+                "training": dict, "step": int, "epoch": int, "running": list, "best": float | int | None,
+                "seconds": float | int, "lines": int,
+            }  # fmt: skip
+            for key, kind in kinds.items():
+                if not isinstance(progress, dict) or not isinstance(progress.get(key), kind):
+                    raise InputError(f"{state}: what it says of the training's progress lacks '{key}'")
             check_same_training(state, progress["training"], self._training())
             self.step, self.epoch, self.running = progress["step"], progress["epoch"], progress["running"]
-            self.best, self.seconds = progress["best"], progress["seconds"]
+            self.best, self.seconds = progress.get("best"), progress["seconds"]
             if self.accelerator.is_main_process and history.exists():  # what came after the saved step happens again
                 lines = history.read_text().splitlines()[: progress["lines"]]
-                self.history = [json.loads(line) for line in lines]
+                self.history = [parse_json(line, str(history)) for line in lines]
         elif state.exists():
             raise InputError(f"{self.out} already holds a training: resume it with --resume, or name another folder")
         self.accelerator.wait_for_everyone()

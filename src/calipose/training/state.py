@@ -159,7 +159,10 @@ def check_same_training(path: Path, stored: dict[str, Any], current: dict[str, A
         repeat = training["recipe"]["data"]["repeat"]
         return {**training, "data.repeat": list(repeat), "recipe": None, **recipe}
 
-    old, new = json.loads(json.dumps([essence(stored), essence(current)]))
+    try:
+        old, new = json.loads(json.dumps([essence(stored), essence(current)]))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: what it says of its training is damaged ({error!r})") from None
     differ = [f"{key} was {old.get(key)}, is {new.get(key)}" for key in new if old.get(key) != new.get(key)]
     if differ:
         raise InputError(f"{path}: saved by another training, so it cannot be resumed: " + "; ".join(differ))
@@ -188,6 +191,8 @@ def load_state(
     parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}, "average": {}}
     for name, value in tensors.items():
         part, _, rest = name.partition(".")
+        if part not in parts:
+            raise InputError(f"{path}: holds '{name}', which no training state has")
         parts[part][rest] = value
     fill(network, parts["network"], str(path))
     if bool(parts["average"]) != (average is not None):
@@ -199,6 +204,8 @@ def load_state(
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in parts["optimizer"].items():
         index, _, entry = name.partition(".")
+        if not (index.isdecimal() and int(index) < len(parameters)):
+            raise InputError(f"{path}: holds 'optimizer.{name}', of a weight that this training has not")
         like = parameters[int(index)]
         if value.shape == like.shape:  # in the weights' memory layout, which the fast optimisers need
             value = torch.empty_like(like, dtype=value.dtype).copy_(value)  # noqa: PLW2901
@@ -206,6 +213,8 @@ def load_state(
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     if average is not None:
         for name, value in parts["average"].items():
+            if name not in average.values or average.values[name].shape != value.shape:
+                raise InputError(f"{path}: holds 'average.{name}', of a weight that this training has not")
             average.values[name].copy_(value)
     progress: dict[str, Any] = header["progress"]
     return progress

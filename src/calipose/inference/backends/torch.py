@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,6 +15,7 @@ from calipose.config.settings import PredictSettings
 from calipose.geometry import Floats
 from calipose.inference.backends.base import BatchCandidates
 from calipose.model.decode import find_candidates
+from calipose.model.device import choose_device
 from calipose.model.network import Network
 from calipose.skeleton import Skeleton
 
@@ -52,6 +56,20 @@ class TorchBackend:
         self.precision = precision
         self.calibration = calibration or Calibration()
         self.settings = settings or PredictSettings()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The network on the CPU, so that a process without the device can say so."""
+        return {**self.__dict__, "network": copy.deepcopy(self.network).cpu(), "device": str(self.device)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Put the network on the device again.
+
+        Raises:
+            InputError: there is no such device in this process.
+        """
+        self.__dict__.update(state)
+        self.device = torch.device(choose_device(state["device"]))
+        self.network = self.network.to(device=self.device, memory_format=torch.channels_last)
 
     def candidates(self, images: NDArray[np.uint8], max_poses: int, flip: bool) -> BatchCandidates:
         """See `Backend.candidates`."""
