@@ -11,6 +11,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,46 @@ def test_a_second_interruption_is_hard(folder: Path, backend: SpotBackend) -> No
     assert call("in").exit_code == 130
     assert [entry["file"] for entry in entries("calipose-out/poses.jsonl")] == ["in/1.jpg"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize(
+    ("more", "space"), [([], 1200), (["--no-draw"], 1000), (["--no-draw", "--save", "cvat"], 2000)]
+)
+def test_a_full_disk_is_said_and_resume_goes_on(
+    folder: Path, full_disk: Callable[[int], AbstractContextManager[None]], more: list[str], space: int
+) -> None:
+    """A drawing, the journal or a file of --save has no space."""
+    (folder / "in/0.jpg").write_text("no image")
+    with full_disk(space):
+        done = call("in", *more)
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit)
+    last = done.output.splitlines()[-1]
+    assert re.fullmatch(r"error: calipose-out/\S+ cannot be written: File too large", last)
+    assert "image in/0.jpg cannot be decoded" in words(done)
+    assert not [name for name in names("calipose-out") if name.endswith(".part")]
+    assert all(entry["file"] for entry in entries("calipose-out/poses.jsonl"))
+    (folder / "in/0.jpg").unlink()
+    assert call("in", "--resume", *more).exit_code == 0
+    assert call("in", "--out", "whole", *more).exit_code == 0
+    assert names("calipose-out") == names("whole")
+    assert (folder / "calipose-out/poses.jsonl").read_text() == (folder / "whole/poses.jsonl").read_text()
+
+
+def test_a_full_disk_leaves_nothing_of_a_video(
+    folder: Path, full_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    write_video(folder / "walk.mp4", walk(60))
+    with full_disk(4000):
+        done = call("in/1.jpg", "walk.mp4")
+    assert done.exit_code == 1
+    assert re.fullmatch(
+        r"error: calipose-out/walk\.\S+ cannot be written: File too large", done.output.splitlines()[-1]
+    )
+    assert "1 of 2 done; the same command with --resume goes on" in words(done)
+    assert names("calipose-out") == {"1.jpg", "poses.jsonl"}
+    assert call("in/1.jpg", "walk.mp4", "--resume").exit_code == 0
+    assert names("calipose-out") == {"1.jpg", "poses.jsonl", "walk.mp4", "walk.poses.jsonl"}
 
 
 def test_another_prediction_loses_nothing_of_an_earlier_one(folder: Path, backend: SpotBackend) -> None:

@@ -12,6 +12,7 @@ from calipose.cli import options
 from calipose.cli.console import counted, ctrl_c, note, say
 from calipose.cli.model import open_predictor, warn_of_setting
 from calipose.cli.prediction_run import PredictionRun
+from calipose.errors import WriteError
 from calipose.inference.opening import DEFAULT, FAST
 from calipose.inference.output_folder import OutputFolder, sources_outside
 from calipose.inference.predictor import Predictor
@@ -100,10 +101,15 @@ def predict_command(
         folder = OutputFolder(Path(out), found, resume=resume, draw=draw, formats=unique)
     with ctrl_c("stopping; Ctrl-C again stops at once") as stopped:
         run = PredictionRun(predictor, found, predict_options, stopped, quiet=quiet, verbose=verbose)
-        if folder is None:
-            run.to_stdout(stream_format)
-        else:
-            run.to_folder(folder, min_keypoint_score)
+        try:
+            if folder is None:
+                run.to_stdout(stream_format)
+            else:
+                run.to_folder(folder, min_keypoint_score)
+        except WriteError:  # a full disk: what else went wrong is said, too
+            run.stopped_early = run.done > 0
+            run.say_problems(can_resume=not to_stdout)
+            raise
     run.say_problems(can_resume=not to_stdout)
     if run.exit_code:
         raise typer.Exit(run.exit_code)

@@ -17,7 +17,7 @@ from calipose.formats.entries import Entry, read_entries
 from calipose.formats.journal import Journal
 from calipose.formats.table import FORMATS, saved_formats
 from calipose.inference.stream import is_video
-from calipose.io.atomic import replacing, write_errors
+from calipose.io.atomic import make_folder, replacing, write_errors
 from calipose.io.images import Image
 from calipose.io.sources import Frame, Source
 from calipose.io.video_writer import VideoWriter
@@ -139,7 +139,7 @@ class OutputFolder:
         """
         drawing = self._names[source.name]
         poses = self.folder / f"{Path(drawing).stem}.{POSES}"
-        with write_errors(poses), ExitStack() as stack:
+        with ExitStack() as stack:
             output = VideoOutput(self._begin, stack, source, frames_per_second, self.folder / drawing, poses)
             yield output
         if output.frames:
@@ -180,8 +180,8 @@ class OutputFolder:
         """Make the folder, and remove the files of the sources that are predicted again."""
         if self._replaced is None:
             return
+        make_folder(self.folder)
         with write_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
             for written in self._replaced:
                 for name in (written.video and f"{written.video}.{POSES}", written.drawing):
                     if name:
