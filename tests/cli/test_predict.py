@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -25,6 +26,8 @@ from calipose.calibration.maps import Calibration
 from calipose.cli import app
 from calipose.config.settings import PredictSettings
 from calipose.draw import save_image
+from calipose.formats.csv import COLUMNS
+from calipose.formats.table import FORMATS
 from calipose.inference.backends.base import BatchCandidates
 from calipose.inference.predictor import Predictor
 from calipose.io.images import read_image
@@ -254,6 +257,88 @@ def test_a_full_disk_is_said_and_resume_goes_on(
     assert call("in", "--out", "whole", *more).exit_code == 0
     assert names("calipose-out") == names("whole")
     assert (folder / "calipose-out/poses.jsonl").read_text() == (folder / "whole/poses.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "empty"),
+    [
+        (
+            "csv",
+            "file,frame,seconds,pose,keypoint,x,y,keypoint_score,score,raw_score,p_oks50,p_oks75,track_id,filled\n",
+        ),
+        ("coco", "[]\n"),
+        ("label-studio", "[]\n"),
+        ("cvat", None),
+    ],
+)
+def test_a_broken_image_alone_is_named_and_files_of_nobody_are_whole(
+    folder: Path, name: str, empty: str | None
+) -> None:
+    (folder / "bad.jpg").write_text("no image")
+    for more in ([], ["--resume"], ["--no-draw"]):  # the second finds what the first made
+        done = call("bad.jpg", "--save", name, *more)
+        assert done.exit_code == 1
+        assert words(done).endswith(
+            "error: image bad.jpg cannot be decoded: it is damaged or not an image 1 of 1 could not be read"
+        )
+        file = folder / "calipose-out" / str(FORMATS[name].file_name)
+        assert names("calipose-out") == {"poses.jsonl", file.name}
+        assert entries("calipose-out/poses.jsonl") == []
+        if empty is None:
+            assert ElementTree.parse(file).getroot().findall("image") == []
+        else:
+            assert file.read_text() == empty
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_broken_image_alone_on_standard_output(folder: Path, name: str) -> None:
+    if not FORMATS[name].can_stream:
+        return
+    (folder / "bad.jpg").write_text("no image")
+    done = call("bad.jpg", "--out", "-", "--format", name)
+    assert done.exit_code == 1
+    assert "error: image bad.jpg cannot be decoded" in words(done)
+    assert names(folder) == {"in", "bad.jpg"}
+
+
+def test_poses_of_yesterday_are_not_todays(folder: Path) -> None:
+    """An image that cannot be read now is in no file that is written now; poses that nothing replaces stay."""
+    assert call("in/3.jpg", "in/4.jpg", "--save", "csv").exit_code == 0
+    (folder / "in/4.jpg").write_text("no image")
+    done = call("in/4.jpg", "--save", "csv")
+    assert done.exit_code == 1
+    assert len((folder / "calipose-out/poses.csv").read_text().splitlines()) == 1
+    assert [entry["file"] for entry in entries("calipose-out/poses.jsonl")] == ["in/3.jpg", "in/4.jpg"]
+    write_video(folder / "walk.mp4", walk(3))
+    assert call("in/4.jpg", "walk.mp4").exit_code == 1
+    assert [entry["file"] for entry in entries("calipose-out/poses.jsonl")] == ["in/3.jpg"]
+    assert "4.jpg" not in names("calipose-out")
+
+
+def test_files_of_an_earlier_call_are_named(folder: Path) -> None:
+    assert call("in", "--save", "csv", "--save", "coco").exit_code == 0
+    assert "not written" not in words(call("in", "--resume"))  # nothing is new
+    done = call("in", "--save", "coco")
+    assert done.exit_code == 0
+    stale = "calipose-out/poses.csv was not written by this call, and may hold other poses; --save csv writes it anew"
+    assert stale in words(done)
+    assert "results.json was not written" not in words(done)
+    assert "not written" not in words(call("in", "--save", "csv", "--save", "coco"))
+    assert call("in", "-q").output == ""
+
+
+def test_formats_of_still_images_say_so_of_videos(folder: Path) -> None:
+    write_video(folder / "walk.mp4", walk(3))
+    both = ["--save", "label-studio", "--save", "cvat"]
+    done = call("walk.mp4", *both, "--save", "csv")
+    assert done.exit_code == 0
+    assert "--save label-studio and cvat: for still images only; of videos only, no such file is written" in words(done)
+    assert names("calipose-out") == {"walk.mp4", "walk.poses.jsonl", "poses.csv"}
+    done = call("walk.mp4", "in/4.jpg", *both, "--out", "both")
+    assert "--save label-studio and cvat: for still images only; the videos are left out of it" in words(done)
+    assert names("both") >= {"label_studio.json", "cvat.xml"}
+    assert len(json.loads((folder / "both/label_studio.json").read_text())) == 1
+    assert "still images only" not in words(call("in/4.jpg", *both, "--out", "images"))
 
 
 def test_a_full_disk_leaves_nothing_of_a_video(

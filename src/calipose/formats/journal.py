@@ -64,6 +64,16 @@ class Journal:
             _write_whole(self._file, json.dumps({"file": file, "drawing": drawing, **poses.to_dict()}) + "\n")
         self.done.add(file)
 
+    def drop(self) -> None:
+        """Remove the earlier entries of files that are not in `done`, which the first `add` would do, too.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        if self._file is None and not self.done >= self.earlier.keys():
+            with write_errors(self.path):
+                self._open()
+
     def close(self) -> None:
         """Close the file; adding opens it again."""
         if self._file is not None:
