@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 import calipose.io.sources
@@ -264,7 +265,7 @@ def test_a_full_disk_is_said_and_resume_goes_on(
     [
         (
             "csv",
-            "file,frame,seconds,pose,keypoint,x,y,keypoint_score,score,raw_score,p_oks50,p_oks75,track_id,filled\n",
+            ",".join(["file", "frame", "seconds", *COLUMNS]) + "\n",
         ),
         ("coco", "[]\n"),
         ("label-studio", "[]\n"),
@@ -313,6 +314,28 @@ def test_poses_of_yesterday_are_not_todays(folder: Path) -> None:
     assert call("in/4.jpg", "walk.mp4").exit_code == 1
     assert [entry["file"] for entry in entries("calipose-out/poses.jsonl")] == ["in/3.jpg"]
     assert "4.jpg" not in names("calipose-out")
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
+def test_an_animation_is_a_video(folder: Path, suffix: str) -> None:
+    if suffix == "webp" and not hasattr(cv2, "imdecodeanimation"):
+        pytest.skip("hardware: this OpenCV reads no animated WebP")
+    first, *more = map(Image.fromarray, walk(8))
+    first.save(f"dance.{suffix}", save_all=True, append_images=more, duration=40)
+    done = call(f"dance.{suffix}")
+    assert done.exit_code == 0, done.output
+    assert "calipose-out/dance.mp4 8 frames, 2 people followed" in words(done)
+    assert "sound" not in words(done)
+    found = entries("calipose-out/dance.poses.jsonl")
+    assert [entry["seconds"] for entry in found] == pytest.approx([i / 25 for i in range(8)])
+    assert [len(entry["poses"]) for entry in found] == [2] * 8
+
+
+def test_of_a_tiff_of_several_pages_the_first_is_predicted(folder: Path) -> None:
+    first, *more = map(Image.fromarray, walk(3))
+    first.save("pages.tiff", save_all=True, append_images=more)
+    assert "pages.tiff holds several images; only the first is predicted" in words(call("pages.tiff"))
+    assert "several" not in words(call("pages.tiff", "-q")) + words(call("in/4.jpg"))
 
 
 def test_files_of_an_earlier_call_are_named(folder: Path) -> None:

@@ -195,6 +195,8 @@ class PredictionRun:
                 yield source
 
         for result in predict_images(self.predictor, named(), self.options, broken):
+            if result.source.holds_more and not self._quiet:
+                note(f"{result.source.name} holds several images; only the first is predicted")
             yield result
             self.done += 1
             self._images += 1
