@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -314,6 +315,22 @@ def test_poses_of_yesterday_are_not_todays(folder: Path) -> None:
     assert call("in/4.jpg", "walk.mp4").exit_code == 1
     assert [entry["file"] for entry in entries("calipose-out/poses.jsonl")] == ["in/3.jpg"]
     assert "4.jpg" not in names("calipose-out")
+
+
+def test_an_anamorphic_video_is_predicted_and_drawn_as_displayed(folder: Path) -> None:
+    images = [np.ascontiguousarray(image[:, ::2]) for image in walk(3)]  # pixels of twice their height
+    write_video(folder / "wide.mp4", images, pixel_aspect=2)
+    assert call("wide.mp4").exit_code == 0
+    for entry in entries("calipose-out/wide.poses.jsonl"):
+        assert entry["image_size"] == list(SIZE)
+        middles = sorted(
+            (pose["keypoints"]["middle"]["x"], pose["keypoints"]["middle"]["y"]) for pose in entry["poses"]
+        )
+        assert np.allclose(middles, [(20 + entry["index"], 70), (100, 20)], atol=1.5)
+    drawn = frames_of(folder / "calipose-out/wide.mp4")[0]
+    assert (drawn.width, drawn.height) == SIZE
+    with av.open(str(folder / "calipose-out/wide.mp4")) as video:
+        assert video.streams.video[0].sample_aspect_ratio in {None, 1}
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp"])

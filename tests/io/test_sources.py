@@ -268,7 +268,7 @@ def test_an_animation_is_a_video(tmp_path: Path, suffix: str) -> None:
     assert [frame.seconds for frame in frames] == pytest.approx([0, 0.1, 0.4])
     for frame, colour in zip(frames, COLOURS.values(), strict=True):
         assert np.abs(frame.image.astype(int) - colour).max() < 30  # WebP rounds colours
-    path.write_bytes(path.read_bytes()[: path.stat().st_size - 4])
+    path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(ImageError, match=f"a.{suffix} is damaged or cut off"):
         list(find_sources(tmp_path)[0].frames())
 

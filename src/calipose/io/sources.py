@@ -44,7 +44,7 @@ class Frame:
     """One image, and where it comes from.
 
     Attributes:
-        image: `(h, w, 3)` uint8 RGB, upright.
+        image: `(h, w, 3)` uint8 RGB, upright; of a video with pixels that are no squares, at its display width.
         source: name of the source.
         index: index of the frame in a video or webcam, from 0; None for a still image.
         seconds: time since the first frame; None for a still image, or where a video does not give it.

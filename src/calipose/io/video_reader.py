@@ -16,6 +16,9 @@ from calipose.errors import ImageError
 from calipose.io.animations import is_cut_off, webp_durations
 from calipose.io.images import Image, rgb_image
 
+MAX_PIXEL_ASPECT = 8.0  # of a pixel's longer side to its shorter one; a header that says more is wrong
+SEEN_ASPECT = 0.01  # nobody sees that pixels deviate less from squares; encoders' rounding does
+
 
 @dataclass(frozen=True)
 class VideoHeader:
@@ -46,7 +49,10 @@ def read_header(path: Path) -> VideoHeader:
 
 
 def read_video(path: Path) -> Iterator[tuple[Image, float | None]]:
-    """Read the frames of a video's first image track, upright.
+    """Read the frames of a video's first image track, upright and in the proportions that players show.
+
+    Where the track's pixels are no squares (anamorphic video, as of DVDs and camcorders), each frame gets the width at
+    which they are; its rows stay as they are. So all coordinates are in display pixels.
 
     The colour matrix is the track's; where it names none, BT.601, as ffmpeg does. Frames that the decoder marks as
     damaged are left out. Only some frames are in memory at a time, however long the video is.
@@ -55,7 +61,8 @@ def read_video(path: Path) -> Iterator[tuple[Image, float | None]]:
     newer reads animated WebP; it holds all of its frames in memory, and fills what is transparent as the file says.
 
     Yields:
-        The frame `(h, w, 3)` uint8 RGB, and its time in seconds since the first; None where it is not known.
+        The frame `(h, w, 3)` uint8 RGB, of square pixels, and its time in seconds since the first; None where it is
+        not known.
 
     Raises:
         ImageError: the video cannot be read, or PyAV is not installed; or, after all frames that can be read, the
@@ -68,7 +75,9 @@ def read_video(path: Path) -> Iterator[tuple[Image, float | None]]:
         from av.video.reformatter import VideoReformatter
 
         converter = VideoReformatter()
-        transparent = container.streams.video[0].codec_context.name in {"apng", "gif"}
+        track = container.streams.video[0]
+        transparent = track.codec_context.name in {"apng", "gif"}
+        pixel_aspect = 1.0 if transparent else _pixel_aspect(track)  # browsers show an animation's as squares
         pixels: Any
         seconds: float | None = None
         count, first_s, turn = 0, None, (1, 0, 0, 1)
@@ -83,7 +92,7 @@ def read_video(path: Path) -> Iterator[tuple[Image, float | None]]:
                 pixels = rgb_image(converter.reformat(frame, format="bgra").to_ndarray(), str(path))
             else:
                 pixels = converter.reformat(frame, format="rgb24").to_ndarray()
-            yield _turned(pixels, turn), seconds
+            yield _turned(_of_square_pixels(pixels, pixel_aspect), turn), seconds
         if not breaks_s and is_cut_off(path):
             breaks_s.append(seconds or 0.0)
         if not count:
@@ -195,6 +204,22 @@ def _intact_frames(container: Any, breaks_s: list[float]) -> Iterator[Any]:
         # Whole files miss a header's duration by two frames at most: FLV counts from 0, not from its start.
         if missing_s > 0.25 + 2 / float(stream.average_rate or 30):
             breaks_s.append(end_s - start_s)
+
+
+def _pixel_aspect(track: Any) -> float:
+    """A pixel's width in heights; 1 where the track does not say, or what it says is no sensible number."""
+    aspect = float(track.sample_aspect_ratio or 1)
+    return aspect if 1 / MAX_PIXEL_ASPECT <= aspect <= MAX_PIXEL_ASPECT else 1.0
+
+
+def _of_square_pixels(image: Image, pixel_aspect: float) -> Image:
+    """The image as displayed: its columns are resampled, its rows never, so that no two interlaced fields mix."""
+    if abs(pixel_aspect - 1) < SEEN_ASPECT:
+        return image
+    height, width = image.shape[:2]
+    size = (max(1, round(width * pixel_aspect)), height)
+    resized: Image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if pixel_aspect < 1 else cv2.INTER_LINEAR)
+    return resized
 
 
 def _display_turn(frame: Any) -> tuple[int, int, int, int]:
