@@ -12,14 +12,20 @@ TONE = 440  # Hz
 SAMPLES = 48000  # per second
 
 
-def write_video(path: Path, images: Sequence[np.ndarray], codec: str | None = "aac", start: int = 0) -> Path:
-    """A video of images with even sides; times of images and sound begin at `start` seconds."""
+def write_video(
+    path: Path, images: Sequence[np.ndarray], codec: str | None = "aac", start: int = 0, pixel_aspect: int = 1
+) -> Path:
+    """A video of images with even sides; times of images and sound begin at `start` seconds.
+
+    A pixel is displayed `pixel_aspect` times as wide as high.
+    """
     import av
 
     with av.open(str(path), "w") as file:
         video = file.add_stream("libx264", rate=RATE, options={"crf": "12"})
         video.height, video.width = images[0].shape[:2]
         video.pix_fmt = "yuv420p"
+        video.codec_context.sample_aspect_ratio = Fraction(pixel_aspect)
         sound = file.add_stream(codec, rate=SAMPLES) if codec else None
         if sound is not None:
             sound.layout = "mono"

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from calipose.errors import InputError
 from calipose.geometry import STRIDE
-from calipose.io.atomic import replacing, write_errors
+from calipose.io.atomic import replacing
 from calipose.io.images import Image
 from calipose.poses import Poses
 from calipose.skeleton import Skeleton
@@ -186,7 +186,7 @@ def save_image(path: str | Path, image: Image) -> None:
     done, data = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(_checked(image)[..., ::-1]))
     if not done:
         raise InputError(f"{path}: OpenCV cannot write '{path.suffix}'; use .png")
-    with write_errors(path), replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_bytes(data.tobytes())
 
 

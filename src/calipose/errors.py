@@ -20,6 +20,10 @@ class InputError(CaliposeError, ValueError):
     """A file, an entry or an option given by the user is wrong; the message names it and the fix."""
 
 
+class WriteError(InputError):
+    """A file or folder cannot be written: the disk is full, say; the message names it and the reason."""
+
+
 class ImageError(InputError):
     """An image cannot be read; the message names the file."""
 

@@ -231,3 +231,23 @@ def test_only_labelled_is_for_results(files: Path) -> None:
     assert "leave out --only-labelled" in " ".join(done.output.split())
     done = run("calibrate", "results.json", "--use", "maps.json", "--only-labelled", "--out", "better.json")
     assert "leave out --only-labelled" in " ".join(done.output.split())
+
+
+def test_places_that_take_no_file_are_named_before_the_work(tmp_path: Path) -> None:
+    truth, results = coco(3)
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    (tmp_path / "folder").mkdir()
+    about = [tmp_path / "results.json", "--ground-truth", tmp_path / "truth.json"]
+    for file, message in (
+        (
+            tmp_path / "truth.json" / "figures.json",
+            "truth.json cannot be written: File exists; a file is where a folder",
+        ),
+        (tmp_path / "folder", "folder: this is a folder; name a file"),
+    ):
+        for command in (("evaluate", *about, "--figures", file), ("calibrate", *about, "--maps", file)):
+            done = run(*command)
+            assert done.exit_code == 1
+            assert message in done.output
+            assert len(done.output.splitlines()) == 1

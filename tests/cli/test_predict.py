@@ -11,12 +11,16 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import av
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 import calipose.io.sources
@@ -24,6 +28,8 @@ from calipose.calibration.maps import Calibration
 from calipose.cli import app
 from calipose.config.settings import PredictSettings
 from calipose.draw import save_image
+from calipose.formats.csv import COLUMNS
+from calipose.formats.table import FORMATS
 from calipose.inference.backends.base import BatchCandidates
 from calipose.inference.predictor import Predictor
 from calipose.io.images import read_image
@@ -229,6 +235,166 @@ def test_a_second_interruption_is_hard(folder: Path, backend: SpotBackend) -> No
     assert call("in").exit_code == 130
     assert [entry["file"] for entry in entries("calipose-out/poses.jsonl")] == ["in/1.jpg"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize(
+    ("more", "space"), [([], 1200), (["--no-draw"], 1000), (["--no-draw", "--save", "cvat"], 2000)]
+)
+def test_a_full_disk_is_said_and_resume_goes_on(
+    folder: Path, full_disk: Callable[[int], AbstractContextManager[None]], more: list[str], space: int
+) -> None:
+    """A drawing, the journal or a file of --save has no space."""
+    (folder / "in/0.jpg").write_text("no image")
+    with full_disk(space):
+        done = call("in", *more)
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit)
+    last = done.output.splitlines()[-1]
+    assert re.fullmatch(r"error: calipose-out/\S+ cannot be written: File too large", last)
+    assert "image in/0.jpg cannot be decoded" in words(done)
+    assert not [name for name in names("calipose-out") if name.endswith(".part")]
+    assert all(entry["file"] for entry in entries("calipose-out/poses.jsonl"))
+    (folder / "in/0.jpg").unlink()
+    assert call("in", "--resume", *more).exit_code == 0
+    assert call("in", "--out", "whole", *more).exit_code == 0
+    assert names("calipose-out") == names("whole")
+    assert (folder / "calipose-out/poses.jsonl").read_text() == (folder / "whole/poses.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "empty"),
+    [
+        (
+            "csv",
+            ",".join(["file", "frame", "seconds", *COLUMNS]) + "\n",
+        ),
+        ("coco", "[]\n"),
+        ("label-studio", "[]\n"),
+        ("cvat", None),
+    ],
+)
+def test_a_broken_image_alone_is_named_and_files_of_nobody_are_whole(
+    folder: Path, name: str, empty: str | None
+) -> None:
+    (folder / "bad.jpg").write_text("no image")
+    for more in ([], ["--resume"], ["--no-draw"]):  # the second finds what the first made
+        done = call("bad.jpg", "--save", name, *more)
+        assert done.exit_code == 1
+        assert words(done).endswith(
+            "error: image bad.jpg cannot be decoded: it is damaged or not an image 1 of 1 could not be read"
+        )
+        file = folder / "calipose-out" / str(FORMATS[name].file_name)
+        assert names("calipose-out") == {"poses.jsonl", file.name}
+        assert entries("calipose-out/poses.jsonl") == []
+        if empty is None:
+            assert ElementTree.parse(file).getroot().findall("image") == []
+        else:
+            assert file.read_text() == empty
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_broken_image_alone_on_standard_output(folder: Path, name: str) -> None:
+    if not FORMATS[name].can_stream:
+        return
+    (folder / "bad.jpg").write_text("no image")
+    done = call("bad.jpg", "--out", "-", "--format", name)
+    assert done.exit_code == 1
+    assert "error: image bad.jpg cannot be decoded" in words(done)
+    assert names(folder) == {"in", "bad.jpg"}
+
+
+def test_poses_of_yesterday_are_not_todays(folder: Path) -> None:
+    """An image that cannot be read now is in no file that is written now; poses that nothing replaces stay."""
+    assert call("in/3.jpg", "in/4.jpg", "--save", "csv").exit_code == 0
+    (folder / "in/4.jpg").write_text("no image")
+    done = call("in/4.jpg", "--save", "csv")
+    assert done.exit_code == 1
+    assert len((folder / "calipose-out/poses.csv").read_text().splitlines()) == 1
+    assert [entry["file"] for entry in entries("calipose-out/poses.jsonl")] == ["in/3.jpg", "in/4.jpg"]
+    write_video(folder / "walk.mp4", walk(3))
+    assert call("in/4.jpg", "walk.mp4").exit_code == 1
+    assert [entry["file"] for entry in entries("calipose-out/poses.jsonl")] == ["in/3.jpg"]
+    assert "4.jpg" not in names("calipose-out")
+
+
+def test_an_anamorphic_video_is_predicted_and_drawn_as_displayed(folder: Path) -> None:
+    images = [np.ascontiguousarray(image[:, ::2]) for image in walk(3)]  # pixels of twice their height
+    write_video(folder / "wide.mp4", images, pixel_aspect=2)
+    assert call("wide.mp4").exit_code == 0
+    for entry in entries("calipose-out/wide.poses.jsonl"):
+        assert entry["image_size"] == list(SIZE)
+        middles = sorted(
+            (pose["keypoints"]["middle"]["x"], pose["keypoints"]["middle"]["y"]) for pose in entry["poses"]
+        )
+        assert np.allclose(middles, [(20 + entry["index"], 70), (100, 20)], atol=1.5)
+    drawn = frames_of(folder / "calipose-out/wide.mp4")[0]
+    assert (drawn.width, drawn.height) == SIZE
+    with av.open(str(folder / "calipose-out/wide.mp4")) as video:
+        assert video.streams.video[0].sample_aspect_ratio in {None, 1}
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
+def test_an_animation_is_a_video(folder: Path, suffix: str) -> None:
+    if suffix == "webp" and not hasattr(cv2, "imdecodeanimation"):
+        pytest.skip("hardware: this OpenCV reads no animated WebP")
+    first, *more = map(Image.fromarray, walk(8))
+    first.save(f"dance.{suffix}", save_all=True, append_images=more, duration=40)
+    done = call(f"dance.{suffix}")
+    assert done.exit_code == 0, done.output
+    assert "calipose-out/dance.mp4 8 frames, 2 people followed" in words(done)
+    assert "sound" not in words(done)
+    found = entries("calipose-out/dance.poses.jsonl")
+    assert [entry["seconds"] for entry in found] == pytest.approx([i / 25 for i in range(8)])
+    assert [len(entry["poses"]) for entry in found] == [2] * 8
+
+
+def test_of_a_tiff_of_several_pages_the_first_is_predicted(folder: Path) -> None:
+    first, *more = map(Image.fromarray, walk(3))
+    first.save("pages.tiff", save_all=True, append_images=more)
+    assert "pages.tiff holds several images; only the first is predicted" in words(call("pages.tiff"))
+    assert "several" not in words(call("pages.tiff", "-q")) + words(call("in/4.jpg"))
+
+
+def test_files_of_an_earlier_call_are_named(folder: Path) -> None:
+    assert call("in", "--save", "csv", "--save", "coco").exit_code == 0
+    assert "not written" not in words(call("in", "--resume"))  # nothing is new
+    done = call("in", "--save", "coco")
+    assert done.exit_code == 0
+    stale = "calipose-out/poses.csv was not written by this call, and may hold other poses; --save csv writes it anew"
+    assert stale in words(done)
+    assert "results.json was not written" not in words(done)
+    assert "not written" not in words(call("in", "--save", "csv", "--save", "coco"))
+    assert call("in", "-q").output == ""
+
+
+def test_formats_of_still_images_say_so_of_videos(folder: Path) -> None:
+    write_video(folder / "walk.mp4", walk(3))
+    both = ["--save", "label-studio", "--save", "cvat"]
+    done = call("walk.mp4", *both, "--save", "csv")
+    assert done.exit_code == 0
+    assert "--save label-studio and cvat: for still images only; of videos only, no such file is written" in words(done)
+    assert names("calipose-out") == {"walk.mp4", "walk.poses.jsonl", "poses.csv"}
+    done = call("walk.mp4", "in/4.jpg", *both, "--out", "both")
+    assert "--save label-studio and cvat: for still images only; the videos are left out of it" in words(done)
+    assert names("both") >= {"label_studio.json", "cvat.xml"}
+    assert len(json.loads((folder / "both/label_studio.json").read_text())) == 1
+    assert "still images only" not in words(call("in/4.jpg", *both, "--out", "images"))
+
+
+def test_a_full_disk_leaves_nothing_of_a_video(
+    folder: Path, full_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    write_video(folder / "walk.mp4", walk(60))
+    with full_disk(4000):
+        done = call("in/1.jpg", "walk.mp4")
+    assert done.exit_code == 1
+    assert re.fullmatch(
+        r"error: calipose-out/walk\.\S+ cannot be written: File too large", done.output.splitlines()[-1]
+    )
+    assert "1 of 2 done; the same command with --resume goes on" in words(done)
+    assert names("calipose-out") == {"1.jpg", "poses.jsonl"}
+    assert call("in/1.jpg", "walk.mp4", "--resume").exit_code == 0
+    assert names("calipose-out") == {"1.jpg", "poses.jsonl", "walk.mp4", "walk.poses.jsonl"}
 
 
 def test_another_prediction_loses_nothing_of_an_earlier_one(folder: Path, backend: SpotBackend) -> None:

@@ -161,7 +161,7 @@ def test_drawing_says_what_it_lacks(drawn_data):
     truth, folder = drawn_data
     result = compare_results(truth, results_of((20, 0.9)), [], FOUR, bootstrap=5)
     (folder / "file").write_text("")
-    with pytest.raises(InputError, match="may you write there"):
+    with pytest.raises(InputError, match="a file is where a folder should be"):
         draw_changes(result, folder, folder / "file")
     with pytest.raises(InputError, match=r"1\.png"):
         draw_changes(result, folder / "elsewhere", folder / "out")

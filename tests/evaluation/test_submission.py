@@ -170,7 +170,7 @@ def test_a_wrong_image_file_is_named(text, tmp_path):
 
 def test_a_place_that_takes_no_file(tmp_path, info):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="may you write there"):
+    with pytest.raises(InputError, match="a file is where a folder should be"):
         write_submission(tmp_path / "file", [], info, "mine")
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from calipose.errors import InputError
-from calipose.io.atomic import replacing, write_errors
+from calipose.errors import InputError, WriteError
+from calipose.io.atomic import make_folder, replacing, write_errors
 
 
 @pytest.mark.parametrize("before", [None, "old"])
@@ -39,25 +39,41 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
         fail(path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(WriteError):
         fail(tmp_path / "absent" / "a.json")
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     path = tmp_path / "absent" / "a.json"
-    with pytest.raises(InputError, match=r"a\.json: No such file or directory; does the folder exist"):
+    with pytest.raises(InputError, match=r"a\.json cannot be written: No such file or directory; does the folder"):
         fail_to_write(path)
     (tmp_path / "absent").mkdir()
-    with write_errors(path), replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text("new")
     assert path.read_text() == "new"
 
 
 def fail_to_write(path: Path) -> None:
-    with write_errors(path), replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text("new")
 
 
 def test_other_errors_pass(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), write_errors(tmp_path):
         _ = 1 / 0
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match=r"file cannot be written: File exists; a file is where a folder should be"):
+        make_folder(tmp_path / "file")
+    with pytest.raises(WriteError, match=r"deeper cannot be written: Not a directory; a file is where"):
+        make_folder(tmp_path / "file" / "deeper")
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_a_reader_that_leaves_is_no_error_of_writing(tmp_path: Path) -> None:
+    with pytest.raises(BrokenPipeError), write_errors(tmp_path):
+        raise BrokenPipeError

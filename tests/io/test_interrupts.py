@@ -33,3 +33,12 @@ def test_threads_get_no_signals() -> None:
     thread.start()
     thread.join()
     assert answers == [False]
+
+
+def test_it_works_where_ctrl_c_was_ignored() -> None:
+    """A background shell starts its commands with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with stop_requests(signal.SIGINT) as stop_requested:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop_requested()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

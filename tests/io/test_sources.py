@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 from calipose.errors import ImageError, InputError
+from calipose.io.animations import holds_several
 from calipose.io.images import read_image
 from calipose.io.sources import Source, find_sources
 from synthetic_video import write_video
@@ -256,15 +257,63 @@ def test_pil_images_that_cannot_be_read(tmp_path: Path) -> None:
         only(find_sources(image)[0])
 
 
-@pytest.mark.parametrize("suffix", ["gif", "tiff", "png", "webp"])
-def test_of_several_images_in_a_file_the_first(tmp_path: Path, suffix: str) -> None:
-    pages = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue", "lime")]
-    pages[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=pages[1:])
-    try:
-        image = only(find_sources(tmp_path)[0])
-    except ImageError:
-        pytest.skip(f"OpenCV {cv2.__version__} reads no animated {suffix}")
-    assert np.abs(image.astype(int) - [255, 0, 0]).max() < 3
+COLOURS = {"red": (255, 0, 0), "blue": (0, 0, 255), "lime": (0, 255, 0)}
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "apng", "webp"])
+def test_an_animation_is_a_video(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "webp" and not hasattr(cv2, "imdecodeanimation"):
+        pytest.skip("hardware: this OpenCV reads no animated WebP")
+    pages = [Image.new("RGB", (8, 6), colour) for colour in COLOURS]
+    kind = "PNG" if suffix == "apng" else None
+    pages[0].save(path, kind, save_all=True, append_images=pages[1:], duration=[100, 300, 200])
+    (source,) = find_sources(tmp_path)
+    assert (source.kind, source.holds_more) == ("video", False)
+    assert source.frames_per_second == pytest.approx(5, abs=1)
+    frames = list(source.frames())
+    assert [frame.index for frame in frames] == [0, 1, 2]
+    assert [frame.seconds for frame in frames] == pytest.approx([0, 0.1, 0.4])
+    for frame, colour in zip(frames, COLOURS.values(), strict=True):
+        assert np.abs(frame.image.astype(int) - colour).max() < 30  # WebP rounds colours
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ImageError, match=f"a.{suffix} is damaged or cut off"):
+        list(find_sources(tmp_path)[0].frames())
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png"])
+def test_transparency_of_an_animation_is_white(tmp_path: Path, suffix: str) -> None:
+    pages = []
+    for i in range(3):
+        pixels = np.zeros((16, 32, 4), np.uint8)
+        pixels[4:12, 8 * i : 8 * i + 8] = (255, 0, 0, 255)
+        pages.append(Image.fromarray(pixels))
+    pages[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=pages[1:], duration=100, disposal=2)
+    images = [frame.image for frame in find_sources(tmp_path)[0].frames()]
+    for i, image in enumerate(images):
+        assert image[2, 2].tolist() == [255, 255, 255]
+        assert np.abs(image[8, 8 * i + 4].astype(int) - [255, 0, 0]).max() < 3
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tiff"])
+def test_a_still_image_is_none(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.new("RGB", (8, 6), "red").save(path)
+    (source,) = find_sources(tmp_path)
+    assert (source.kind, source.holds_more) == ("image", False)
+    assert np.abs(only(source).astype(int) - [255, 0, 0]).max() < 3
+    data = path.read_bytes()
+    for size in range(0, len(data), 3):  # whatever is cut off, nothing fails before it is read
+        path.write_bytes(data[:size])
+        assert not holds_several(path)
+
+
+def test_of_the_pages_of_a_tiff_the_first(tmp_path: Path) -> None:
+    pages = [Image.new("RGB", (8, 6), colour) for colour in COLOURS]
+    pages[0].save(tmp_path / "a.tiff", save_all=True, append_images=pages[1:])
+    (source,) = find_sources(tmp_path)
+    assert (source.kind, source.holds_more) == ("image", True)
+    assert only(source)[0, 0].tolist() == [255, 0, 0]
 
 
 def test_a_video_and_a_webcam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

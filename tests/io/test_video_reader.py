@@ -6,14 +6,24 @@ import sys
 import tracemalloc
 import weakref
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from calipose.errors import ImageError
-from calipose.io.video_reader import VideoHeader, read_header, read_video, read_webcam
+from calipose.io.video_reader import (
+    VideoHeader,
+    _of_square_pixels,
+    _pixel_aspect,
+    read_header,
+    read_video,
+    read_webcam,
+)
 from synthetic_video import SIZE, drawn_frame, number_of, write_video
 
 pytest.importorskip("av")
@@ -93,6 +103,74 @@ def test_frames_are_upright(tmp_path: Path, turn: tuple[int, int, int, int]) -> 
     image = next(read_video(path))[0]
     assert image.flags.c_contiguous
     assert np.array_equal(image, TURNS[turn](stored))
+
+
+def write_disc(path: Path, pixel_aspect: Fraction, codec: str = "libx264", **settings: Any) -> Path:
+    """A video of a white disc of 64 display pixels, 96 high, as its stored pixels show it; alternate rows are dark."""
+    import av
+
+    width = round(192 / pixel_aspect)
+    y, x = np.mgrid[:96, :width]
+    inside = np.hypot((x + 0.5) * float(pixel_aspect) - 96, y + 0.5 - 48) < 32
+    image = np.where(inside[..., None], 255, 90 - 60 * (y % 2)[..., None]).astype(np.uint8).repeat(3, -1)
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, 96, "yuv420p"
+        stream.codec_context.qmin, stream.codec_context.qmax = 1, 3
+        stream.codec_context.sample_aspect_ratio = pixel_aspect
+        for name, value in settings.items():
+            setattr(stream.codec_context, name, value)
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("v.mp4", "libx264"), ("v.mkv", "libx264"), ("v.ts", "libx264"), ("v.avi", "mpeg4")]
+)
+@pytest.mark.parametrize("pixel_aspect", [Fraction(2), Fraction(4, 3), Fraction(8, 9), Fraction(1)])
+def test_anamorphic_frames_are_as_displayed(tmp_path: Path, name: str, codec: str, pixel_aspect: Fraction) -> None:
+    for image, _ in read_video(write_disc(tmp_path / name, pixel_aspect, codec)):
+        assert image.shape == (96, 192, 3)
+        assert image.flags.c_contiguous
+        y, x = np.nonzero(image[..., 1] > 180)
+        assert (x.mean(), y.mean()) == pytest.approx((95.5, 47.5), abs=0.5)
+        assert (np.ptp(x), np.ptp(y)) == pytest.approx((63, 63), abs=2)
+        assert image[::2, 5].mean() - image[1::2, 5].mean() > 40, "rows, and so interlaced fields, do not mix"
+
+
+def test_anamorphic_frames_are_stretched_before_they_are_turned(tmp_path: Path) -> None:
+    path = write_disc(tmp_path / "v.mp4", Fraction(2))
+    upright = next(read_video(path))[0]
+    data = bytearray(path.read_bytes())
+    at = data.find(b"tkhd") + 44
+    data[at : at + 36] = np.array([0, ONE, 0, -ONE, 0, 0, 0, 0, 1 << 30], ">i4").tobytes()
+    path.write_bytes(data)
+    image = next(read_video(path))[0]
+    assert image.shape == (192, 96, 3)
+    assert np.array_equal(image, np.rot90(upright, -1))
+
+
+@pytest.mark.parametrize("color_range", [1, 2])
+def test_stretching_changes_no_colour(tmp_path: Path, color_range: int) -> None:
+    """Of limited and of full range."""
+    settings = {"color_range": color_range, "colorspace": 1}
+    square, wide = (
+        next(read_video(write_disc(tmp_path / f"{i}.mp4", aspect, **settings)))[0]
+        for i, aspect in enumerate((Fraction(1), Fraction(2)))
+    )
+    for x, y in ((10, 10), (10, 11), (96, 48), (180, 80)):
+        assert np.abs(square[y, x].astype(int) - wide[y, x]).max() <= 3
+
+
+@pytest.mark.parametrize("pixel_aspect", [Fraction(1, 60), Fraction(60), Fraction(1001, 1000)])
+def test_pixels_of_a_senseless_or_unseen_shape_stay(tmp_path: Path, pixel_aspect: Fraction) -> None:
+    path = write_video(tmp_path / "v.mkv", frames=1)
+    stored = next(read_video(path))[0]
+    image = _of_square_pixels(stored, _pixel_aspect(SimpleNamespace(sample_aspect_ratio=pixel_aspect)))
+    assert np.array_equal(image, stored)
+    assert _pixel_aspect(SimpleNamespace(sample_aspect_ratio=None)) == 1
 
 
 def test_colours_are_those_of_the_track(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from calipose.config.method import Method
 from calipose.config.recipe import Recipe
 from calipose.config.settings import AugmentSettings, BackboneSettings, OptimSettings
-from calipose.errors import InputError
+from calipose.errors import InputError, WriteError
 from calipose.model import checkpoint as module
 from calipose.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_tensors
 from calipose.model.network import Network
@@ -68,7 +68,7 @@ def test_a_failing_save_leaves_the_old_file(
         monkeypatch.setattr(module, "save_file", half_written)
     else:
         monkeypatch.setattr("calipose.io.atomic.os.replace", unreachable)
-    with pytest.raises(OSError, match=r"no space|gone"):
+    with pytest.raises(WriteError, match=r"own\.safetensors cannot be written: (no space|gone)"):
         save_checkpoint(path, Checkpoint(own.recipe, own.skeleton, own.weights, {"step": 8}))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path], "nothing half-written is left"

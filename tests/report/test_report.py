@@ -258,7 +258,7 @@ def test_broken_input(made, tmp_path):
     evaluation = Evaluation(data, results)
     with pytest.raises(ImageError, match=r"\.jpg"):
         write_report(tmp_path / "out", evaluation, tmp_path)
-    with pytest.raises(InputError, match="may you write there"):
+    with pytest.raises(InputError, match="a file is where a folder should be"):
         write_report(tmp_path / "file" / "out", evaluation, images)
     assert not (tmp_path / "out").exists()
 

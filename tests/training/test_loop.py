@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from calipose.config.settings import AugmentSettings, BackboneSettings, DataSett
 from calipose.data.coco import read_coco
 from calipose.data.store import KeypointData
 from calipose.data.synthetic.scene import EASY, write_synthetic_data
-from calipose.errors import ImageError, InputError, NonFiniteLossError
+from calipose.errors import ImageError, InputError, NonFiniteLossError, WriteError
 from calipose.inference.predictor import Predictor
 from calipose.model.checkpoint import load_checkpoint, load_tensors, save_checkpoint
 from calipose.skeleton import Skeleton
@@ -301,3 +302,26 @@ def test_it_learns(data: KeypointData, tmp_path: Path) -> None:
     assert last["offset"] < 0.5 * first["offset"]
     assert last["mean_oks"] > first["mean_oks"]
     assert last["total"] < first["total"]
+
+
+def test_a_full_disk_costs_no_training(
+    straight: dict[str, object],
+    data: KeypointData,
+    tmp_path: Path,
+    full_disk: Callable[[int], AbstractContextManager[None]],
+) -> None:
+    with pytest.raises(Stopped):
+        train(tmp_path, data, progress=stop_at(1, "term"))
+    with full_disk(20_000), pytest.raises(WriteError, match=r"last\.safetensors cannot be written: .*File too large"):
+        train(tmp_path, data, resume=True)
+    assert not list(tmp_path.glob(".*"))
+    train(tmp_path, data, resume=True)
+    assert outcome(tmp_path) == straight
+
+
+def test_a_history_that_cannot_be_written_is_named(data: KeypointData, tmp_path: Path) -> None:
+    trainer = Trainer(RECIPE, data, tmp_path)
+    (tmp_path / "history.jsonl").unlink()
+    (tmp_path / "history.jsonl").mkdir()
+    with pytest.raises(WriteError, match=r"history\.jsonl cannot be written: Is a directory"):
+        trainer._record({"total": 1.0}, lambda *_: None)

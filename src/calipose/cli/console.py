@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from calipose.errors import CaliposeError, install_hint
+from calipose.io.atomic import FULL, write_error
 from calipose.io.interrupts import stop_requests
 
 out = Console(highlight=False)  # results
@@ -38,7 +41,20 @@ class Commands(TyperGroup):
             if error.name not in TORCH_PARTS:
                 raise
             say_error(f"this command needs {error.name}: {install_hint('train')}")
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            say_error(str(write_error(error.filename or "standard output", error)))
+        _give_up_unwritable_output()
         raise typer.Exit(1)
+
+
+def _give_up_unwritable_output() -> None:
+    """What standard output does not take is dropped; else Python tries again at its end, and complains again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say_error(message: str) -> None:

@@ -14,7 +14,7 @@ from calipose.cli.model import open_predictor
 from calipose.data.synthetic.scene import EASY, synthesize_scene
 from calipose.draw import draw_poses, save_image
 from calipose.errors import install_hint
-from calipose.io.atomic import write_errors
+from calipose.io.atomic import make_folder
 from calipose.io.images import Image, read_image
 from calipose.io.sources import find_sources
 from calipose.poses import Poses
@@ -35,8 +35,7 @@ def demo_command(
     """
     predictor = open_predictor("default")
     found = own_images(images) if images else packaged_images()
-    with write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for name, image in found.items():
         poses = predictor.predict(image).above(MIN_SCORE)
         path = folder / f"{Path(name).stem}.jpg"

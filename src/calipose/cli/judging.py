@@ -17,6 +17,7 @@ from calipose.evaluation.evaluation import Evaluation
 from calipose.evaluation.ground_truth import GroundTruth, read_ground_truth
 from calipose.evaluation.run import predict_data, setting_of
 from calipose.inference.packaged import MODEL_SUFFIX
+from calipose.io.atomic import make_folder
 from calipose.skeleton import COCO_17, Skeleton
 
 if TYPE_CHECKING:
@@ -220,14 +221,13 @@ def make_folders(*files: Path | None) -> None:
     """Make the folders that files will be written to, before the work begins.
 
     Raises:
-        InputError: one cannot be made.
+        InputError: one cannot be made, or a file is a folder.
     """
     for file in files:
-        try:
-            if file is not None:
-                file.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{file}: its folder cannot be made ({error.strerror})") from None
+        if file is not None:
+            make_folder(file.parent)
+            if file.is_dir():
+                raise InputError(f"{file}: this is a folder; name a file")
 
 
 def read_skeleton(path: Path | None) -> Skeleton:

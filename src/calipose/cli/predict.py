@@ -12,6 +12,7 @@ from calipose.cli import options
 from calipose.cli.console import counted, ctrl_c, note, say
 from calipose.cli.model import open_predictor, warn_of_setting
 from calipose.cli.prediction_run import PredictionRun
+from calipose.errors import InputError, WriteError
 from calipose.inference.output_folder import OutputFolder, sources_outside
 from calipose.inference.packaged import DEFAULT, FAST
 from calipose.inference.predictor import Predictor
@@ -98,12 +99,21 @@ def predict_command(
     if not to_stdout:
         unique = list(dict.fromkeys(formats or []))
         folder = OutputFolder(Path(out), found, resume=resume, draw=draw, formats=unique)
+        if folder.without_videos and not quiet:
+            written = set(folder.without_videos) & set(folder.formats)
+            what = "the videos are left out of it" if written else "of videos only, no such file is written"
+            note(f"--save {' and '.join(folder.without_videos)}: for still images only; {what}")
     with ctrl_c("stopping; Ctrl-C again stops at once") as stopped:
         run = PredictionRun(predictor, found, predict_options, stopped, quiet=quiet, verbose=verbose)
-        if folder is None:
-            run.to_stdout(stream_format)
-        else:
-            run.to_folder(folder, min_keypoint_score)
+        try:
+            if folder is None:
+                run.to_stdout(stream_format)
+            else:
+                run.to_folder(folder, min_keypoint_score)
+        except InputError as error:  # a full disk: what else went wrong is said, too
+            run.stopped_early = isinstance(error, WriteError) and run.done > 0
+            run.say_problems(can_resume=not to_stdout)
+            raise
     run.say_problems(can_resume=not to_stdout)
     if run.exit_code:
         raise typer.Exit(run.exit_code)

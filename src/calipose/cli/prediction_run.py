@@ -118,6 +118,8 @@ class PredictionRun:
             self._sum_up(folder.folder / POSES if self._images else folder.folder)
             for file in files:
                 say(str(file))
+            for name, file in folder.stale().items():
+                note(f"{file} was not written by this call, and may hold other poses; --save {name} writes it anew")
 
     def to_stdout(self, stream_format: str) -> None:
         """Predict all sources, and write their entries to standard output.
@@ -193,6 +195,8 @@ class PredictionRun:
                 yield source
 
         for result in predict_images(self.predictor, named(), self.options, broken):
+            if result.source.holds_more and not self._quiet:
+                note(f"{result.source.name} holds several images; only the first is predicted")
             yield result
             self.done += 1
             self._images += 1

@@ -21,6 +21,7 @@ from calipose.errors import InputError
 from calipose.evaluation.ground_truth import read_ground_truth
 from calipose.evaluation.run import evaluate_predictor
 from calipose.evaluation.scores import score_figures
+from calipose.io.atomic import make_folder
 from calipose.io.images import Image, read_image
 from calipose.skeleton import Skeleton
 
@@ -218,7 +219,7 @@ def validation(
     def evaluate(predictor: Predictor, epoch: int) -> dict[str, float]:
         evaluation = evaluate_predictor(predictor, truth, images)
         figures = evaluation.ap
-        samples.mkdir(parents=True, exist_ok=True)
+        make_folder(samples)
         save_image(samples / f"epoch_{epoch:03d}.jpg", sample_sheet(predictor, files))
         spearman = score_figures(evaluation.matches[evaluation.populations["best"]])["spearman"]
         if not quiet:

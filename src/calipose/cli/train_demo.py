@@ -20,6 +20,7 @@ from calipose.draw import draw_poses, save_image
 from calipose.errors import CaliposeError, InputError
 from calipose.evaluation.run import evaluate_predictor, save_results
 from calipose.formats.journal import Journal
+from calipose.io.atomic import make_folder, replacing
 from calipose.io.images import read_image
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def run_demo(folder: Path, train_images: int, unseen_images: int, recipe: Recipe
         predictor, annotations, images, bootstrap=1000, track=progress_over("Predicting", quiet=False)
     )
     save_results(folder / "results.json", evaluation.entries)
-    (folder / "images").mkdir()
+    make_folder(folder / "images")
     files = sorted(images.iterdir())
     with Journal(folder / "poses.jsonl") as journal:
         for file in files:
@@ -96,6 +97,7 @@ def clear(folder: Path) -> None:
         if not (folder / MARK).is_file():
             raise InputError(f"{folder} holds something that is no demo: name a new folder with --out")
         shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     note = "Made by `calipose train-demo`, which replaces this folder when it is run again."
-    (folder / MARK).write_text(json.dumps({"note": note}) + "\n", encoding="utf-8")
+    with replacing(folder / MARK) as temporary:
+        temporary.write_text(json.dumps({"note": note}) + "\n", encoding="utf-8")

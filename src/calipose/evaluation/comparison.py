@@ -20,7 +20,7 @@ from calipose.evaluation.matching import POSES_PER_IMAGE
 from calipose.evaluation.results import DetectedPoses, drawable_poses
 from calipose.evaluation.scores import ScoreFigures, score_figures
 from calipose.geometry import Floats
-from calipose.io.atomic import write_errors
+from calipose.io.atomic import make_folder, write_errors
 from calipose.io.images import Image, read_image
 from calipose.poses import Poses
 
@@ -225,17 +225,17 @@ def draw_changes(comparison: Comparison, images: str | Path, folder: str | Path,
     for change in (*chosen[0], *chosen[1]):
         if change.image_id not in names:
             raise InputError(f"{comparison.truth.source}: image {change.image_id} has no 'file_name'; drawing needs it")
-    with write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        written = []
-        for name, changes in zip(("b_better.jpg", "a_better.jpg"), chosen, strict=True):
+    make_folder(folder)
+    written = []
+    for name, changes in zip(("b_better.jpg", "a_better.jpg"), chosen, strict=True):
+        with write_errors(folder / name):
             (folder / name).unlink(missing_ok=True)
-            if changes:
-                panels = [_panels(comparison, change, images / names[change.image_id]) for change in changes]
-                labels = [label for row in panels for _, label in row]
-                sheet = contact_sheet([image for row in panels for image, _ in row], 3, CELL_SIZE, labels)
-                save_image(folder / name, sheet)
-                written.append(folder / name)
+        if changes:
+            panels = [_panels(comparison, change, images / names[change.image_id]) for change in changes]
+            labels = [label for row in panels for _, label in row]
+            sheet = contact_sheet([image for row in panels for image, _ in row], 3, CELL_SIZE, labels)
+            save_image(folder / name, sheet)
+            written.append(folder / name)
     return written
 
 

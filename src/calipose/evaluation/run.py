@@ -77,6 +77,10 @@ def evaluate_predictor(
 
 
 def save_results(path: Path, results: Sequence[Any]) -> None:
-    """Write a COCO results file; it appears whole or not at all."""
+    """Write a COCO results file; it appears whole or not at all.
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(results), encoding="utf-8")

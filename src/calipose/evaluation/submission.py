@@ -26,7 +26,7 @@ from calipose.errors import InputError
 from calipose.evaluation.ground_truth import GroundTruth, read_json
 from calipose.evaluation.matching import POSES_PER_IMAGE
 from calipose.evaluation.results import DetectedPoses, ResultsSource, read_results
-from calipose.io.atomic import replacing, write_errors
+from calipose.io.atomic import make_folder, replacing
 from calipose.skeleton import COCO_17
 
 PERSON = 1  # category of people in COCO
@@ -170,18 +170,17 @@ def write_submission(
             )
     stem = submission_name(subset, name)
     path = Path(folder) / f"{stem}.zip"
-    with write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            replacing(path) as temporary,
-            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
-            archive.open(f"{stem}.json", "w", force_zip64=True) as file,
-        ):
-            separator = "["
-            for entry in _entries(ids, found):
-                file.write((separator + json.dumps(entry, separators=(",", ":"))).encode())
-                separator = ",\n"
-            file.write(b"]" if separator != "[" else b"[]")
+    make_folder(path.parent)
+    with (
+        replacing(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open(f"{stem}.json", "w", force_zip64=True) as file,
+    ):
+        separator = "["
+        for entry in _entries(ids, found):
+            file.write((separator + json.dumps(entry, separators=(",", ":"))).encode())
+            separator = ",\n"
+        file.write(b"]" if separator != "[" else b"[]")
     passed_over = sum(max(0, len(poses.scores) - POSES_PER_IMAGE) for poses in found)
     return replace(validate_submission(path, ids), passed_over=passed_over)
 

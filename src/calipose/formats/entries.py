@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,13 +76,13 @@ def open_target(target: Target) -> Iterator[TextIO]:
         InputError: the file cannot be written.
     """
     if not isinstance(target, str | Path):
-        yield target
-        target.flush()
+        with write_errors("standard output" if target is sys.stdout else getattr(target, "name", "the stream")):
+            yield target
+            target.flush()
         return
     path = Path(target)
     # Names of files need not be UTF-8; surrogateescape writes their bytes as they are.
     with (
-        write_errors(path),
         replacing(path) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):

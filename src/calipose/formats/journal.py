@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import BinaryIO
 
 from calipose.formats.entries import read_entries
 from calipose.io.atomic import replacing, write_errors
@@ -43,10 +44,10 @@ class Journal:
         if self.path.exists():
             self.earlier = {entry["file"]: entry["drawing"] for entry in read_entries(self.path, ("file", "drawing"))}
         self.done = set(self.earlier) if resume else set()
-        self._file: IO[str] | None = None
+        self._file: BinaryIO | None = None
 
     def add(self, file: str, drawing: str | None, poses: Poses) -> None:
-        """Add an image's entry; when this returns, it is in the file.
+        """Add an image's entry; when this returns, it is in the file, and when it raises, nothing of it is.
 
         Args:
             file: the image, as its source is named.
@@ -60,9 +61,18 @@ class Journal:
             if self._file is None:
                 self._open()
             assert self._file is not None
-            self._file.write(json.dumps({"file": file, "drawing": drawing, **poses.to_dict()}) + "\n")
-            self._file.flush()
+            _write_whole(self._file, json.dumps({"file": file, "drawing": drawing, **poses.to_dict()}) + "\n")
         self.done.add(file)
+
+    def drop(self) -> None:
+        """Remove the earlier entries of files that are not in `done`, which the first `add` would do, too.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        if self._file is None and not self.done >= self.earlier.keys():
+            with write_errors(self.path):
+                self._open()
 
     def close(self) -> None:
         """Close the file; adding opens it again."""
@@ -80,9 +90,28 @@ class Journal:
 
     def _open(self) -> None:
         """Open for appending, after the entries that stay."""
-        if self.path.exists():
+        # A copy is made only where a line goes: a disk that was full may hold no second one.
+        if self.path.exists() and not (self.done >= self.earlier.keys() and _ends_with_a_line(self.path)):
             with replacing(self.path) as temporary, temporary.open("wb") as kept, self.path.open("rb") as lines:
                 for line in lines:
                     if line.endswith(b"\n") and json.loads(line)["file"] in self.done:
                         kept.write(line)
-        self._file = self.path.open("a", encoding="utf-8")
+        self._file = self.path.open("ab", buffering=0)  # what a full disk refuses must not wait for the file's close
+
+
+def _ends_with_a_line(path: Path) -> bool:
+    """The file has no half line at its end."""
+    with path.open("rb") as file:
+        return not file.seek(0, os.SEEK_END) or (file.seek(-1, os.SEEK_END) >= 0 and file.read() == b"\n")
+
+
+def _write_whole(file: BinaryIO, line: str) -> None:
+    """Append a line, or nothing of it where the disk has no space for it all."""
+    end = file.seek(0, os.SEEK_END)
+    data = memoryview(line.encode())
+    try:
+        while data:
+            data = data[file.write(data) :]  # near the end of the space, the first write takes a part
+    except OSError:
+        file.truncate(end)
+        raise

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from calipose.errors import InputError
 from calipose.formats.csv import to_csv
-from calipose.io.atomic import replacing, write_errors
+from calipose.io.atomic import replacing
 from calipose.poses import Poses
 
 SUFFIXES = (".json", ".jsonl", ".csv")
@@ -34,5 +34,5 @@ def save_poses(poses: Poses, path: str | Path) -> None:
         content = to_csv(poses)
     else:
         content = json.dumps(poses.to_dict(), ensure_ascii=False, indent=1 if suffix == ".json" else None) + "\n"
-    with write_errors(path), replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(content, encoding="utf-8")

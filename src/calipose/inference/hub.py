@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from calipose._version import __version__
 from calipose.errors import InputError, install_hint
 from calipose.inference.predictor import Predictor
-from calipose.io.atomic import replacing
+from calipose.io.atomic import make_folder, replacing
 
 if TYPE_CHECKING:
     from calipose.model.checkpoint import Checkpoint
@@ -28,13 +28,13 @@ def save_pretrained(source: str | Path, folder: str | Path, card: str | None = N
         licence: of the weights, as the hub names licences ("mit", "apache-2.0", "other", ...).
 
     Raises:
-        InputError: the checkpoint is missing, damaged, or not Calipose's.
+        InputError: the checkpoint is missing, damaged, or not Calipose's; or the folder cannot be written to.
     """
     from calipose.model.checkpoint import load_checkpoint, save_checkpoint
 
     checkpoint = load_checkpoint(source)
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     save_checkpoint(folder / WEIGHTS, checkpoint)
     config = {
         "library": "calipose",

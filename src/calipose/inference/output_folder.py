@@ -17,7 +17,7 @@ from calipose.formats.entries import Entry, read_entries
 from calipose.formats.journal import Journal
 from calipose.formats.table import FORMATS, saved_formats
 from calipose.inference.stream import is_video
-from calipose.io.atomic import replacing, write_errors
+from calipose.io.atomic import make_folder, replacing, write_errors
 from calipose.io.images import Image
 from calipose.io.sources import Frame, Source
 from calipose.io.video_writer import VideoWriter
@@ -60,6 +60,9 @@ class OutputFolder:
 
     Attributes:
         todo: the sources that are to be predicted.
+        formats: those that `save` writes. A format of still images only is not among them where all sources are
+            videos.
+        without_videos: the formats asked for that leave out the videos among the sources.
 
     Raises:
         InputError: an unknown format, a file that no prediction made is in the way, or a drawing would overwrite its
@@ -81,15 +84,18 @@ class OutputFolder:
         for name in formats:
             if name not in known:
                 raise InputError(f"unknown format '{name}'; use one of {', '.join(known)}")
-        self.folder, self.draw, self.formats, self.sources = folder, draw, formats, sources
+        self.folder, self.draw, self.sources = folder, draw, sources
+        videos_only, some_videos = all(map(is_video, sources)), any(map(is_video, sources))
+        self.without_videos = [name for name in formats if some_videos and not FORMATS[name].takes_videos]
+        self.formats = [name for name in formats if not (videos_only and name in self.without_videos)]
         try:
             self._journal = Journal(folder / POSES, resume=True)
             videos = _earlier_videos(folder)
         except InputError as error:
             raise InputError(f"--out {folder}: {error}; name another folder") from None
         earlier = [_Written(file, drawing) for file, drawing in self._journal.earlier.items()] + videos
-        for file in (folder / known[name] for name in formats):
-            if file.exists() and not earlier:
+        for file in (folder / known[name] for name in self.formats):
+            if file.exists() and not earlier and not self._journal.path.exists():
                 raise InputError(
                     f"--out {folder}: {file.name} is there, and no prediction made it; name another folder"
                 )
@@ -139,22 +145,25 @@ class OutputFolder:
         """
         drawing = self._names[source.name]
         poses = self.folder / f"{Path(drawing).stem}.{POSES}"
-        with write_errors(poses), ExitStack() as stack:
+        with ExitStack() as stack:
             output = VideoOutput(self._begin, stack, source, frames_per_second, self.folder / drawing, poses)
             yield output
         if output.frames:
             self._videos.append(_Written(source.name, drawing, Path(drawing).stem))
 
     def entries(self) -> Iterator[Entry]:
-        """The entries of all sources, also of those that were complete already: images, then videos by frame."""
+        """The entries of all sources, also of those that were complete already: images, then videos by frame.
+
+        Entries of an earlier prediction of a source that could not be read now are not among them.
+        """
         if self._journal.path.exists():
-            wanted = {source.name for source in self.sources}
+            wanted = {source.name for source in self.sources} & self._journal.done
             yield from (entry for entry in read_entries(self._journal.path) if entry["file"] in wanted)
         for written in self._videos:
             yield from read_entries(self.folder / f"{written.video}.{POSES}")
 
     def save(self, skeleton: Skeleton) -> list[Path]:
-        """Write the entries in the chosen formats.
+        """Write the entries in the chosen formats; a file without entries is one of no poses.
 
         Args:
             skeleton: of all entries.
@@ -165,12 +174,23 @@ class OutputFolder:
         Raises:
             InputError: poses of another skeleton are among them, or the folder cannot be written to.
         """
-        files = []
+        files: list[Path] = []
+        if self.formats and not self._videos and not self._journal.path.exists():
+            make_folder(self.folder)
+            with write_errors(self._journal.path):
+                self._journal.path.touch()  # nothing could be read; the next call sees that this folder is one of ours
         for name in self.formats:
             file = self.folder / str(FORMATS[name].file_name)
             FORMATS[name].write(file, self.entries(), skeleton)
             files.append(file)
         return files
+
+    def stale(self) -> dict[str, Path]:
+        """The files of formats that were not asked for now, and so are older than the poses; by the format's name."""
+        if self._replaced is not None:  # nothing was predicted
+            return {}
+        files = {name: self.folder / file for name, file in saved_formats().items() if name not in self.formats}
+        return {name: file for name, file in files.items() if file.exists()}
 
     def close(self) -> None:
         """Close the journal."""
@@ -180,12 +200,13 @@ class OutputFolder:
         """Make the folder, and remove the files of the sources that are predicted again."""
         if self._replaced is None:
             return
+        make_folder(self.folder)
         with write_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
             for written in self._replaced:
                 for name in (written.video and f"{written.video}.{POSES}", written.drawing):
                     if name:
                         (self.folder / Path(name).name).unlink(missing_ok=True)
+        self._journal.drop()
         self._replaced = None
 
     def _is_complete(self, written: _Written) -> bool:

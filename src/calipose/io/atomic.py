@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from calipose.errors import InputError
+from calipose.errors import WriteError
+
+# What ends a write that was allowed: no space, the user's quota, the longest file that may be, a broken device.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 @contextmanager
@@ -18,32 +22,71 @@ def replacing(path: Path) -> Iterator[Path]:
     If the block fails, `path` stays as it was and nothing is left. The file's mode is that of any new file, whatever
     the writer made of it (safetensors writes 0600).
 
+    Example:
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
     Raises:
-        OSError: the file cannot be written; `write_errors` turns it into an InputError.
+        WriteError: the file cannot be written, or the block raised another OSError.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.touch()
-        mode = stat.S_IMODE(temporary.stat().st_mode)  # the umask cannot be read without changing it
-        yield temporary
-        temporary.chmod(mode)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with write_errors(path):
+        try:
+            temporary.touch()
+            mode = stat.S_IMODE(temporary.stat().st_mode)  # the umask cannot be read without changing it
+            yield temporary
+            temporary.chmod(mode)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def write_errors(path: str | Path) -> Iterator[None]:
-    """A block that writes to `path`, a file or a folder: its OSError becomes an InputError that names the path.
+    """A block that writes to `path`, a file or a folder: its OSError becomes a WriteError that names the path.
+
+    Files that appear as a whole need `replacing` only. A reader that leaves a pipe is no error of writing: its
+    BrokenPipeError passes.
 
     Example:
-        with write_errors(path), replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        with write_errors(path), path.open("a") as file:
+            file.write(line)
 
     Raises:
-        InputError: the block raised an OSError.
+        WriteError: the block raised an OSError.
     """
     try:
         yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; does the folder exist, and may you write there?") from None
+        raise write_error(path, error) from None
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, if it is not there.
+
+    Raises:
+        WriteError: it cannot be made.
+    """
+    with write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def write_error(path: str | Path, error: OSError) -> WriteError:
+    """What the user reads of an OSError.
+
+    Args:
+        path: the file or folder that was to be written.
+        error: what the operating system, or a library, says.
+
+    Returns:
+        An error with one sentence of both, and a question where the place is the likely reason.
+    """
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        hint = "; a file is where a folder should be"
+    elif isinstance(error, IsADirectoryError):
+        hint = "; name a file"
+    else:
+        hint = "" if error.errno in FULL else "; does the folder exist, and may you write there?"
+    return WriteError(f"{path} cannot be written: {error.strerror or error}{hint}")

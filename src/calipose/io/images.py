@@ -34,7 +34,8 @@ def read_image(path: str | os.PathLike[str], ignore_orientation: bool = False) -
     """Read an image from a file, upright.
 
     The EXIF orientation is applied (JPEG, PNG, WebP; a TIFF's always, by its decoder), grey becomes three
-    equal channels, transparency is composed onto white, and 16-bit values v become round(v / 257).
+    equal channels, transparency is composed onto white, and 16-bit values v become round(v / 257). Of several images
+    in a file, such as an animation's, this is the first; `find_sources` gives them all.
 
     Args:
         path: file of any format that OpenCV decodes.

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calipose.errors import ImageError, InputError
+from calipose.io.animations import holds_several
 from calipose.io.images import Image, decode_image, read_image, rgb_image
 from calipose.io.video_reader import VideoHeader, read_header, read_video, read_webcam
 
@@ -24,11 +25,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
 
 # What is looked for in folders and patterns; a file that is named itself is a video by its suffix, else an image.
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+IMAGE_SUFFIXES = {".apng", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 VIDEO_SUFFIXES = {
     *{".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"},
     *{".mts", ".mxf", ".ogv", ".ts", ".webm", ".wmv"},
 }
+
+ANIMATED_SUFFIXES = {".apng", ".gif", ".png", ".webp"}  # of images that are videos if they move
+PAGED_SUFFIXES = {".tif", ".tiff"}
 
 NO_LIST = (Mapping, bytes, bytearray, memoryview)  # iterable, but not of images
 
@@ -43,7 +47,7 @@ class Frame:
     """One image, and where it comes from.
 
     Attributes:
-        image: `(h, w, 3)` uint8 RGB, upright.
+        image: `(h, w, 3)` uint8 RGB, upright; of a video with pixels that are no squares, at its display width.
         source: name of the source.
         index: index of the frame in a video or webcam, from 0; None for a still image.
         seconds: time since the first frame; None for a still image, or where a video does not give it.
@@ -67,7 +71,8 @@ class Source:
     Attributes:
         name: the file, the URL without user and password, "webcam 0" or "array 0"; unique among the sources found
             together.
-        kind: "image" and "video" are files; "array" is an array or a PIL image.
+        kind: "image" and "video" are files; an animated GIF, PNG or WebP is a video. "array" is an array or a PIL
+            image.
         value: the file's path, the whole URL, the webcam's number, or the array or PIL image.
 
     Example:
@@ -101,6 +106,12 @@ class Source:
             return
         for index, (image, seconds) in enumerate(moving):
             yield Frame(image, self.name, index, seconds)
+
+    @property
+    def holds_more(self) -> bool:
+        """A TIFF of several pages: `frames` gives the first only."""
+        is_tiff = self.kind == "image" and Path(self.value).suffix.lower() in PAGED_SUFFIXES
+        return is_tiff and holds_several(Path(self.value))
 
     @property
     def frame_count(self) -> int | None:
@@ -267,7 +278,13 @@ def _named(what: str | os.PathLike[str], recursive: bool) -> Iterator[Source]:
     else:
         files = [path]
     for file in files:
-        yield Source(str(file), "video" if file.suffix.lower() in VIDEO_SUFFIXES else "image", file)
+        yield Source(str(file), "video" if _is_moving(file) else "image", file)
+
+
+def _is_moving(file: Path) -> bool:
+    """A video, or an animation: a GIF, PNG or WebP of several images."""
+    suffix = file.suffix.lower()
+    return suffix in VIDEO_SUFFIXES or (suffix in ANIMATED_SUFFIXES and holds_several(file))
 
 
 def _webcam(number: int) -> Source:

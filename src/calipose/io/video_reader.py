@@ -13,7 +13,11 @@ import cv2
 import numpy as np
 
 from calipose.errors import ImageError, install_hint
-from calipose.io.images import Image
+from calipose.io.animations import is_cut_off, webp_durations
+from calipose.io.images import Image, rgb_image
+
+MAX_PIXEL_ASPECT = 8.0  # of a pixel's longer side to its shorter one; a header that says more is wrong
+SEEN_ASPECT = 0.01  # nobody sees that pixels deviate less from squares; encoders' rounding does
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,9 @@ class VideoHeader:
 
 def read_header(path: Path) -> VideoHeader:
     """Read a video's header; it is empty where the video cannot be read, an error that `read_video` raises."""
+    if durations_ms := webp_durations(path):
+        seconds = sum(durations_ms) / 1000
+        return VideoHeader(len(durations_ms), len(durations_ms) / seconds if seconds else None)
     try:
         with _opened(path) as container:
             stream = container.streams.video[0]
@@ -42,22 +49,37 @@ def read_header(path: Path) -> VideoHeader:
 
 
 def read_video(path: Path) -> Iterator[tuple[Image, float | None]]:
-    """Read the frames of a video's first image track, upright.
+    """Read the frames of a video's first image track, upright and in the proportions that players show.
+
+    Where the track's pixels are no squares (anamorphic video, as of DVDs and camcorders), each frame gets the width at
+    which they are; its rows stay as they are. So all coordinates are in display pixels.
 
     The colour matrix is the track's; where it names none, BT.601, as ffmpeg does. Frames that the decoder marks as
     damaged are left out. Only some frames are in memory at a time, however long the video is.
 
+    Animated GIF, PNG and WebP files are videos, too. Transparency of GIF and PNG is composed onto white. OpenCV 4.11 or
+    newer reads animated WebP; it holds all of its frames in memory, and fills what is transparent as the file says.
+
     Yields:
-        The frame `(h, w, 3)` uint8 RGB, and its time in seconds since the first; None where it is not known.
+        The frame `(h, w, 3)` uint8 RGB, of square pixels, and its time in seconds since the first; None where it is
+        not known.
 
     Raises:
         ImageError: the video cannot be read, or PyAV is not installed; or, after all frames that can be read, the
             video is damaged or cut off.
     """
+    if webp_durations(path) is not None:
+        yield from _read_webp(path)
+        return
     with _opened(path) as container:
         from av.video.reformatter import VideoReformatter
 
         converter = VideoReformatter()
+        track = container.streams.video[0]
+        transparent = track.codec_context.name in {"apng", "gif"}
+        pixel_aspect = 1.0 if transparent else _pixel_aspect(track)  # browsers show an animation's as squares
+        pixels: Any
+        seconds: float | None = None
         count, first_s, turn = 0, None, (1, 0, 0, 1)
         breaks_s: list[float] = []
         for frame in _intact_frames(container, breaks_s):
@@ -66,8 +88,13 @@ def read_video(path: Path) -> Iterator[tuple[Image, float | None]]:
                 first_s, turn = frame.time, _display_turn(frame)
             count += 1
             seconds = None if frame.time is None else frame.time - (first_s or 0)
-            pixels: Any = converter.reformat(frame, format="rgb24").to_ndarray()
-            yield _turned(pixels, turn), seconds
+            if transparent:
+                pixels = rgb_image(converter.reformat(frame, format="bgra").to_ndarray(), str(path))
+            else:
+                pixels = converter.reformat(frame, format="rgb24").to_ndarray()
+            yield _turned(_of_square_pixels(pixels, pixel_aspect), turn), seconds
+        if not breaks_s and is_cut_off(path):
+            breaks_s.append(seconds or 0.0)
         if not count:
             raise ImageError(f"video {path} is damaged or cut off: none of its frames can be read")
         if breaks_s:
@@ -108,6 +135,24 @@ def read_webcam(number: int) -> Iterator[tuple[Image, float]]:
             raise ImageError(f"webcam {number} gives no image; close other programs that use it")
     finally:
         camera.release()
+
+
+def _read_webp(path: Path) -> Iterator[tuple[Image, float]]:
+    """The frames of an animated WebP, which FFmpeg does not decode, as `read_video` gives them."""
+    if not hasattr(cv2, "imdecodeanimation"):
+        raise ImageError(f"video {path} is an animated WebP; it needs OpenCV 4.11 or newer, this is {cv2.__version__}")
+    try:
+        there, animation = cv2.imdecodeanimation(np.frombuffer(path.read_bytes(), np.uint8))
+    except OSError as error:
+        raise ImageError(f"video {path} cannot be read: {error.strerror}") from None
+    except cv2.error:
+        there = False
+    if not there:
+        raise ImageError(f"video {path} is damaged or cut off: none of its frames can be read")
+    milliseconds = 0
+    for pixels, duration in zip(animation.frames, animation.durations, strict=True):
+        yield rgb_image(pixels, str(path)), milliseconds / 1000
+        milliseconds += int(duration)
 
 
 @contextmanager
@@ -159,6 +204,22 @@ def _intact_frames(container: Any, breaks_s: list[float]) -> Iterator[Any]:
         # Whole files miss a header's duration by two frames at most: FLV counts from 0, not from its start.
         if missing_s > 0.25 + 2 / float(stream.average_rate or 30):
             breaks_s.append(end_s - start_s)
+
+
+def _pixel_aspect(track: Any) -> float:
+    """A pixel's width in heights; 1 where the track does not say, or what it says is no sensible number."""
+    aspect = float(track.sample_aspect_ratio or 1)
+    return aspect if 1 / MAX_PIXEL_ASPECT <= aspect <= MAX_PIXEL_ASPECT else 1.0
+
+
+def _of_square_pixels(image: Image, pixel_aspect: float) -> Image:
+    """The image as displayed: its columns are resampled, its rows never, so that no two interlaced fields mix."""
+    if abs(pixel_aspect - 1) < SEEN_ASPECT:
+        return image
+    height, width = image.shape[:2]
+    size = (max(1, round(width * pixel_aspect)), height)
+    resized: Image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if pixel_aspect < 1 else cv2.INTER_LINEAR)
+    return resized
 
 
 def _display_turn(frame: Any) -> tuple[int, int, int, int]:

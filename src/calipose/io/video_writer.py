@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from calipose.errors import InputError, install_hint
-from calipose.io.atomic import replacing, write_errors
+from calipose.io.atomic import replacing, write_error, write_errors
 from calipose.io.images import Image
 
 TICKS = 90_000  # a second in the file: MPEG's clock, fine enough for every frame rate
@@ -62,8 +62,8 @@ class VideoWriter:
         self._ticks = -1  # of the last image
         self._stack = ExitStack()
         try:
+            temporary = self._stack.enter_context(replacing(self.path))
             with write_errors(path):  # PyAV's file errors are OSErrors, too
-                temporary = self._stack.enter_context(replacing(self.path))
                 self._file = av.open(_url(temporary), "w", format="mp4", options={"movflags": "+faststart"})
         except InputError:
             self._stack.close()
@@ -129,6 +129,8 @@ class VideoWriter:
             self._stack.__exit__(kind, error, trace)
 
     def _unwritable(self, error: Exception) -> InputError:
+        if isinstance(error, OSError):  # as PyAV's errors of files are
+            return write_error(self.path, error)
         return error if isinstance(error, InputError) else InputError(f"{self.path} cannot be written: {error}")
 
     def _frame(self, image: Image) -> Any:

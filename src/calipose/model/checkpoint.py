@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import dataclass, field
 from importlib import resources
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -70,10 +71,17 @@ def fill(network: nn.Module, weights: dict[str, Tensor], source: str) -> None:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-    """Write tensors and a JSON header; a reader never sees half a file."""
+    """Write tensors and a JSON header; a reader never sees half a file.
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
     metadata = {HEADER: json.dumps({"format": FORMAT, "version": __version__, **header})}
     with replacing(path) as temporary:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
+        try:
+            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
+        except SafetensorError as error:  # a full disk, say; the text has the system's reason
+            raise OSError(errno.EIO, str(error)) from None
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -104,7 +112,11 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint (atomically)."""
+    """Write a checkpoint (atomically).
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
     header = {
         "recipe": checkpoint.recipe.to_dict(),
         "skeleton": checkpoint.skeleton.to_dict(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from calipose.evaluation.evaluation import Evaluation
-from calipose.io.atomic import replacing, write_errors
+from calipose.io.atomic import make_folder, replacing
 from calipose.report.bars import error_charts, read_history, training_charts
 from calipose.report.chart import require_matplotlib
 from calipose.report.figures import number, score_charts
@@ -50,10 +50,9 @@ def write_report(
         f" {number(figures.images, 'image')} of {evaluation.truth.source.removeprefix('ground truth ')}"
     )
     text = page(f"Calipose report: {name}", lead, evaluation, charts, gallery(evaluation, images))
-    with write_errors(folder):
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
-        for chart in (each for section in charts.values() for each in section):
-            chart.save(folder / "figures")
-        with replacing(folder / PAGE) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    make_folder(folder / "figures")
+    for chart in (each for section in charts.values() for each in section):
+        chart.save(folder / "figures")
+    with replacing(folder / PAGE) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return folder / PAGE

@@ -28,7 +28,7 @@ from calipose.data.store import KeypointData
 from calipose.errors import InputError, NonFiniteLossError
 from calipose.inference.backends.torch import TorchBackend
 from calipose.inference.predictor import Predictor
-from calipose.io.atomic import replacing
+from calipose.io.atomic import make_folder, replacing, write_errors
 from calipose.io.interrupts import stop_requests
 from calipose.model.checkpoint import Checkpoint, save_checkpoint
 from calipose.model.device import choose_precision
@@ -59,6 +59,7 @@ from calipose.training.transfer import start_from
 
 SAVE_SECONDS = 300.0  # a killed training loses at most this much
 LOG_STEPS = 20
+TENSORBOARD = "tensorboard"  # folder in that of a run
 
 Evaluate = Callable[[Predictor, int], dict[str, float]]
 Progress = Callable[[int, int, dict[str, float]], None]
@@ -187,7 +188,7 @@ class Trainer:
             raise InputError(f"{self.out} already holds a training: resume it with --resume, or name another folder")
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            self.out.mkdir(parents=True, exist_ok=True)
+            make_folder(self.out)
             with replacing(history) as temporary:
                 temporary.write_text("".join(json.dumps(line) + "\n" for line in self.history))
 
@@ -210,6 +211,7 @@ class Trainer:
         Raises:
             NonFiniteLossError: the loss became infinite or NaN; the last saved state is untouched.
             Stopped: the process got SIGTERM or Ctrl-C; the state is saved.
+            WriteError: the folder cannot be written to; what was saved before is whole, and can be resumed.
         """
         start, earlier_seconds = time.monotonic(), self.seconds
         saved = start
@@ -341,11 +343,13 @@ class Trainer:
         line = {"step": self.step, **line}
         self.history.append(line)
         if self.accelerator.is_main_process:
-            with (self.out / "history.jsonl").open("a") as file:
+            history = self.out / "history.jsonl"
+            with write_errors(history), history.open("a") as file:
                 file.write(json.dumps(line) + "\n")
-            for name, value in line.items():
-                if name not in {"step", "epoch"}:
-                    scalars(name, value, self.step)
+            with write_errors(self.out / TENSORBOARD):
+                for name, value in line.items():
+                    if name not in {"step", "epoch"}:
+                        scalars(name, value, self.step)
 
     def _save_checkpoint(self, name: str) -> None:
         notes = {"step": self.step, "minutes": self.seconds / 60, "best_ap": self.best, "images": len(self.data)}
@@ -372,8 +376,14 @@ class Trainer:
         if not self.accelerator.is_main_process:
             yield lambda *_: None
             return
-        with SummaryWriter(str(self.out / "tensorboard")) as writer:
+        folder = self.out / TENSORBOARD
+        with write_errors(folder):
+            writer = SummaryWriter(str(folder))
+        try:
             yield writer.add_scalar
+        finally:
+            with write_errors(folder):
+                writer.close()
 
 
 def _repeats(recipe: Recipe, data: KeypointData) -> NDArray[np.float64]:

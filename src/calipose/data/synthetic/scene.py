@@ -23,6 +23,7 @@ from calipose.data.synthetic.canvas import Canvas, Cloth, Rng, hull
 from calipose.data.synthetic.person import Body, layouts, paint_person, sample_body, sample_look, sample_mixture
 from calipose.errors import InputError
 from calipose.geometry import Floats
+from calipose.io.atomic import make_folder, write_errors
 from calipose.skeleton import COCO_17
 
 MIN_AREA = 30  # pixels; people with fewer visible pixels are not annotated
@@ -321,13 +322,14 @@ def write_synthetic_data(
 
     Raises:
         InputError: `out` exists and is not empty, `images` or `workers` is below 1, or `size` is too small.
+        WriteError: `out` cannot be written; nothing is left there.
     """
     if images < 1 or workers < 1:
         raise InputError(f"images and workers must be at least 1, not {images} and {workers}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} already exists: name a new folder, or remove this one first")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
+    make_folder(out.parent)
+    with write_errors(out), TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
         folder = Path(scratch) / "data"
         (folder / "images").mkdir(parents=True)
         make = partial(_write_image, folder / "images", preset, size, seed)
@@ -348,6 +350,7 @@ def _write_image(
     """Make and write one image; returns its entry and its annotations."""
     scene = synthesize_scene(np.random.default_rng([seed, index]), size, preset)
     name = f"{index + 1:06d}.jpg"
-    if not cv2.imwrite(str(folder / name), scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95]):
-        raise OSError(f"{folder / name} could not be written")
+    # Written here, not by OpenCV, which does not say why it cannot.
+    _, data = cv2.imencode(".jpg", scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+    (folder / name).write_bytes(data.tobytes())
     return image_entry(index + 1, name, size), annotations_of(scene, index + 1)
