@@ -214,3 +214,20 @@ def test_the_recipe_finetune_fits_the_default_model(stick_data: Path, tmp_path: 
     (note,) = trainer.notes
     assert note.startswith("default: backbone, instance features and 3 of 4" if own else "default: all its weights")
     assert recipe.predict.short_side == load_checkpoint("default").recipe.predict.short_side
+
+
+def test_a_keypoint_that_is_said_to_be_the_same_takes_its_weights(tiny_checkpoint: Checkpoint) -> None:
+    moved = weights_for(tiny_checkpoint, skeleton("head", "left_hip"), {"head": "nose"})
+    by_name = weights_for(tiny_checkpoint, skeleton("nose", "left_hip"))
+    assert all(torch.equal(moved[name], value) for name, value in by_name.items())
+
+
+@pytest.mark.parametrize(
+    ("same_as", "message"),
+    [({"tail": "nose"}, "has no keypoint 'tail'"), ({"head": "horn"}, "has no keypoint 'horn'")],
+)
+def test_a_keypoint_that_is_not_there_is_named(
+    same_as: dict[str, str], message: str, tiny_checkpoint: Checkpoint
+) -> None:
+    with pytest.raises(InputError, match=message):
+        weights_for(tiny_checkpoint, skeleton("head", "left_hip"), same_as)

@@ -69,6 +69,15 @@ def train_command(
             "with Calipose.",
         ),
     ] = None,
+    same: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="NEW=OLD",
+            help="A keypoint that starts with the weights of another one of the --init checkpoint, such as head=nose; "
+            "those of equal names do so anyway. May be repeated.",
+        ),
+    ] = None,
     skeleton: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Skeleton (JSON or TOML) of data that is not COCO's 17 keypoints."),
@@ -89,11 +98,31 @@ def train_command(
     if not quiet:
         for remark in learnt.assumptions:
             warn(remark)
-    result = run_training(chosen, learnt, run, validate=validate, resume=resume, initial=initial, quiet=quiet)
+    same_as = read_pairs(same or [])
+    result = run_training(
+        chosen, learnt, run, validate=validate, resume=resume, initial=initial, same_as=same_as, quiet=quiet
+    )
     if result is not None:
         say(f"trained in {result.minutes:.1f} min: {result.best or result.last}; everything is in {run}")
         say(f"try it: calipose predict IMAGE... --model {run}", "dim")
         say(f"scores mean something after: calipose calibrate {run} --data IMAGES-KEPT-APART", "dim")
+
+
+def read_pairs(pairs: list[str]) -> dict[str, str]:
+    """The keypoints of `--map NEW=OLD`.
+
+    Raises:
+        InputError: not of that form, or a keypoint is named twice.
+    """
+    same_as: dict[str, str] = {}
+    for pair in pairs:
+        new, equals, old = (part.strip() for part in pair.partition("="))
+        if not (new and equals and old):
+            raise InputError(f"--map {pair}: write NEW=OLD, for example head=nose")
+        if new in same_as:
+            raise InputError(f"--map {pair}: '{new}' is already the same as '{same_as[new]}'")
+        same_as[new] = old
+    return same_as
 
 
 def run_training(
@@ -104,6 +133,7 @@ def run_training(
     validate: str | None = None,
     resume: bool = False,
     initial: str | Path | None = None,
+    same_as: dict[str, str] | None = None,
     quiet: bool = False,
 ) -> TrainingResult | None:
     """Train with everything that is shown meanwhile; None in the other processes of several.
@@ -115,7 +145,7 @@ def run_training(
     from calipose.training.loop import Stopped, Trainer
 
     evaluate = None if validate is None else validation(validate, data.skeleton, run / "samples", quiet)
-    trainer = Trainer(recipe, data, run, evaluate=evaluate, resume=resume, initial=initial)
+    trainer = Trainer(recipe, data, run, evaluate=evaluate, resume=resume, initial=initial, same_as=same_as)
     quiet = quiet or not trainer.accelerator.is_main_process
     if not quiet:
         introduce(trainer)
@@ -169,7 +199,7 @@ def show_progress(trainer: Trainer, quiet: bool) -> Iterator[None]:
         return f"{shown}  OKS {losses['mean_oks']:.2f}  {speed:.1f} images/s"
 
     if not err.is_terminal:
-        trainer.progress = _lines(text)
+        trainer.progress = _lines(text, first)
         yield
         return
     columns = (
@@ -185,17 +215,26 @@ def show_progress(trainer: Trainer, quiet: bool) -> Iterator[None]:
         yield
 
 
-def _lines(text: Callable[[int, dict[str, float]], str]) -> Callable[[int, int, dict[str, float]], None]:
-    """Progress for a log file."""
-    last = time.monotonic()
+def _lines(text: Callable[[int, dict[str, float]], str], first: int) -> Callable[[int, int, dict[str, float]], None]:
+    """Progress for a log file, of a training that begins after step `first`."""
+    begun = last = time.monotonic()
 
     def show(step: int, total: int, losses: dict[str, float]) -> None:
         nonlocal last
         if step == total or time.monotonic() - last > LINE_SECONDS:
             last = time.monotonic()
-            err.print(f"{step}/{total}  {text(step, losses)}", markup=False, soft_wrap=True)
+            left = (total - step) * (last - begun) / max(step - first, 1)
+            err.print(f"{step}/{total}  {text(step, losses)}  {_duration(left)} left", markup=False, soft_wrap=True)
 
     return show
+
+
+def _duration(seconds: float) -> str:
+    """Hours and minutes, or minutes and seconds: "1 h 20 min", "2 min 5 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def validation(

@@ -11,7 +11,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,8 @@ class Trainer:
         resume: continue the training in `out`.
         initial: a checkpoint whose weights the training starts from, of this skeleton or another, or "default"
             (see `calipose.training.transfer:start_from`).
+        same_as: of another skeleton, keypoints -> the initial checkpoint's keypoints whose weights they take, beside
+            those of equal names.
         progress: called after each optimiser step with its number, the number of all steps, and the losses.
 
     Raises:
@@ -121,6 +123,7 @@ class Trainer:
         evaluate: Evaluate | None = None,
         resume: bool = False,
         initial: str | Path | None = None,
+        same_as: Mapping[str, str] | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.recipe, self.data, self.out = recipe, data, out
@@ -133,7 +136,7 @@ class Trainer:
         network = Network(recipe.backbone.name, len(data.skeleton), recipe.method)
         self.notes: list[str] = []
         if not resume:
-            self._first_weights(network, initial)
+            self._first_weights(network, initial, same_as)
         freeze_backbone(network.backbone, recipe.backbone.freeze)
         network = network.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = make_optimizer(network, recipe)
@@ -161,11 +164,12 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self._prepare_folder(resume)
 
-    def _first_weights(self, network: Network, initial: str | Path | None) -> None:
+    def _first_weights(self, network: Network, initial: str | Path | None, same_as: Mapping[str, str] | None) -> None:
         if self.recipe.backbone.weights and not initial:
             self.notes.append(str(load_weights(network.backbone, self.recipe.backbone.weights)))
         elif initial or self.recipe.init:
-            self.notes.append(start_from(network, initial or self.recipe.init, self.recipe, self.data.skeleton))
+            source = initial or self.recipe.init
+            self.notes.append(start_from(network, source, self.recipe, self.data.skeleton, same_as))
 
     def _prepare_folder(self, resume: bool) -> None:
         state, history = self.out / "state.safetensors", self.out / "history.jsonl"

@@ -1,12 +1,14 @@
 """The first weights of a training that starts from a checkpoint, with the same skeleton or another.
 
 Most weights of a network are shared by all keypoints. The others form one block per keypoint (`keypoint_axis`), so a
-keypoint of the same name takes its block, whatever its index. A keypoint that the checkpoint does not have starts from
-the mean of the checkpoint's blocks: what they have in common, such as where people are (docs/finetune.md).
+keypoint of the same name, or that is said to be the same, takes its block, whatever its index. A keypoint that the
+checkpoint does not have starts from the mean of the checkpoint's blocks: what they have in common, such as where people
+are (docs/finetune.md).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -20,7 +22,13 @@ from calipose.model.network import Network
 from calipose.skeleton import Skeleton
 
 
-def start_from(network: Network, initial: str | Path, recipe: Recipe, skeleton: Skeleton) -> str:
+def start_from(
+    network: Network,
+    initial: str | Path,
+    recipe: Recipe,
+    skeleton: Skeleton,
+    same_as: Mapping[str, str] | None = None,
+) -> str:
     """Load a checkpoint into a network for `skeleton`.
 
     Args:
@@ -28,32 +36,45 @@ def start_from(network: Network, initial: str | Path, recipe: Recipe, skeleton: 
         initial: the checkpoint, as `load_checkpoint` takes it; "default" is the model in the package.
         recipe: the recipe of the training.
         skeleton: the skeleton of the training.
+        same_as: keypoints of `skeleton` -> keypoints of the checkpoint whose weights they take, beside those of equal
+            names.
 
     Returns:
         One line that says which weights were taken.
 
     Raises:
-        InputError: there is no such checkpoint, or its backbone or head are not the recipe's.
+        InputError: there is no such checkpoint, its backbone or head are not the recipe's, or `same_as` names a
+            keypoint that is not there.
     """
     checkpoint = load_checkpoint(initial)
     theirs = checkpoint.skeleton
+    names = _sources(skeleton, theirs, same_as or {})
     try:
-        fill(network, weights_for(checkpoint, skeleton), str(initial))
+        fill(network, weights_for(checkpoint, skeleton, same_as), str(initial))
     except InputError as error:
         raise InputError(f"{error}{_advice(checkpoint.recipe, recipe)}") from None
-    if theirs.keypoints == skeleton.keypoints:
+    if theirs.keypoints == skeleton.keypoints and not same_as:
         return f"{initial}: all its weights"
-    new = [name for name in skeleton.keypoints if name not in theirs.keypoints]
+    new = [name for name, source in zip(skeleton.keypoints, names, strict=True) if source is None]
     taken = f"{initial}: backbone, instance features and {len(skeleton) - len(new)} of {len(skeleton)} keypoints"
     return taken + (f"; new, from the mean of all: {', '.join(new)}" if new else ", by their names")
 
 
-def weights_for(checkpoint: Checkpoint, skeleton: Skeleton) -> dict[str, Tensor]:
-    """The checkpoint's weights, rearranged for the keypoints of `skeleton`; new keypoints get the mean."""
+def weights_for(
+    checkpoint: Checkpoint, skeleton: Skeleton, same_as: Mapping[str, str] | None = None
+) -> dict[str, Tensor]:
+    """The checkpoint's weights, rearranged for the keypoints of `skeleton`; new keypoints get the mean.
+
+    Args:
+        checkpoint: where the weights come from.
+        skeleton: whose network they are for.
+        same_as: as of `start_from`.
+    """
     theirs = checkpoint.skeleton.keypoints
-    if theirs == skeleton.keypoints:
+    if theirs == skeleton.keypoints and not same_as:
         return checkpoint.weights
-    indices = [theirs.index(name) if name in theirs else None for name in skeleton.keypoints]
+    sources = _sources(skeleton, checkpoint.skeleton, same_as or {})
+    indices = [None if name is None else theirs.index(name) for name in sources]
     weights = {}
     for name, value in checkpoint.weights.items():
         axis = keypoint_axis(name, checkpoint.recipe.method)
@@ -67,6 +88,23 @@ def weights_for(checkpoint: Checkpoint, skeleton: Skeleton) -> dict[str, Tensor]
             chosen = chosen * (len(theirs) / len(skeleton))
         weights[name] = chosen.flatten(axis, axis + 1)
     return weights
+
+
+def _sources(skeleton: Skeleton, theirs: Skeleton, same_as: Mapping[str, str]) -> list[str | None]:
+    """For each keypoint of `skeleton`, the keypoint of the checkpoint whose weights it takes; None: it is new.
+
+    Raises:
+        InputError: `same_as` names a keypoint that is not there.
+    """
+    for name, source in same_as.items():
+        for keypoint, there in ((name, skeleton), (source, theirs)):
+            if keypoint not in there.keypoints:
+                raise InputError(
+                    f"--map {name}={source}: skeleton '{there.name}' has no keypoint '{keypoint}', but "
+                    f"{', '.join(there.keypoints)}"
+                )
+    wished = [same_as.get(name, name) for name in skeleton.keypoints]
+    return [name if name in theirs.keypoints else None for name in wished]
 
 
 def keypoint_axis(name: str, method: Method) -> int | None:
