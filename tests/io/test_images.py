@@ -1,5 +1,7 @@
 """Images are read as a person sees them, and fitted to the network in an exact frame."""
 
+import io
+import sys
 import zlib
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from PIL import Image, ImageOps
 
 from calipose.errors import ImageError
 from calipose.geometry import apply_affine
-from calipose.io.images import exif_orientation, network_input, read_image, shrink, warp
+from calipose.io.images import decode_image, exif_orientation, network_input, read_image, shrink, warp
 
 PAD = (124, 116, 104)
 
@@ -184,3 +186,43 @@ def test_warp_fills_with_the_pad_colour() -> None:
     assert (out[:, :3] == PAD).all()
     assert (out[:, 4:8] == 9).all()
     assert (out[:, 9:] == PAD).all()
+
+
+# ---- formats of telephones and newer cameras
+
+COLOURS = np.zeros((40, 64, 3), np.uint8)
+COLOURS[:20, :32], COLOURS[20:] = (255, 0, 0), (0, 255, 0)
+
+
+def heic(pixels: np.ndarray, mode: str = "RGB") -> bytes:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    buffer = io.BytesIO()
+    size = (pixels.shape[1], pixels.shape[0])
+    pillow_heif.from_bytes(mode, size, pixels.tobytes()).save(buffer, quality=95)
+    return buffer.getvalue()
+
+
+def test_heic_is_read() -> None:
+    decoded = decode_image(heic(COLOURS), "photo.heic")
+    assert decoded.shape == COLOURS.shape
+    assert np.abs(decoded.astype(int) - COLOURS).mean() < 6
+
+
+def test_a_damaged_heic_is_named() -> None:
+    with pytest.raises(ImageError, match=r"photo\.heic"):
+        decode_image(heic(COLOURS)[:300], "photo.heic")
+
+
+def test_heic_without_its_decoder_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = heic(COLOURS)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ImageError, match=r"photo\.heic is HEIC.*pip install 'pillow-heif"):
+        decode_image(data, "photo.heic")
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".jp2"])
+def test_avif_and_jpeg_2000_are_read(suffix: str) -> None:
+    done, data = cv2.imencode(suffix, COLOURS[..., ::-1])
+    assert done
+    decoded = decode_image(data.tobytes(), f"photo{suffix}")
+    assert np.abs(decoded.astype(int) - COLOURS).mean() < 6

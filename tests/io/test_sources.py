@@ -22,7 +22,7 @@ from PIL import Image
 from calipose.errors import ImageError, InputError
 from calipose.io.animations import holds_several
 from calipose.io.images import read_image
-from calipose.io.sources import Source, find_sources
+from calipose.io.sources import Source, find_sources, passed_over
 from synthetic_video import write_video
 
 NOISE = np.random.default_rng(0).integers(0, 255, (50, 70, 3), np.uint8)
@@ -437,3 +437,14 @@ def test_nothing_heavy_is_imported_to_find_sources() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_what_a_folder_holds_of_other_formats_is_counted(tmp_path: Path) -> None:
+    for name in ("a.dng", "b.DNG", "c.psd", "notes.txt", "photo.heic", ".hidden.dng"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "d.dng").write_bytes(b"x")
+    assert passed_over(str(tmp_path)) == {".dng": 2, ".psd": 1}
+    assert passed_over(tmp_path, recursive=True) == {".dng": 3, ".psd": 1}
+    assert passed_over("photo.dng") == passed_over(3) == {}
+    assert [source.name for source in find_sources(tmp_path)] == [str(tmp_path / "photo.heic")]

@@ -17,7 +17,7 @@ from calipose.inference.output_folder import OutputFolder, sources_outside
 from calipose.inference.packaged import DEFAULT, FAST
 from calipose.inference.predictor import Predictor
 from calipose.inference.stream import PredictOptions
-from calipose.io.sources import find_sources
+from calipose.io.sources import find_sources, passed_over
 
 DEFAULT_OUT = "calipose-out"
 DEFAULT_FORMAT = "jsonl"
@@ -74,6 +74,12 @@ def predict_command(
     found = find_sources(*sources, recursive=recursive)
     if recursive and not to_stdout:
         found = sources_outside(Path(out), found)
+    if not quiet and not to_stdout:
+        for source in sources:
+            for suffix, number in passed_over(source, recursive).items():
+                note(
+                    f"{source}: {counted(number, 'file')} passed over: {suffix} is not read here; convert to JPEG or PNG"
+                )
     threshold = options.MIN_SCORE if min_score is None else min_score
     if model == DEFAULT and any(source.kind == "webcam" for source in found):
         model = FAST  # live: the second look would cost frames

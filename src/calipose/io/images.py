@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calipose.errors import ImageError
+from calipose.errors import ImageError, install_hint
 from calipose.geometry import Floats, compose_affines, invert_affine, resize_affine
 
 Image = NDArray[np.uint8]
 
+HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 INPUT_MULTIPLE = 32  # the backbones' coarsest stride
 
 # What an EXIF orientation asks for: (transpose rows and columns, then flip left-right, then flip up-down).
@@ -38,7 +39,8 @@ def read_image(path: str | os.PathLike[str], ignore_orientation: bool = False) -
     in a file, such as an animation's, this is the first; `find_sources` gives them all.
 
     Args:
-        path: file of any format that OpenCV decodes.
+        path: file of any format that OpenCV decodes (JPEG, PNG, WebP, TIFF, AVIF, JPEG 2000, ...), or HEIC with the
+            extra `heic`.
         ignore_orientation: leave the pixels as stored, as COCO's annotations count them.
 
     Returns:
@@ -74,6 +76,8 @@ def decode_image(data: bytes, name: str, ignore_orientation: bool = False) -> Im
         raise ImageError(f"image {name} is empty (0 bytes)")
     if not _is_complete(data):
         raise ImageError(f"image {name} is cut off: its end is missing; copy or download it again")
+    if _is_heic(data):
+        return _decode_heic(data, name)
     try:
         # IMREAD_UNCHANGED alone keeps alpha and 16 bits together; it ignores the orientation, applied below.
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -227,6 +231,28 @@ def _is_complete(data: bytes) -> bool:
     if data.startswith(b"\x89PNG"):
         return data.rfind(b"IEND") >= 0
     return True
+
+
+def _is_heic(data: bytes) -> bool:
+    """Whether a file is HEIC or HEIF, as telephones write it; AVIF, in the same container, is for OpenCV."""
+    box = data[4 : int.from_bytes(data[:4], "big")] if data[4:8] == b"ftyp" else b""
+    brands = {box[i : i + 4] for i in range(4, min(len(box), 256), 4)}
+    return bool(brands & HEIC_BRANDS) and not brands & {b"avif", b"avis"}
+
+
+def _decode_heic(data: bytes, name: str) -> Image:
+    """The pixels of a HEIC file; its own turns and mirrors are applied by the decoder, always."""
+    try:
+        import pillow_heif
+    except ImportError:
+        raise ImageError(f"image {name} is HEIC, which needs pillow-heif: {install_hint('heic')}") from None
+    try:
+        pixels = np.asarray(pillow_heif.open_heif(data, convert_hdr_to_8bit=True))
+    except Exception as error:  # the decoder's errors have no common base
+        raise ImageError(f"image {name} cannot be decoded: it is damaged or not an image ({error})") from None
+    if pixels.ndim == 3:  # RGB -> OpenCV's order
+        pixels = np.ascontiguousarray(pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]])
+    return rgb_image(pixels, name)
 
 
 def _rgb(pixels: Image) -> Image:

@@ -25,12 +25,19 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
 
 # What is looked for in folders and patterns; a file that is named itself is a video by its suffix, else an image.
-IMAGE_SUFFIXES = {".apng", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+IMAGE_SUFFIXES = {
+    *{".apng", ".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jp2", ".jpeg", ".jpg"},
+    *{".png", ".tif", ".tiff", ".webp"},
+}
 VIDEO_SUFFIXES = {
     *{".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"},
     *{".mts", ".mxf", ".ogv", ".ts", ".webm", ".wmv"},
 }
 
+OTHER_IMAGES = {  # which nothing here reads: camera raw files, drawings, layers
+    *{".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw"},
+    *{".ai", ".cdr", ".dcm", ".eps", ".exr", ".hdr", ".ico", ".jxl", ".pdf", ".psd", ".svg", ".tga", ".xcf"},
+}
 ANIMATED_SUFFIXES = {".apng", ".gif", ".png", ".webp"}  # of images that are videos if they move
 PAGED_SUFFIXES = {".tif", ".tiff"}
 
@@ -304,6 +311,11 @@ def _url(text: str, scheme: str) -> Source:
 
 def _in_folder(folder: Path, recursive: bool) -> list[Path]:
     """Images and videos in a folder, by name."""
+    return sorted(filter(_is_known, _files(folder, recursive)), key=_by_name)
+
+
+def _files(folder: Path, recursive: bool) -> list[Path]:
+    """Files in a folder, but for hidden ones."""
 
     def fail(error: OSError) -> None:
         raise InputError(f"folder {error.filename} cannot be read: {error.strerror}") from None
@@ -313,7 +325,24 @@ def _in_folder(folder: Path, recursive: bool) -> list[Path]:
         # Hidden ones are not what a person put there: macOS lays ._photo.jpg beside each photo.jpg.
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
         files += [Path(parent, name) for name in names if not name.startswith(".")]
-    return sorted(filter(_is_known, files), key=_by_name)
+    return files
+
+
+def passed_over(what: object, recursive: bool = False) -> dict[str, int]:
+    """How many files of a folder are passed over, by suffix, as far as they may be images: `{".dng": 3}`.
+
+    Args:
+        what: as given to `find_sources`; nothing is passed over in what is no folder.
+        recursive: as given to `find_sources`.
+    """
+    if not isinstance(what, str | os.PathLike) or not os.path.isdir(what):
+        return {}
+    counts: dict[str, int] = {}
+    for file in _files(Path(what), recursive):
+        suffix = file.suffix.lower()
+        if suffix in OTHER_IMAGES:
+            counts[suffix] = counts.get(suffix, 0) + 1
+    return dict(sorted(counts.items()))
 
 
 def _matching(pattern: str, recursive: bool) -> list[Path]:
