@@ -77,9 +77,8 @@ def predict_command(
     if not quiet and not to_stdout:
         for source in sources:
             for suffix, number in passed_over(source, recursive).items():
-                note(
-                    f"{source}: {counted(number, 'file')} passed over: {suffix} is not read here; convert to JPEG or PNG"
-                )
+                files = counted(number, "file")
+                note(f"{source}: {files} passed over: {suffix} is not read here; convert to JPEG or PNG")
     threshold = options.MIN_SCORE if min_score is None else min_score
     if model == DEFAULT and any(source.kind == "webcam" for source in found):
         model = FAST  # live: the second look would cost frames
