@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from calipose.calibration.second_look import SecondLook
 from calipose.data.locate import find_data
+from calipose.data.synthetic.scene import HARD, SyntheticScene, synthesize_scene
 from calipose.evaluation.ap import evaluate_results, paired_difference
 from calipose.evaluation.ground_truth import read_ground_truth
+from calipose.geometry import oks
 from calipose.inference.opening import read_two_networks
 from calipose.inference.packaged import packaged
 from calipose.inference.predictor import Predictor
@@ -49,16 +52,48 @@ WAYS = [
 ]
 
 
+def crowds(predictor: Predictor, refiner: Refiner, look: SecondLook, number: int) -> None:
+    """Drawn people who cross and hide each other: how many are found, and how many poses end on a neighbour."""
+    settings = replace(HARD, people=(3, 8))
+    sigmas, threshold = predictor.skeleton.sigmas_array, predictor.settings.nms_threshold
+    found, jumped, people = {"one look": 0, "two looks": 0}, 0, 0
+    for seed in range(number):
+        scene = synthesize_scene(np.random.default_rng(seed), (640, 480), settings)
+        first = predictor.first_look([scene.image])[0]
+        first = first[np.flatnonzero(first.raw_scores > 0.1)]
+        people += len(scene.keypoints_img)
+        if not len(first.raw_scores):
+            continue
+        both = look_again(scene.image, first, refiner, look, threshold, False)
+
+        def owners(poses: np.ndarray, scene: SyntheticScene = scene) -> np.ndarray:
+            """For each pose the person of highest OKS, -1 below 0.5."""
+            rows = zip(scene.keypoints_img, scene.visibility > 0, scene.area, strict=True)
+            like = np.stack([oks(poses, person, seen, area, sigmas) for person, seen, area in rows], 1)
+            return np.where(like.max(1) >= 0.5, like.argmax(1), -1)
+
+        found["one look"] += len(set(owners(first.keypoints_img)) - {-1})
+        found["two looks"] += len(set(owners(both.keypoints_img)) - {-1})
+        seen, _ = refiner.look(scene.image, first.keypoints_img, look.crop)
+        before, after = owners(first.keypoints_img), owners(seen)
+        jumped += int(((before >= 0) & (after >= 0) & (before != after)).sum())
+    print(f"drawn crowds: {people} people; found {found}; {jumped} poses were seen at a neighbour by the network alone")
+
+
 def main() -> None:
     """Look once, then again in every way."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--data")
     parser.add_argument("--first", default="fast")
     parser.add_argument("--refiner", action="append", default=[], metavar="NAME=FILE:SIZE")
+    parser.add_argument("--crowds", type=int, default=0, help="so many drawn crowds instead of the table")
     options = parser.parse_args()
-    annotations, folder = find_data(options.data)
     predictor = Predictor(options.first).with_settings(score_threshold=0.05)
     base = read_two_networks(packaged("accurate")).second_look
+    if options.crowds:
+        crowds(predictor, Refiner("thunder"), base, options.crowds)
+        return
+    annotations, folder = find_data(options.data)
     files = {"thunder": packaged("thunder.onnx")}
     ways = list(WAYS)
     for entry in options.refiner:
