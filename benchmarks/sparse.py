@@ -34,7 +34,7 @@ LEAST = 0.05  # of the scores that count
 
 def crowds(number: int) -> Iterator[Image]:
     """Drawn scenes of many people who hide each other."""
-    settings = replace(HARD, people=(8, 20))
+    settings = replace(HARD, people=(8, 16), as_in_photographs=False)
     for seed in range(number):
         yield synthesize_scene(np.random.default_rng(seed), (640, 480), settings).image
 

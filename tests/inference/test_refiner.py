@@ -195,7 +195,7 @@ def test_a_file_names_two_networks(accurate: Predictor, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "not a JSON file"), ('{"model": "fast.onnx"}', "refiner"), ('{"model": 1, "refiner": ""}', "model")],
+    [("{", "not valid JSON"), ('{"model": "fast.onnx"}', "refiner"), ('{"model": 1, "refiner": ""}', "model")],
 )
 def test_a_broken_file_is_named(content: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "x.model.json"

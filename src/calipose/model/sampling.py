@@ -44,39 +44,43 @@ def sample_rows(features: Tensor, positions_cell: Tensor) -> Tensor:
     Returns:
         `(b, k, m, c)`.
     """
-    b, k = positions_cell.shape[:2]
+    k = positions_cell.shape[1]
     height, width = features.shape[-2:]
+    column, line, weight = _corners(positions_cell[..., 0], positions_cell[..., 1], height, width)
+    return _weighted_corners(_read_rows(features, column, line, k), weight)
+
+
+def _read_rows(features: Tensor, column: Tensor, line: Tensor, k: int) -> Tensor:
+    """Each keypoint's features `(b, k c, h, w)` at cells of columns and lines `(b, k, m)`: `(b, k, m, c)`."""
+    b, _, height, width = features.shape
     rows = features.permute(0, 2, 3, 1).reshape(b * height * width * k, -1)
     image = torch.arange(b, device=features.device).view(b, 1, 1)
     keypoint = torch.arange(k, device=features.device).view(1, k, 1)
-    read = torch.zeros(())
-    for i, (cells, weight) in enumerate(_corners(positions_cell, height, width)):
-        index = ((image * height + cells[..., 1]) * width + cells[..., 0]) * k + keypoint
-        # embedding: its gradient on a CPU runs in parallel, that of plain indexing does not.
-        part = F.embedding(index, rows) * weight.unsqueeze(-1)
-        read = read + part if i else part
-    return read
+    # embedding: its gradient on a CPU runs in parallel, that of plain indexing does not.
+    return F.embedding(((image * height + line) * width + column) * k + keypoint, rows)
 
 
-def _corners(positions_cell: Tensor, height: int, width: int) -> list[tuple[Tensor, Tensor]]:
-    """The four cells around positions `(..., 2)`, clamped to the map, and their bilinear weights.
+def _corners(x: Tensor, y: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The four cells around positions x and y `(..., m)`, clamped to the map, and their bilinear weights.
 
     Returns:
-        Of each of the four: cells `(..., 2)` int64, x and y, and weights `(...)`.
+        Columns and lines, int64, and weights: `(..., 4 m)` each, the m positions four times.
     """
-    x, y = positions_cell[..., 0].clamp(0, width - 1), positions_cell[..., 1].clamp(0, height - 1)
+    x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
     left, top = x.detach().floor(), y.detach().floor()
+    x, y = x - left, y - top
     # A position that is NaN must lead to a NaN loss, which is reported, and not to an index out of range.
     column, line = left.nan_to_num(0).long(), top.nan_to_num(0).long()
     right, below = (column + 1).clamp(max=width - 1), (line + 1).clamp(max=height - 1)  # of weight 0 where clamped
-    x, y = x - left, y - top
-    corners = [
-        (column, line, (1 - x) * (1 - y)),
-        (right, line, x * (1 - y)),
-        (column, below, (1 - x) * y),
-        (right, below, x * y),
-    ]
-    return [(torch.stack([x_cell, y_cell], -1), weight) for x_cell, y_cell, weight in corners]
+    weights = [(1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y]
+    columns, lines = [column, right, column, right], [line, line, below, below]
+    return torch.cat(columns, -1), torch.cat(lines, -1), torch.cat(weights, -1)
+
+
+def _weighted_corners(read: Tensor, weight: Tensor) -> Tensor:
+    """The sum of what was read at four corners `(b, k, 4 m, c)`, weighted by `(b, k, 4 m)`: `(b, k, m, c)`."""
+    first, second, third, fourth = (read * weight.unsqueeze(-1)).chunk(4, 2)
+    return first + second + third + fourth
 
 
 @dataclass(frozen=True)
@@ -92,12 +96,12 @@ class Finest:
     maps: Tensor
     layers: tuple[tuple[Tensor, Tensor], ...] = ()
 
-    def rows(self, cells: Tensor) -> Tensor:
-        """The map's values at cells `(b, ..., 2)` int64, x and y: `(b, ..., c)`."""
+    def rows(self, column: Tensor, line: Tensor) -> Tensor:
+        """The map's values at cells of columns and lines `(b, ...)` int64: `(b, ..., c)`."""
         b, channels, height, width = self.maps.shape
         table = self.maps.permute(0, 2, 3, 1).reshape(b * height * width, channels)
-        image = torch.arange(b, device=table.device).view(b, *[1] * (cells.dim() - 2))
-        rows = F.embedding((image * height + cells[..., 1]) * width + cells[..., 0], table)
+        image = torch.arange(b, device=table.device).view(b, *[1] * (column.dim() - 1))
+        rows = F.embedding((image * height + line) * width + column, table)
         if not self.layers:
             return rows
         groups = torch.split(rows, [weight.shape[1] for weight, _ in self.layers], -1)
@@ -151,13 +155,11 @@ class SparseRows:
             `(b, k, m, C_k)`.
         """
         k, channels, width = self.weight.shape
-        values = (
-            self.finest.rows(cells) @ self.weight.transpose(0, 1).reshape(channels, k * width) + self.bias.flatten()
-        )
-        for halvings, coarse in enumerate(self.coarse, 1):
-            positions = _in_coarse(cells, halvings, values.dtype).unsqueeze(1)
-            values = values + sample_rows(coarse, positions).squeeze(1)
-        return F.relu(torch.unflatten(values, -1, (k, width))).transpose(1, 2)
+        column, line = cells[..., 0], cells[..., 1]
+        weight = self.weight.transpose(0, 1).reshape(channels, k * width)
+        values = self.finest.rows(column, line) @ weight + self.bias.flatten()
+        values = values.unsqueeze(1) + self._coarse_rows(column.unsqueeze(1), line.unsqueeze(1), 1)
+        return F.relu(torch.unflatten(values.squeeze(1), -1, (k, width))).transpose(1, 2)
 
     def at_positions(self, positions_cell: Tensor) -> Tensor:
         """R_k of each keypoint, read bilinearly at its own positions, clamped to the map.
@@ -168,18 +170,28 @@ class SparseRows:
         Returns:
             `(b, k, m, C_k)`.
         """
-        read = torch.zeros(())
-        for i, (cells, weight) in enumerate(_corners(positions_cell, *self.finest.maps.shape[-2:])):
-            values = self.finest.rows(cells) @ self.weight + self.bias.unsqueeze(1)
-            for halvings, coarse in enumerate(self.coarse, 1):
-                values = values + sample_rows(coarse, _in_coarse(cells, halvings, values.dtype))
-            part = F.relu(values) * weight.unsqueeze(-1)
-            read = read + part if i else part
-        return read
+        x, y = positions_cell[..., 0], positions_cell[..., 1]
+        column, line, weight = _corners(x, y, *self.finest.maps.shape[-2:])
+        values = self.finest.rows(column, line) @ self.weight + self.bias.unsqueeze(1)
+        values = F.relu(values + self._coarse_rows(column, line, positions_cell.shape[1]))
+        return _weighted_corners(values, weight)
+
+    def _coarse_rows(self, column: Tensor, line: Tensor, k: int) -> Tensor:
+        """The other branches' parts of W R_g at cells of stride 4, columns and lines `(b, k, m)`: `(b, k, m, c)`.
+
+        Of k = 1, all channels are one row.
+        """
+        total = torch.zeros(())
+        for halvings, coarse in enumerate(self.coarse, 1):
+            x, y = (_in_coarse(cells, halvings, coarse.dtype) for cells in (column, line))
+            columns, lines, weight = _corners(x, y, *coarse.shape[-2:])
+            part = _weighted_corners(_read_rows(coarse, columns, lines, k), weight)
+            total = total + part if halvings > 1 else part
+        return total
 
 
 def _in_coarse(cells: Tensor, halvings: int, dtype: torch.dtype) -> Tensor:
-    """Cells of stride 4 as positions in the map of stride 4 x 2^halvings of the same image."""
+    """Cells of stride 4, columns or lines, as positions in the map of stride 4 x 2^halvings of the same image."""
     return (cells.to(dtype) + 0.5) * 0.5**halvings - 0.5
 
 
