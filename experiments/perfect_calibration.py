@@ -2,8 +2,8 @@
 
     python experiments/perfect_calibration.py MODEL --data DATA [--precision 0.7@0.5 ...]
 
-Each pose of score 0.05 or more gets a drawn OKS: its score plus a residual of a pose of similar score (residuals from an
-isotonic fit of the OKS). The ECE of such draws is what a perfectly calibrated score would show. Also prints how often
+Each pose of score 0.05 or more gets a drawn OKS: its score plus the residual of a pose of similar score, from an
+isotonic fit of the OKS. The ECE of such draws is what a perfectly calibrated score would show. Also prints how often
 score thresholds for target precisions, chosen on the model's calibration data, are right here.
 """
 
