@@ -153,7 +153,20 @@ def test_the_tables_of_predicting_name_every_key(dance: Path) -> None:
     section = page("docs/predict.md").partition("## JSON lines")[2].partition("\n## ")[0]
     cells = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("| `")]
     named = {key for first, _ in cells for key in re.findall(r"`(\w+)`", first)}
-    call("photo.jpg", "dance.mp4", "--min-score", 0, "--save", "csv", "--save", "coco", "--save", "cvat")
+    call(
+        "photo.jpg",
+        "dance.mp4",
+        "--min-score",
+        0,
+        "--save",
+        "csv",
+        "--save",
+        "csv-wide",
+        "--save",
+        "coco",
+        "--save",
+        "cvat",
+    )
     call("photo.jpg", "--min-score", 0, "--save", "label-studio")
     out = dance / "calipose-out"
     entries = [json.loads((out / name).read_text().splitlines()[0]) for name in ("poses.jsonl", "dance.poses.jsonl")]

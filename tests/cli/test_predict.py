@@ -266,7 +266,7 @@ def test_a_full_disk_is_said_and_resume_goes_on(
     [
         (
             "csv",
-            ",".join(["file", "frame", "seconds", *COLUMNS]) + "\n",
+            ",".join(["file", "frame", "seconds", "drawing", *COLUMNS]) + "\n",
         ),
         ("coco", "[]\n"),
         ("label-studio", "[]\n"),

@@ -54,7 +54,7 @@ def rich(
     checkpoint: Checkpoint, exported_once: Callable[[str, Callable[[Path], object]], Path]
 ) -> tuple[Checkpoint, Path]:
     """With joint scores, the sparse form, calibrated, and its weights in half precision."""
-    method = msgspec.structs.replace(checkpoint.recipe.method, keypoint_scores=True, sparse_cells=60)
+    method = msgspec.structs.replace(checkpoint.recipe.method, keypoint_scores=True, sparse_cells=640)
     recipe = msgspec.structs.replace(checkpoint.recipe, method=method)
     torch.manual_seed(1)
     network = Network("mobilenetv2-0.25", 17, method)

@@ -125,6 +125,6 @@ def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
 
 def test_pyav_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(InputError, match=r"calipose\[video\]"):
+    with pytest.raises(InputError, match=r"pip install 'av"):
         VideoWriter(tmp_path / "a.mp4", RATE, (64, 48))
     assert not list(tmp_path.iterdir())

@@ -212,6 +212,8 @@ def require_keypoints(names: Sequence[str], skeleton: Skeleton, source: str, adv
 
 
 def _image(entry: dict[str, Any]) -> _Image:
+    if not isinstance(entry, dict):
+        raise TypeError("an image is a table of names and values")
     size = 0, 0
     if entry.get("width") is not None or entry.get("height") is not None:
         size = _integer(entry, "width"), _integer(entry, "height")
