@@ -22,13 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from calipose.geometry import oks, pose_nms
+from calipose.geometry import AREA_PER_BOX, keypoint_similarity, oks, pose_nms
 from calipose.inference.predictor import Predictor
 from calipose.inference.refiner import TwoLooks, see_twice
 from calipose.io.images import read_image
 from calipose.skeleton import COCO_17
 
-AREA_OF_BOX = 0.53  # of a person's area (COCO's segmentation) in the box around the joints
 SURE, UNSURE = 0.5, 0.1  # expected OKS from which a pose is a person; below which it is nothing
 JOINT = 0.5  # expected similarity from which a joint counts as labelled
 CORRECT, FAR = 0.7, 0.3  # a label is wrong if the seen joint is at least so sure, and its similarity is below
@@ -106,7 +105,7 @@ def added(image_id: int, pose: Pose, choice: Choice, counts: Counter[str]) -> di
     box = box_of(chosen)
     labels = np.where((sure & keep)[:, None], np.c_[points[:, :2], np.full(len(points), 2)], 0)
     return {
-        "image_id": image_id, "category_id": 1, "iscrowd": 0, "bbox": box, "area": AREA_OF_BOX * box[2] * box[3],
+        "image_id": image_id, "category_id": 1, "iscrowd": 0, "bbox": box, "area": AREA_PER_BOX * box[2] * box[3],
         "num_keypoints": int((labels[:, 2] > 0).sum()), "keypoints": labels.flatten().tolist(),
     }  # fmt: skip
 
@@ -168,7 +167,7 @@ def merge_lspet(
         joints = seen[best]["keypoints"]
         labelled = truth[:, 2] > 0
         squared = ((joints[:, :2] - truth[:, :2]) ** 2).sum(1)
-        near = np.exp(-squared / (2 * annotation["area"] * (2 * sigmas) ** 2))
+        near = keypoint_similarity(squared, annotation["area"], sigmas)
         wrong = labelled & (near < FAR) & choice.joints(seen[best], CORRECT)
         new = ~labelled & choice.joints(seen[best])
         counts["joints corrected"] += int(wrong.sum())

@@ -124,7 +124,7 @@ def _logistic_knots(raw: Floats, oks: Floats) -> tuple[Floats, Floats]:
     a_b = np.array([1.0, 0.0])
     ridge = 1e-3 * np.eye(2)
     for _ in range(50):
-        p = _sigmoid(columns @ a_b)
+        p = sigmoid(columns @ a_b)
         slope = columns.T @ (weight * (oks - p)) - ridge @ a_b
         curve = (columns * (weight * p * (1 - p))[:, None]).T @ columns + ridge
         step = np.linalg.solve(curve, slope)
@@ -136,10 +136,11 @@ def _logistic_knots(raw: Floats, oks: Floats) -> tuple[Floats, Floats]:
     half = MAX_KNOTS // 2
     quantiles, even = np.quantile(raw, np.linspace(0, 1, half)), np.linspace(raw.min(), raw.max(), half)
     x = np.unique(np.concatenate([quantiles, even]))
-    return x, _sigmoid(a_b[0] * (feature(x) - mean) / spread + a_b[1])
+    return x, sigmoid(a_b[0] * (feature(x) - mean) / spread + a_b[1])
 
 
-def _sigmoid(values: Floats) -> Floats:
+def sigmoid(values: Floats) -> Floats:
+    """1 / (1 + exp(-v)) of values v of any shape; beyond +-30 as there."""
     return np.asarray(1 / (1 + np.exp(-values.clip(-30, 30))))
 
 

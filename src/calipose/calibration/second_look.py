@@ -14,11 +14,11 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike
 
+from calipose.calibration.fit import LOGIT_CLIP, sigmoid
 from calipose.calibration.maps import Stored
 from calipose.errors import InputError
 from calipose.geometry import Floats
 
-LOGIT_CLIP = 0.01  # scores nearer to 0 and 1 count as this near
 RIDGE = 1.0  # weight of "no influence" in the fit, in poses
 LARGEST = sys.float_info.max  # a bound, so that infinity and nan are refused
 NotNegative = Annotated[float, msgspec.Meta(ge=0, le=LARGEST)]
@@ -49,7 +49,7 @@ class TwoLookScore(Stored, frozen=True, kw_only=True):
                 keypoints.
         """
         columns = _columns(first, confidence, agreement)
-        return _sigmoid(columns @ np.array([self.first, self.confidence, self.agreement]) + self.bias)
+        return sigmoid(columns @ np.array([self.first, self.confidence, self.agreement]) + self.bias)
 
 
 class SecondLook(Stored, frozen=True, kw_only=True):
@@ -107,7 +107,7 @@ def _logistic(columns: Floats, target: Floats) -> Floats:
     weights = np.zeros(columns.shape[1])
     ridge = np.append(np.full(len(weights) - 1, RIDGE), 1e-6)
     for _ in range(50):
-        p = _sigmoid(columns @ weights)
+        p = sigmoid(columns @ weights)
         slope = columns.T @ (target - p) - ridge * weights
         curve = (columns * (p * (1 - p))[:, None]).T @ columns + np.diag(ridge)
         step = np.linalg.solve(curve, slope)
@@ -124,7 +124,3 @@ def _columns(first: ArrayLike, confidence: ArrayLike, agreement: ArrayLike) -> F
 def _logit(share: ArrayLike) -> Floats:
     share = np.asarray(share, np.float64).clip(LOGIT_CLIP, 1 - LOGIT_CLIP)
     return np.asarray(np.log(share / (1 - share)))
-
-
-def _sigmoid(values: Floats) -> Floats:
-    return np.asarray(1 / (1 + np.exp(-values.clip(-30, 30))))
