@@ -1,8 +1,9 @@
 """What the head costs beside the bare backbone, in one process.
 
-    python benchmarks/head_cost.py [--backbone hrnet-w32] [--size 512] [--repeats 9]
+    python benchmarks/head_cost.py [--backbone hrnet-w32] [--size 512] [--repeats 9] [--cells 512]
 
-Prints medians, their quartiles and ratios of: prediction (network and decoding of 30 poses, one image), and one
+Prints medians, their quartiles and ratios of: prediction (network and decoding of 30 poses, one image), dense and in the
+sparse form at the `--cells` cells of highest presence, and one
 training step's forward and backward pass (two images with three people each). The machine is named beside them.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from calipose.config.method import Method
 from calipose.model.decode import find_candidates
 from calipose.model.network import Network
 
@@ -63,10 +65,12 @@ def main() -> None:
     parser.add_argument("--backbone", default="hrnet-w32")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--cells", type=int, default=512)
     options = parser.parse_args()
     print(machine())
     torch.manual_seed(0)
-    network = Network(options.backbone).to(memory_format=torch.channels_last)
+    method = Method(sparse_cells=options.cells)
+    network = Network(options.backbone, method=method).to(memory_format=torch.channels_last)
     images = torch.randint(0, 256, (2, options.size, options.size, 3), dtype=torch.uint8)
     normalised = (images.permute(0, 3, 1, 2).float() - network.mean) / network.std
 
@@ -74,7 +78,8 @@ def main() -> None:
     with torch.no_grad():
         predict = {
             "backbone": lambda: network.backbone(normalised[:1]),
-            "network": lambda: find_candidates(network, images[:1], 30),
+            "dense": lambda: find_candidates(network, images[:1], 30, sparse=False),
+            "sparse": lambda: find_candidates(network, images[:1], 30, sparse=True),
         }
         report("prediction", interleaved(predict, options.repeats))
 

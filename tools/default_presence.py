@@ -39,11 +39,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     checkpoint = load_checkpoint(options.checkpoint)
+    width = checkpoint.recipe.method.instance_width
+    method = msgspec.structs.replace(checkpoint.recipe.method, sparse_cells=options.cells)
+    recipe = msgspec.structs.replace(checkpoint.recipe, method=method)
+    unfitted = {"head.presence.weight": torch.zeros(1, width, 1, 1), "head.presence.bias": torch.zeros(1)}
+    checkpoint = replace(checkpoint, recipe=recipe, weights=unfitted | checkpoint.weights)
     network = checkpoint.network().eval()
     colour = [round(float(m)) for m in network.mean.flatten()]
     data = read_data(options.data)
-    width = checkpoint.recipe.method.instance_width + 1
-    gram, moment = torch.zeros(width, width, dtype=torch.float64), torch.zeros(width, dtype=torch.float64)
+    gram = torch.zeros(width + 1, width + 1, dtype=torch.float64)
+    moment = torch.zeros(width + 1, dtype=torch.float64)
     for i in np.random.default_rng(0).permutation(len(data))[: options.images]:
         image = read_image(data.image_path(int(i)), ignore_orientation=True)
         pixels = network_input(image, checkpoint.recipe.predict.short_side, colour)[0]
@@ -57,15 +62,13 @@ def main() -> None:
         weight = torch.where(target > 0, 1.0, ELSEWHERE).unsqueeze(1)
         gram += (features * weight).T @ features
         moment += features.T @ (weight.squeeze(1) * target)
-    fitted = torch.linalg.solve(gram + RIDGE * gram.diag().mean() * torch.eye(width), moment).float()
+    fitted = torch.linalg.solve(gram + RIDGE * gram.diag().mean() * torch.eye(width + 1), moment).float()
     weights = {
         **checkpoint.weights,
         "head.presence.weight": fitted[:-1].view(1, -1, 1, 1).clone(),
         "head.presence.bias": fitted[-1:].clone(),
     }
-    method = msgspec.structs.replace(checkpoint.recipe.method, sparse_cells=options.cells)
-    recipe = msgspec.structs.replace(checkpoint.recipe, method=method)
-    save_checkpoint(options.out, replace(checkpoint, weights=weights, recipe=recipe))
+    save_checkpoint(options.out, replace(checkpoint, weights=weights))
     print(options.out)
 
 

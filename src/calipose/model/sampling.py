@@ -141,7 +141,11 @@ class SparseRows:
         """
         wide = [branch.shape[1] for branch in others]
         first, *parts = torch.split(weight, [weight.shape[1] - sum(wide), *wide], 1)
-        coarse = [F.conv2d(branch, part) for branch, part in zip(others, parts, strict=True)]
+        # A product and not a convolution: its result lies channel by channel, as the sampler wants it.
+        coarse = [
+            torch.unflatten(part.flatten(1) @ branch.flatten(2), 2, branch.shape[2:])
+            for branch, part in zip(others, parts, strict=True)
+        ]
         rows = first.reshape(keypoints, -1, first.shape[1]).transpose(1, 2)
         return cls(finest, rows, bias.view(keypoints, -1), coarse)
 
@@ -155,11 +159,10 @@ class SparseRows:
             `(b, k, m, C_k)`.
         """
         k, channels, width = self.weight.shape
-        column, line = cells[..., 0], cells[..., 1]
         weight = self.weight.transpose(0, 1).reshape(channels, k * width)
-        values = self.finest.rows(column, line) @ weight + self.bias.flatten()
-        values = values.unsqueeze(1) + self._coarse_rows(column.unsqueeze(1), line.unsqueeze(1), 1)
-        return F.relu(torch.unflatten(values.squeeze(1), -1, (k, width))).transpose(1, 2)
+        values = self.finest.rows(cells[..., 0], cells[..., 1]) @ weight + self.bias.flatten()
+        values = values + self._coarse_rows(cells.unsqueeze(1), 1).squeeze(1)
+        return F.relu(torch.unflatten(values, -1, (k, width))).transpose(1, 2)
 
     def at_positions(self, positions_cell: Tensor) -> Tensor:
         """R_k of each keypoint, read bilinearly at its own positions, clamped to the map.
@@ -173,25 +176,24 @@ class SparseRows:
         x, y = positions_cell[..., 0], positions_cell[..., 1]
         column, line, weight = _corners(x, y, *self.finest.maps.shape[-2:])
         values = self.finest.rows(column, line) @ self.weight + self.bias.unsqueeze(1)
-        values = F.relu(values + self._coarse_rows(column, line, positions_cell.shape[1]))
+        values = F.relu(values + self._coarse_rows(torch.stack([column, line], -1), positions_cell.shape[1]))
         return _weighted_corners(values, weight)
 
-    def _coarse_rows(self, column: Tensor, line: Tensor, k: int) -> Tensor:
-        """The other branches' parts of W R_g at cells of stride 4, columns and lines `(b, k, m)`: `(b, k, m, c)`.
+    def _coarse_rows(self, cells: Tensor, k: int) -> Tensor:
+        """The other branches' parts of W R_g at cells of stride 4 `(b, k, m, 2)`: `(b, k, m, c)`.
 
         Of k = 1, all channels are one row.
         """
         total = torch.zeros(())
         for halvings, coarse in enumerate(self.coarse, 1):
-            x, y = (_in_coarse(cells, halvings, coarse.dtype) for cells in (column, line))
-            columns, lines, weight = _corners(x, y, *coarse.shape[-2:])
-            part = _weighted_corners(_read_rows(coarse, columns, lines, k), weight)
+            maps = torch.unflatten(coarse, 1, (k, -1)).flatten(0, 1)
+            part = sample_bilinear(maps, _in_coarse(cells, halvings, coarse.dtype).flatten(0, 1))
             total = total + part if halvings > 1 else part
-        return total
+        return torch.unflatten(total, 0, (-1, k)).transpose(-1, -2)
 
 
 def _in_coarse(cells: Tensor, halvings: int, dtype: torch.dtype) -> Tensor:
-    """Cells of stride 4, columns or lines, as positions in the map of stride 4 x 2^halvings of the same image."""
+    """Cells of stride 4 as positions in the map of stride 4 x 2^halvings of the same image."""
     return (cells.to(dtype) + 0.5) * 0.5**halvings - 0.5
 
 
