@@ -10,18 +10,22 @@ import numpy as np
 from calipose.calibration.fit import assign_folds, fit_calibration_map
 from calipose.calibration.maps import Calibration, CalibrationMap, Setting
 from calipose.calibration.precision import PrecisionTable
+from calipose.calibration.regions import RegionMap, fit_regions
 from calipose.errors import InputError
 from calipose.evaluation.matching import Matches
 from calipose.evaluation.results import ResultsSource, load_results, require_triples
 from calipose.evaluation.scores import has_keypoint_scores
 from calipose.geometry import Floats
+from calipose.skeleton import COCO_17, Skeleton
 
 FOLDS = 10  # of the images, in cross-fitting
 MIN_IMAGES = 10  # with poses: fewer are no calibration
 GOOD_IMAGES = 200  # from which isotonic maps usually win; fewer are said
 
 
-def fit_maps(matches: Matches, people: int, setting: Setting | None = None, data: str = "") -> Calibration:
+def fit_maps(
+    matches: Matches, people: int, setting: Setting | None = None, data: str = "", skeleton: Skeleton = COCO_17
+) -> Calibration:
     """Calibration from poses whose `score` and `keypoint_scores` are the network's own.
 
     Keypoints count where they are labelled, in matched poses.
@@ -31,11 +35,13 @@ def fit_maps(matches: Matches, people: int, setting: Setting | None = None, data
         people: that were to be found in all images.
         setting: of the prediction, which the maps keep.
         data: name of the data, likewise.
+        skeleton: of the poses.
 
     Raises:
         InputError: too few images, or all poses have the same score.
     """
     require_enough(matches)
+    keypoint = _fit_keypoint(matches, setting, data)
 
     def fit(target: Floats) -> CalibrationMap:
         return fit_calibration_map(matches.score, target, matches.image, setting=setting, data=data)
@@ -44,9 +50,24 @@ def fit_maps(matches: Matches, people: int, setting: Setting | None = None, data
         score=fit(matches.oks),
         oks50=fit((matches.oks >= 0.5).astype(float)),
         oks75=fit((matches.oks >= 0.75).astype(float)),
-        keypoint=_fit_keypoint(matches, setting, data),
+        keypoint=keypoint,
         precision=PrecisionTable.count(matches.score, matches.oks, matches.image, people),
+        regions=fit_region_map(matches, keypoint, skeleton, data),
     )
+
+
+def fit_region_map(matches: Matches, keypoint: CalibrationMap, skeleton: Skeleton, data: str = "") -> RegionMap:
+    """Radii of keypoints, from matched poses whose `keypoint_scores` are the network's own.
+
+    Args:
+        matches: the poses.
+        keypoint: the map of keypoint scores; the identity where there are none, and then the radii are constant by
+            keypoint, in parts of the person's size.
+        skeleton: of the poses.
+        data: name of the data, which the map keeps.
+    """
+    scores = None if keypoint.is_identity else keypoint(matches.keypoint_scores).clip(0, 1)
+    return fit_regions(matches.distance_img, matches.pose_size_img, matches.image, skeleton.sigmas_array, scores, data)
 
 
 def require_enough(matches: Matches) -> None:
