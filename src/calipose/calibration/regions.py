@@ -165,15 +165,31 @@ class RegionMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             InputError: another coverage, or one that the calibration images cannot support; nothing was fitted; or the
                 scores of keypoints that it was fitted with are missing.
         """
+        points = np.asarray(keypoints_img, np.float64)
+        return self.radius_of_size_img(person_size_img(points), keypoint_scores, sigmas, coverage)
+
+    def radius_of_size_img(
+        self, size_img: ArrayLike, keypoint_scores: ArrayLike | None, sigmas: ArrayLike, coverage: float = 0.9
+    ) -> Floats:
+        """`radius_img` of poses whose sizes are known.
+
+        Args:
+            size_img: (p,), `person_size_img` of the poses.
+            keypoint_scores: (p, k), calibrated; or None.
+            sigmas: (k,), the skeleton's.
+            coverage: from 0.5 to 0.99, counted in whole percent and rounded up.
+
+        Raises:
+            InputError: as `radius_img`.
+        """
         percent, group = whole_percent(coverage), self.require(coverage)
-        points, sigmas = np.asarray(keypoints_img, np.float64), np.asarray(sigmas, np.float64)
-        shape = points.shape[:2]
-        if len(sigmas) != len(self.labelled) or shape[1] != len(self.labelled):
-            raise InputError(f"regions: fitted for {len(self.labelled)} keypoints; these poses have {shape[1]}")
+        size, sigmas = np.asarray(size_img, np.float64), np.asarray(sigmas, np.float64)
+        shape = (len(size), len(sigmas))
+        if len(sigmas) != len(self.labelled):
+            raise InputError(f"regions: fitted for {len(self.labelled)} keypoints; these poses have {len(sigmas)}")
         if self.by_score and keypoint_scores is None:
             raise InputError("regions: fitted with scores of keypoints, which these poses have not")
         scores = np.ones(shape) if keypoint_scores is None else np.asarray(keypoint_scores, np.float64)
-        size = person_size_img(points)
         unit = units_img(size, sigmas, scores if self.by_score else None)
         each = [np.broadcast_to(a, shape).ravel() for a in (scores, size[:, None], np.arange(shape[1]))]
         radius = unit * group.factors(percent, each[0], each[1], each[2].astype(np.int64)).reshape(shape)

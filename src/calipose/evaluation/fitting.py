@@ -41,7 +41,7 @@ def fit_maps(
         InputError: too few images, or all poses have the same score.
     """
     require_enough(matches)
-    keypoint = _fit_keypoint(matches, setting, data)
+    keypoint = fit_keypoint_map(matches, setting, data)
 
     def fit(target: Floats) -> CalibrationMap:
         return fit_calibration_map(matches.score, target, matches.image, setting=setting, data=data)
@@ -85,7 +85,8 @@ def require_enough(matches: Matches) -> None:
         raise InputError(f"calibration: all {len(matches)} poses have the score {matches.score[0]:g}; it tells nothing")
 
 
-def _fit_keypoint(matches: Matches, setting: Setting | None = None, data: str = "") -> CalibrationMap:
+def fit_keypoint_map(matches: Matches, setting: Setting | None = None, data: str = "") -> CalibrationMap:
+    """The map of keypoint scores; the identity where the poses have none."""
     labelled = np.isfinite(matches.similarity)
     if not labelled.any() or not has_keypoint_scores(matches):
         return CalibrationMap()
@@ -152,5 +153,5 @@ def cross_fit(matches: Matches, folds: int = FOLDS, seed: int = 0) -> Matches:
     for i in np.unique(fold):
         here, others = fold == i, matches[fold != i]
         score[here] = fit_calibration_map(others.score, others.oks, others.image)(score[here])
-        keypoints[here] = _fit_keypoint(others)(keypoints[here])
+        keypoints[here] = fit_keypoint_map(others)(keypoints[here])
     return replace(matches, score=score, keypoint_scores=keypoints)
