@@ -9,8 +9,8 @@ fitted on the others. With `--kept` both are fitted on that other data set. `--u
 without its keypoint scores: the radius is then constant by keypoint, times the person's size.
 
 "got" is the share of labelled keypoints of matched poses that lie within their circle, with its 95 % interval
-(bootstrap over images); "an image" is the mean of the images' shares, which is what is guaranteed. "radius" is the mean
-in parts of the person's size, "constant" that of radii constant by keypoint, times the size, scaled to the same share got.
+(bootstrap over images); "an image" is the mean of the images' shares. Radii are in parts
+of the person's size; "constant" are radii constant by keypoint, times the size, scaled to the same share got.
 """
 
 from __future__ import annotations
@@ -101,14 +101,16 @@ def interval(inside: np.ndarray, image: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def rows(name: str, matches: Matches, seen: np.ndarray, found: np.ndarray, scores: np.ndarray, constant: np.ndarray) -> Iterable[str]:  # fmt: skip
+def rows(
+    name: str, matches: Matches, seen: np.ndarray, found: np.ndarray, scores: np.ndarray, constant: np.ndarray
+) -> Iterable[str]:
     """The table of one model."""
     labelled = np.isfinite(matches.distance_img) & np.isfinite(found).all(0)
     image = np.broadcast_to(matches.image[:, None], labelled.shape)
     sizes = np.broadcast_to(matches.pose_size_img[:, None], labelled.shape)[labelled]
     distance = matches.distance_img[labelled]
     yield f"\n{name}: {labelled.sum()} keypoints of {len(np.unique(image[labelled]))} images"
-    yield "  asked  got (95 %)             an image  radius  constant  saved"
+    yield "  asked  got (95 %)             an image  mean radius, constant: saved   median radius, constant: saved"
     for i, coverage in enumerate(COVERAGES):
         radius, plain = found[i][labelled], constant[i][labelled]
         inside = distance <= radius
@@ -117,12 +119,10 @@ def rows(name: str, matches: Matches, seen: np.ndarray, found: np.ndarray, score
         per_image = share[np.unique(image[labelled])].mean()
         known = np.isfinite(plain)
         plain = plain * np.quantile((distance / plain)[known], inside[known].mean())
-        mean, mean_plain = (radius / sizes).mean(), (plain / sizes)[known].mean()
+        sides = [(average(radius / sizes), average((plain / sizes)[known])) for average in (np.mean, np.median)]
+        cells = "   ".join(f"{own:.3f}  {other:.3f}  {100 * (1 - own / other):+3.0f} %      " for own, other in sides)
         off = "" if abs(inside.mean() - coverage) <= OVERALL else "  OFF"
-        yield (
-            f"  {coverage:.2f}   {inside.mean():.3f} ({low:.3f} to {high:.3f})  {per_image:.3f}     {mean:.3f}   "
-            f"{mean_plain:.3f}     {100 * (1 - mean / mean_plain):3.0f} %{off}"
-        )
+        yield (f"  {coverage:.2f}   {inside.mean():.3f} ({low:.3f} to {high:.3f})  {per_image:.3f}     {cells}{off}")
     yield f"  group            keypoints  images  got at {', '.join(f'{coverage:.2f}' for coverage in COVERAGES)}"
     for group, mask in groups(matches, scores, seen).items():
         chosen = mask & labelled

@@ -12,6 +12,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
+from calipose.angles import Angles, Triples, angles_of
 from calipose.calibration.regions import RegionMap
 from calipose.errors import InputError
 from calipose.skeleton import COCO_17, Skeleton
@@ -222,6 +223,20 @@ class Poses:
             InputError: as `keypoint_radius_img`.
         """
         return replace(self, radii_img=self.keypoint_radius_img(coverage), coverage=coverage)
+
+    def angles(self, triples: Triples | None = None, coverage: float | None = 0.9) -> Angles:
+        """Angles of joints in the image plane, in degrees, with intervals (`calipose.angles` has the formula).
+
+        Args:
+            triples: names of angles, each with the names of its keypoints a, b, c; the angle is at b. By default
+                elbows, knees, hips, shoulders and the trunk's lean.
+            coverage: of the intervals, from 0.5 to 0.99; None for none, which needs no calibrated model.
+
+        Raises:
+            InputError: as `keypoint_radius_img`; or an angle names keypoints that the skeleton has not.
+        """
+        radii = None if coverage is None else self.keypoint_radius_img(coverage)
+        return angles_of(self.keypoints_img, self.skeleton, triples, radii, coverage)
 
     def to_coco(self, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
         """Entries of a COCO keypoint results file, numbers not rounded.

@@ -2,26 +2,30 @@
 
 The radius of a keypoint is `q` times its unit
 
-    u = sqrt(-2 ln score) k_i s,
+    u = f_i k_i s sqrt(-2 ln score),
 
 the distance at which exp(-d^2 / 2 s^2 k_i^2), whose expected value the keypoint's score is, equals that score; k_i is
 twice the keypoint's sigma. The person's area is not known when poses are predicted, so s comes from the pose's own
-keypoints (`person_size_img`). Where there are no keypoint scores, u = k_i s. `q` is a quantile of d / u over labelled
-images (split-conformal prediction).
+keypoints (`person_size_img`). f_i, near 1, is how much farther off than others this kind of keypoint is. Where there
+are no keypoint scores, u = f_i k_i s. `q` is a quantile of d / u over labelled images (split-conformal prediction), one
+for each third of the scores, and in it for each third of the sizes, where there are enough images and keypoints; else
+one for the wider group.
 
-Keypoints of one image are not independent: what counts is the number of images. Each image has the same weight 1 / (n +
-1), shared equally by its keypoints, and the weight 1 / (n + 1) is that of the image to come, whose keypoints may be
-anywhere. This is hierarchical conformal prediction.
+Images are exchangeable, keypoints of one image are not. So the image to come counts as one more image, as large as the
+mean of the others, whose keypoints may be anywhere: of n images with N keypoints, `q` is the value that c (n + 1) / n
+of the N lie below. With 26 images, c = 0.9 takes 93.5 % of them, and nothing above 26 / 27 can be asked for.
 
-What is guaranteed, if the images to come are like those of the calibration (exchangeable): draw such an image, of its
-labelled keypoints of matched poses (COCO's matching, OKS 0.1 or more) draw one; it lies within its circle with at least
-that probability. In groups (by score and size) the same holds of the keypoints of each group. What is not guaranteed:
-anything of poses that are of nobody; all keypoints of a pose at once; each person or each kind of keypoint by itself;
-other kinds of images. The guarantee is for a given map of keypoint scores; one that was fitted on the same images, as
-`calipose calibrate` does, makes it approximate.
+What that means, for images like those of the calibration (exchangeable): of all labelled keypoints of matched poses
+(COCO's matching, OKS of 0.1 or more) of images to come, at least c lie within their circles, on the average over
+calibrations. It is exact for a given unit and images of equally many keypoints: then the mean over images of misses
+minus (1 - c) keypoints is not above 0 (conformal risk control). With other images, and with a map of keypoint scores
+and f_i from the same images, it is approximate, and cautious as measured (docs/regions.md). In the groups the same
+holds of the keypoints of each group. What is not promised: anything of poses that are of nobody; all keypoints of a
+pose at once; each person, or visible and hidden keypoints, each by itself; images of another kind.
 
-Source: Lee, Barber and Willett, Distribution-free inference with hierarchical data, 2023; Vovk, Gammerman and Shafer,
-Algorithmic learning in a random world, 2005, for quantiles and for groups (Mondrian).
+Source: Angelopoulos et al., Conformal risk control, ICLR 2024; Vovk, Gammerman and Shafer, Algorithmic learning in a
+random world, 2005, for groups (Mondrian); Lee, Barber and Willett, Distribution-free inference with hierarchical data,
+2023, which weighs images instead of keypoints, and is wider.
 """
 
 from __future__ import annotations
@@ -35,13 +39,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from calipose.errors import InputError
 from calipose.geometry import AREA_PER_BOX, Floats
+from calipose.skeleton import Skeleton
 
 LEAST_COVERAGE, MOST_COVERAGE = 50, 99  # percent
 CLIP = 0.02  # keypoint scores nearer to 0 and 1 count as this near
 NARROW = 0.1  # a box counts as having at least this part of its longer side's square, as for people seen from the side
 MIN_IMAGES = 10  # with labelled keypoints of matched poses
 GROUP_IMAGES, GROUP_KEYPOINTS = 20, 100  # that each part of a group must have
-NAMED_KEYPOINTS = 30  # likewise, where the parts are kinds of keypoints
+SHRINKAGE = 50  # keypoints of a kind at which half of what is special of it is believed
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Indices = NDArray[np.int64]
@@ -53,18 +58,16 @@ class RegionGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     Attributes:
         quantiles: of distance / unit, for a coverage of 0.50, 0.51, ..., as far as the images support one.
         images, keypoints: that it was fitted on.
-        split: what the parts differ in: the keypoint's score, the person's size in pixels, or which keypoint it is.
-        edges: between the parts, rising, where they differ in score or size.
-        part_of: index of each keypoint's part, where they differ in the keypoint.
+        split: what the parts differ in: the keypoint's score, or the person's size in pixels.
+        edges: between the parts, rising.
         parts: none, or two and more.
     """
 
     quantiles: tuple[float, ...] = ()
     images: Count = 0
     keypoints: Count = 0
-    split: Literal["", "score", "size", "keypoint"] = ""
+    split: Literal["", "score", "size"] = ""
     edges: tuple[float, ...] = ()
-    part_of: tuple[Count, ...] = ()
     parts: tuple[RegionGroup, ...] = ()
 
     def __post_init__(self) -> None:
@@ -72,32 +75,26 @@ class RegionGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             raise InputError("regions: a group has too many quantiles, or one that is not finite; calibrate again")
         if (np.diff(self.quantiles) < 0).any() or any(value < 0 for value in self.quantiles):
             raise InputError("regions: the quantiles of a group must rise from 0 on; calibrate again")
-        by_number = self.split in {"score", "size"}
-        fits = (len(self.parts) == len(self.edges) + 1) if by_number else not self.edges
-        named = len(self.parts) > max(self.part_of, default=0) if self.split == "keypoint" else not self.part_of
-        if not (fits and named and bool(self.parts) == bool(self.split) and (np.diff(self.edges) > 0).all()):
+        parts = len(self.edges) + 1 if self.split else 0
+        if len(self.parts) != parts or (parts == 0 and self.edges) or not (np.diff(self.edges) > 0).all():
             raise InputError("regions: a group and its parts contradict each other; calibrate again")
 
-    def factors(self, percent: int, score: Floats, size: Floats, keypoint: Indices) -> Floats:
+    def factors(self, percent: int, score: Floats, size: Floats) -> Floats:
         """`q` of m keypoints, (m,). Where the images of a part are too few for the coverage, the whole group counts.
 
         Args:
             percent: the coverage.
             score: (m,), of the keypoints.
             size: (m,), of the persons, in pixels.
-            keypoint: (m,), index in the skeleton.
         """
         index = percent - LEAST_COVERAGE
         if not self.parts or any(len(part.quantiles) <= index for part in self.parts):
             return np.full(len(score), self.quantiles[index])
-        if self.split == "keypoint":
-            part_of = np.array(self.part_of)[keypoint]
-        else:
-            part_of = np.searchsorted(self.edges, score if self.split == "score" else size, side="right")
+        part_of = np.searchsorted(self.edges, score if self.split == "score" else size, side="right")
         q = np.zeros(len(score))
         for i, part in enumerate(self.parts):
             here = part_of == i
-            q[here] = part.factors(percent, score[here], size[here], keypoint[here])
+            q[here] = part.factors(percent, score[here], size[here])
         return q
 
 
@@ -112,6 +109,7 @@ class RegionMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         group: all keypoints; None where nothing was fitted.
         by_score: the unit takes the keypoint scores.
         labelled: (k,) keypoints of each name that it was fitted on; of a name without any, nothing is known.
+        kind_factors: (k,) f_i, the same for left and right.
         data: name of the data set.
         refusal: why nothing was fitted.
     """
@@ -119,8 +117,15 @@ class RegionMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     group: RegionGroup | None = None
     by_score: bool = True
     labelled: tuple[Count, ...] = ()
+    kind_factors: tuple[float, ...] = ()
     data: str = ""
     refusal: str = ""
+
+    def __post_init__(self) -> None:
+        if self.group is not None and not (
+            len(self.labelled) == len(self.kind_factors) > 0 and min(self.kind_factors) > 0 and self.group.quantiles
+        ):
+            raise InputError("regions: labelled, kind_factors and quantiles do not fit together; calibrate again")
 
     @property
     def is_empty(self) -> bool:
@@ -138,7 +143,7 @@ class RegionMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         Raises:
             InputError: they do not, or nothing was fitted, or it is no coverage from 0.5 to 0.99.
         """
-        percent = whole_percent(coverage)
+        percent = _whole_percent(coverage)
         if self.group is None:
             reason = self.refusal or "the model's calibration has none: calipose calibrate fits them on labelled images"
             raise InputError(f"no regions of keypoints: {reason}")
@@ -182,7 +187,7 @@ class RegionMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         Raises:
             InputError: as `radius_img`.
         """
-        percent, group = whole_percent(coverage), self.require(coverage)
+        percent, group = _whole_percent(coverage), self.require(coverage)
         size, sigmas = np.asarray(size_img, np.float64), np.asarray(sigmas, np.float64)
         shape = (len(size), len(sigmas))
         if len(sigmas) != len(self.labelled):
@@ -190,13 +195,13 @@ class RegionMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         if self.by_score and keypoint_scores is None:
             raise InputError("regions: fitted with scores of keypoints, which these poses have not")
         scores = np.ones(shape) if keypoint_scores is None else np.asarray(keypoint_scores, np.float64)
-        unit = units_img(size, sigmas, scores if self.by_score else None)
-        each = [np.broadcast_to(a, shape).ravel() for a in (scores, size[:, None], np.arange(shape[1]))]
-        radius = unit * group.factors(percent, each[0], each[1], each[2].astype(np.int64)).reshape(shape)
+        unit = units_img(size, sigmas * self.kind_factors, scores if self.by_score else None)
+        each = [np.broadcast_to(a, shape).ravel() for a in (scores, size[:, None])]
+        radius = unit * group.factors(percent, each[0], each[1]).reshape(shape)
         return np.where(np.array(self.labelled) > 0, radius, np.nan)
 
 
-def whole_percent(coverage: float) -> int:
+def _whole_percent(coverage: float) -> int:
     """A coverage in whole percent, rounded up.
 
     Raises:
@@ -243,7 +248,7 @@ def fit_regions(
     distance_img: ArrayLike,
     size_img: ArrayLike,
     image: ArrayLike,
-    sigmas: ArrayLike,
+    skeleton: Skeleton,
     scores: ArrayLike | None = None,
     data: str = "",
 ) -> RegionMap:
@@ -253,7 +258,7 @@ def fit_regions(
         distance_img: (n, k) pixels between a keypoint and its annotation; NaN where it is not labelled.
         size_img: (n,), `person_size_img` of the poses.
         image: (n,), the image of each pose.
-        sigmas: (k,), the skeleton's.
+        skeleton: of the poses.
         scores: (n, k), calibrated; None where there are none: the radius is then constant by keypoint, times s.
         data: name of the data set, stored.
 
@@ -267,75 +272,74 @@ def fit_regions(
         reason = f"{images} calibration images have labelled people that were found; at least {MIN_IMAGES} are needed"
         return RegionMap(refusal=reason, data=data)
     size = np.asarray(size_img, np.float64)
-    ratio = (distance / units_img(size, sigmas, scores))[row, keypoint]
+    ratio = (distance / units_img(size, skeleton.sigmas_array, scores))[row, keypoint]
+    factors = _kind_factors(ratio, keypoint, skeleton)
     score = np.ones(len(row)) if scores is None else np.asarray(scores, np.float64)[row, keypoint]
-    k = distance.shape[1]
-    everything = _Sample(ratio, np.asarray(image)[row], score, size[row], keypoint, k)
-    group = _by_keypoint(everything) if scores is None else _by_number(everything, ("score", "size"))
-    labelled = np.bincount(keypoint, minlength=k)
-    return RegionMap(group=group, by_score=scores is not None, labelled=tuple(labelled.tolist()), data=data)
+    sample = _Sample(ratio / factors[keypoint], np.asarray(image)[row], score, size[row])
+    return RegionMap(
+        group=_divide(sample, ("size",) if scores is None else ("score", "size")),
+        by_score=scores is not None,
+        labelled=tuple(np.bincount(keypoint, minlength=len(skeleton)).tolist()),
+        kind_factors=tuple(factors.tolist()),
+        data=data,
+    )
 
 
-def hierarchical_quantiles(ratio: ArrayLike, image: ArrayLike) -> tuple[float, ...]:
-    """Quantiles for a coverage of 0.50, 0.51, ..., as far as they are finite.
+def image_quantiles(ratio: ArrayLike, image: ArrayLike) -> tuple[float, ...]:
+    """Quantiles for a coverage of 0.50, 0.51, ..., as far as the images support one.
 
     Args:
         ratio: (m,), distance / unit of keypoints.
         image: (m,), of each.
     """
-    ratio = np.asarray(ratio, np.float64)
-    _, index, counts = np.unique(np.asarray(image), return_inverse=True, return_counts=True)
-    order = np.argsort(ratio, kind="stable")
-    share = np.cumsum(1 / counts[index[order]]) / (len(counts) + 1)
-    wanted = np.arange(LEAST_COVERAGE, MOST_COVERAGE + 1) / 100
-    found = np.searchsorted(share + 1e-9, wanted)  # the first at which that share is reached
-    quantiles = ratio[order][found[found < len(order)]]
-    return tuple(quantiles[np.isfinite(quantiles)].tolist())
+    rising = np.sort(np.asarray(ratio, np.float64))
+    images = len(np.unique(np.asarray(image)))
+    percents = np.arange(LEAST_COVERAGE, MOST_COVERAGE + 1)
+    below = percents / 100 * (images + 1) / images * len(rising)
+    return tuple(rising[np.ceil(below[below <= len(rising) + 1e-6] - 1e-6).astype(np.int64) - 1].tolist())
+
+
+def _kind_factors(ratio: Floats, keypoint: Indices, skeleton: Skeleton) -> Floats:
+    """f_i, (k,): ratio of a kind's quantiles to all, drawn to 1 the more the fewer there are of it."""
+    kind = np.minimum(np.arange(len(skeleton)), skeleton.flip_index)
+    levels = (0.5, 0.7, 0.9)
+    logs = np.log(ratio.clip(min=1e-3))
+    overall, factors = np.quantile(logs, levels), np.ones(len(skeleton))
+    for i in np.unique(kind[keypoint]):
+        own = logs[kind[keypoint] == i]
+        gap = (np.quantile(own, levels) - overall).mean()
+        factors[kind == i] = np.exp(gap * len(own) / (len(own) + SHRINKAGE))
+    return factors
 
 
 class _Sample(msgspec.Struct, frozen=True):
-    """m labelled keypoints: distance / unit, image, score, size, index of the keypoint; and k."""
+    """m labelled keypoints: distance / unit, image, score, and the person's size."""
 
     ratio: Floats
     image: Indices
     score: Floats
     size: Floats
-    keypoint: Indices
-    k: int
 
     def part(self, chosen: NDArray[np.bool_]) -> _Sample:
-        arrays = (self.ratio, self.image, self.score, self.size, self.keypoint)
-        return _Sample(*(values[chosen] for values in arrays), self.k)
+        return _Sample(self.ratio[chosen], self.image[chosen], self.score[chosen], self.size[chosen])
 
-    def holds(self, images: int, keypoints: int) -> bool:
-        return len(self.ratio) >= keypoints and len(np.unique(self.image)) >= images
-
-    def group(self, split: str = "", parts: tuple[RegionGroup, ...] = (), **how: tuple[float, ...]) -> RegionGroup:
-        quantiles = hierarchical_quantiles(self.ratio, self.image)
-        counts = {"images": len(np.unique(self.image)), "keypoints": len(self.ratio)}
-        return RegionGroup(quantiles=quantiles, **counts, split=split, parts=parts, **how)  # type: ignore[arg-type]
+    @property
+    def images(self) -> int:
+        return len(np.unique(self.image))
 
 
-def _by_number(sample: _Sample, splits: tuple[str, ...]) -> RegionGroup:
+def _divide(sample: _Sample, splits: tuple[Literal["score", "size"], ...]) -> RegionGroup:
     """Thirds of the keypoints, or halves where thirds are too small, by the first of `splits`; each by the next."""
-    for number in (3, 2) if splits else ():
-        values = getattr(sample, splits[0])
+    quantiles = image_quantiles(sample.ratio, sample.image)
+    whole = RegionGroup(quantiles=quantiles, images=sample.images, keypoints=len(sample.ratio))
+    if not splits:
+        return whole
+    values = sample.score if splits[0] == "score" else sample.size
+    for number in (3, 2):
         edges = np.unique(np.quantile(values, np.arange(1, number) / number))
         part_of = np.searchsorted(edges, values, side="right")
-        parts = [sample.part(part_of == i) for i in range(len(edges) + 1)]
-        if len(parts) == number and all(part.holds(GROUP_IMAGES, GROUP_KEYPOINTS) for part in parts):
-            groups = tuple(_by_number(part, splits[1:]) for part in parts)
-            return sample.group(splits[0], groups, edges=tuple(edges.tolist()))
-    return _by_number(sample, splits[1:]) if splits else sample.group()
-
-
-def _by_keypoint(sample: _Sample) -> RegionGroup:
-    """A part for each keypoint of which there are enough, and one for all others."""
-    enough = [sample.part(sample.keypoint == i).holds(GROUP_IMAGES, NAMED_KEYPOINTS) for i in range(sample.k)]
-    part_of = np.where(enough, np.cumsum(enough) - 1, sum(enough))
-    if not (part_of[sample.keypoint] == sum(enough)).any():
-        part_of = part_of.clip(max=max(sum(enough) - 1, 0))  # all others were never labelled
-    parts = [sample.part(part_of[sample.keypoint] == i) for i in range(int(part_of.max()) + 1)]
-    if len(parts) < 2:
-        return sample.group()
-    return sample.group("keypoint", tuple(part.group() for part in parts), part_of=tuple(part_of.tolist()))
+        parts = [sample.part(part_of == i) for i in range(number)]
+        if all(part.images >= GROUP_IMAGES and len(part.ratio) >= GROUP_KEYPOINTS for part in parts):
+            groups = tuple(_divide(part, splits[1:]) for part in parts)
+            return msgspec.structs.replace(whole, split=splits[0], edges=tuple(edges.tolist()), parts=groups)
+    return _divide(sample, splits[1:])

@@ -67,7 +67,7 @@ def fit_region_map(matches: Matches, keypoint: CalibrationMap, skeleton: Skeleto
         data: name of the data, which the map keeps.
     """
     scores = None if keypoint.is_identity else keypoint(matches.keypoint_scores).clip(0, 1)
-    return fit_regions(matches.distance_img, matches.pose_size_img, matches.image, skeleton.sigmas_array, scores, data)
+    return fit_regions(matches.distance_img, matches.pose_size_img, matches.image, skeleton, scores, data)
 
 
 def require_enough(matches: Matches) -> None:
