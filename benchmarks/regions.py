@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from calipose.angles import LIMBS, angles_of
 from calipose.calibration.fit import assign_folds
 from calipose.calibration.maps import Calibration
 from calipose.data.locate import find_data
@@ -134,6 +135,35 @@ def rows(
         yield f"  {group:16} {chosen.sum():8}  {len(np.unique(image[chosen])):6}  {cells}"
 
 
+def angle_rows(evaluation: Evaluation, matched: np.ndarray, found: np.ndarray) -> Iterable[str]:
+    """How often the annotated angle of elbows and knees lies within its interval, all three keypoints labelled."""
+    matches = evaluation.matches[matched]
+    points = evaluation.keypoints_img[matched]
+    truth = np.concatenate([people.keypoints_img for people in evaluation.truth.people])[matches.person]
+    labelled = np.isfinite(matches.distance_img)
+    for joint in ("elbow", "knee"):
+        triples = {
+            f"{side}_{joint}": (f"{side}_{a}", f"{side}_{b}", f"{side}_{c}")
+            for side in ("left", "right")
+            for a, b, c in [LIMBS[joint]]
+        }
+        index = np.array([[COCO_17.keypoints.index(part) for part in parts] for parts in triples.values()])
+        whole = labelled[:, index].all(-1)
+        true = angles_of(truth, COCO_17, triples).degrees
+        cells = []
+        for i, coverage in enumerate(COVERAGES):
+            seen = angles_of(points, COCO_17, triples, found[i], coverage)
+            assert seen.low_deg is not None
+            assert seen.high_deg is not None
+            known = whole & np.isfinite(seen.low_deg) & np.isfinite(true)
+            inside = ((seen.low_deg <= true) & (true <= seen.high_deg))[known]
+            width = np.median((seen.high_deg - seen.low_deg)[known])
+            image = np.broadcast_to(matches.image[:, None], known.shape)[known]
+            low, high = interval(inside, image)
+            cells.append(f"{coverage:.2f}: {inside.mean():.3f} ({low:.3f} to {high:.3f}), median width {width:.0f} deg")
+        yield f"  angles of {known.sum()} {joint}s within their intervals, {'; '.join(cells)}"
+
+
 def main() -> None:
     """Fit, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -164,6 +194,8 @@ def main() -> None:
             (found, scores), (constant, _) = cross_fitted(matched, scored), cross_fitted(matched, False)
         how = "fitted on the images kept apart" if options.kept else "cross-fitted"
         for row in rows(f"{name}, {how}", matched, seen, found, scores, constant):
+            print(row)
+        for row in angle_rows(evaluations[0], test.person >= 0, found):
             print(row)
 
 
