@@ -12,6 +12,7 @@ from calipose.calibration.maps import Calibration, CalibrationMap, Setting
 from calipose.calibration.precision import PrecisionTable
 from calipose.calibration.regions import RegionMap, fit_regions
 from calipose.errors import InputError
+from calipose.evaluation.ground_truth import Flags
 from calipose.evaluation.matching import Matches
 from calipose.evaluation.results import ResultsSource, load_results, require_triples
 from calipose.evaluation.scores import has_keypoint_scores
@@ -130,6 +131,31 @@ def calibrate_entries(
             entry["score"] = float(calibration.score(entry["score"]))
             triples[:, 2] = calibration.keypoint(triples[:, 2])
         entry["keypoints"] = triples.ravel().tolist()
+    return entries
+
+
+def with_radii(
+    entries: list[dict[str, Any]], calibration: Calibration, skeleton: Skeleton, coverage: float
+) -> list[dict[str, Any]]:
+    """Calibrated entries with "coverage" and "keypoint_radii" (pixels, None where not known), as of `Poses.to_coco`.
+
+    Args:
+        entries: with calibrated keypoint scores, as `calibrate_entries` gives them.
+        calibration: has the regions.
+        skeleton: of the poses.
+        coverage: from 0.5 to 0.99.
+
+    Raises:
+        InputError: the calibration has no regions, or its images do not support that coverage.
+    """
+    calibration.regions.require(coverage)
+    triples = np.array([entry["keypoints"] for entry in entries], np.float64).reshape(-1, len(skeleton), 3)
+    lost: Flags = np.asarray(np.isnan(triples[..., :2]).any(-1))
+    points, scores = np.where(lost[..., None], np.nan, triples[..., :2]), np.nan_to_num(triples[..., 2], nan=0.0)
+    radii = calibration.regions.radius_img(points, scores, skeleton.sigmas_array, coverage)
+    for entry, row, missing in zip(entries, radii, lost, strict=True):
+        known = [None if gone or np.isnan(radius) else float(radius) for radius, gone in zip(row, missing, strict=True)]
+        entry.update(coverage=coverage, keypoint_radii=known)
     return entries
 
 
