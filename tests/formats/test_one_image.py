@@ -250,7 +250,7 @@ def test_regions_are_drawn_by_supervision(full):
     sigma = np.sqrt(-2 * np.log(1 - 0.9))
     annotator = supervision.VertexEllipseAreaAnnotator(sigma=[sigma], color=[supervision.Color.RED], opacity=1.0)
     drawn = annotator.annotate(np.zeros((600, 700, 3), np.uint8), points).any(-1)
-    assert drawn.sum() == pytest.approx(np.pi * (30**2) + _disc_inside(10.25, 20.5, 40), rel=0.03)
+    assert drawn.sum() == pytest.approx(np.pi * (30**2) + _disc_inside(10.25, 20.5, 40), rel=0.08)  # soft edges
     assert "covariance" not in to_supervision(full).data
 
 
