@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import calipose.inference.opening
+from calipose.calibration.beside import write_regions_beside
+from calipose.calibration.regions import RegionGroup, RegionMap
 from calipose.cli import app
 from calipose.data.synthetic.scene import EASY, HARD, synthesize_scene, write_synthetic_data
 from calipose.draw import save_image
@@ -25,7 +28,7 @@ from calipose.inference.predictor import Predictor
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     "README.md", "docs/evaluation.md", "docs/finetune.md", "docs/onnx.md", "docs/predict.md", "docs/report.md",
-    "docs/scores.md", "docs/second-look.md",
+    "docs/regions.md", "docs/scores.md", "docs/second-look.md",
     "examples/browser/README.md",
 ]  # fmt: skip
 
@@ -117,6 +120,25 @@ def test_the_python_of_predicting_runs(dance: Path, monkeypatch: pytest.MonkeyPa
     assert len(names["table"]) == 17 * len(names["poses"]) > 0
     assert cv2.imread("drawing.jpg").shape == (120, 160, 3)
     assert Path("drawing.mp4").stat().st_size > 500
+
+
+def test_the_python_of_regions_runs(place: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = place / "calibrated.onnx"
+    shutil.copyfile(tiny_onnx, model)
+    group = RegionGroup(quantiles=tuple(np.linspace(1, 2, 41).tolist()), images=10, keypoints=170)
+    regions = RegionMap(group=group, by_score=False, labelled=(10,) * 17, kind_factors=(1.0,) * 17)
+    write_regions_beside(regions, model)
+    monkeypatch.setattr(calipose.inference.opening, "packaged", lambda name: model)
+    codes = snippets("docs/regions.md")
+    if importlib.util.find_spec("supervision") is None:
+        codes = [code for code in codes if "supervision" not in code]
+    names: dict[str, Any] = {}
+    for code in codes:
+        exec(code, names)
+    assert names["radii"].shape == (len(names["poses"]), 17)
+    assert len(names["poses"]) > 0
+    assert json.loads(Path("poses.json").read_text())["coverage"] == 0.9
+    assert names["angles"].low_deg.shape == (len(names["poses"]), 9)
 
 
 def test_the_python_of_evaluation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,3 +235,19 @@ def test_the_packages_own_draw_poses_draws_into_a_copy():
     assert np.array_equal(drawing, draw_poses(image, poses, min_score=0.4, show_scores=False))
     assert not np.array_equal(drawing, image)
     assert (image == 90).all()
+
+
+def test_circles_of_regions_are_drawn_where_they_are_known():
+    poses = replace(cross(), radii_img=np.array([[np.nan, 0.0, 15.0]]), coverage=0.9)
+    plain, drawn = (draw_poses(grey(), p, show_scores=False) for p in (cross(), poses))
+    changed = (plain != drawn).any(-1)
+    rows, columns = np.nonzero(changed)
+    distance = np.hypot(columns - 80, rows - 20)
+    near_zero = np.hypot(columns - 140, rows - 100) < 2
+    assert distance[~near_zero].max() < 17
+    assert changed[20 + 14, 80 + 4] or changed[20 + 15, 80]
+    assert tuple(drawn[20, 70]) != (GREY,) * 3  # tinted inside
+    hidden = draw_poses(grey(), replace(poses, keypoint_scores=np.zeros((1, 3))), min_keypoint_score=0.5)
+    assert (hidden == GREY).all()
+    far = replace(poses, radii_img=np.full((1, 3), 1e9))
+    assert draw_poses(grey(), far).shape == grey().shape

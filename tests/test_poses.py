@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
+from calipose.calibration.regions import RegionGroup, RegionMap
 from calipose.errors import InputError
 from calipose.poses import Poses
 from calipose.skeleton import COCO_17, Skeleton
@@ -271,3 +272,71 @@ def test_poses_are_gone_through_one_by_one(full):
     assert [pose.scores[0] for pose in reversed(full)] == SCORES[::-1].tolist()
     with pytest.raises(IndexError, match="pose 0 of 0"):
         Poses.empty((640, 480), TWO)[0]
+
+
+# ---- regions
+
+
+@pytest.fixture
+def located():
+    """Poses whose model knows where keypoints may be: constant by keypoint, 2 units at 0.5 and 3 at 0.51."""
+    group = RegionGroup(quantiles=(2.0, 3.0), images=10, keypoints=30)
+    regions = RegionMap(group=group, by_score=False, labelled=(15, 15), kind_factors=(1.0, 2.0))
+    return Poses(POINTS, SCORES, (640, 480), skeleton=TWO, filled=[False, True, False], regions=regions)
+
+
+def test_radii_by_hand(located):
+    """2 units of f k s, k = 2 x 0.1, s = the root of 0.53 x 2 x 2; nobody has seen a pose that was filled in."""
+    radii = located.keypoint_radius_img(0.5)
+    want = 2 * 0.2 * np.sqrt(0.53 * 4) * np.array([1.0, 2.0])
+    np.testing.assert_allclose(radii, [want, [np.nan, np.nan], want])
+    np.testing.assert_allclose(located.keypoint_radius_img(0.51), 1.5 * radii)
+
+
+@pytest.mark.parametrize("through", [lambda p: p, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))])
+def test_radii_follow_their_poses(located, through):
+    poses = through(located.with_regions(0.5))[[2, 1]]
+    np.testing.assert_array_equal(poses.radii_img, located.keypoint_radius_img(0.5)[[2, 1]])
+    np.testing.assert_array_equal(poses.keypoint_radius_img(0.51), located.keypoint_radius_img(0.51)[[2, 1]])
+    assert (poses.coverage, located.coverage, located.radii_img) == (0.5, None, None)
+
+
+def test_radii_there_and_back(located):
+    poses = located.with_regions(0.5)
+    text = json.dumps(poses.to_dict(), allow_nan=False)
+    assert json.loads(text)["coverage"] == 0.5
+    assert "radius" not in json.loads(text)["poses"][1]["keypoints"]["tail"]
+    back = Poses.from_dict(json.loads(text), TWO)
+    np.testing.assert_array_equal(back.keypoint_radius_img(0.5), poses.radii_img)
+    with pytest.raises(InputError, match=r"radii of coverage 0\.5 only; predict again"):
+        back.keypoint_radius_img(0.51)
+    nobody = Poses.from_dict(poses[[]].to_dict(), TWO)
+    assert (nobody.radii_img.shape, nobody.coverage) == ((0, 2), 0.5)
+    assert not any("radius" in str(part) for part in (located.to_dict(), located.to_coco(1)))
+
+
+def test_radii_in_coco_results(located):
+    entries = located.with_regions(0.5).to_coco(7)
+    assert [entry["coverage"] for entry in entries] == [0.5] * 3
+    assert entries[1]["keypoint_radii"] == [None, None]
+    assert entries[2]["keypoint_radii"] == located.keypoint_radius_img(0.5)[2].tolist()
+
+
+def test_poses_without_regions_say_so(poses):
+    with pytest.raises(InputError, match="calipose calibrate fits them"):
+        poses.keypoint_radius_img()
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"radii_img": np.ones((3, 2))}, "go together"),
+        ({"coverage": 0.9}, "go together"),
+        ({"radii_img": np.ones((3, 1)), "coverage": 0.9}, "radii_img has shape"),
+        ({"radii_img": -np.ones((3, 2)), "coverage": 0.9}, "radii below 0"),
+        ({"radii_img": np.full((3, 2), np.inf), "coverage": 0.9}, "radii_img .* finite"),
+    ],
+)
+def test_wrong_radii_are_named(change, word, poses):
+    with pytest.raises(InputError, match=word):
+        dataclasses.replace(poses, **change)

@@ -458,3 +458,11 @@ def test_filled_poses_lie_between_smoothed_ones():
 def test_gaps_that_cannot_be_filled(frames, max_gap, word):
     with pytest.raises(InputError, match=word):
         list(fill_gaps(frames, max_gap))
+
+
+def test_filled_poses_have_no_radii():
+    frames = [dataclasses.replace(poses, radii_img=np.full((1, 17), 5.0), coverage=0.9) for poses in track(100, 120)]
+    first, between, last = fill_gaps([frames[0], frames[0][[]], frames[1]], 3)
+    assert (first.radii_img == 5).all()
+    assert np.isnan(between.radii_img).all()
+    assert (last.radii_img == 5).all()

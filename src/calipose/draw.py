@@ -35,6 +35,7 @@ INK: Colour = (245, 245, 245)
 SHIFT = 4  # OpenCV draws at 1/16 pixel
 FARTHEST = 100_000  # pixels; joints beyond are drawn there, so that OpenCV's integers hold them
 MAX_DASHES = 200  # of a limb, however far outside of the image it ends
+REGION_TINT = 0.22  # opacity of the inside of a keypoint's circle
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 FONT_HEIGHT = 21.0  # pixels of a digit at scale 1
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -52,7 +53,7 @@ def draw_poses(
     """A copy of the image with its poses: left side warm, right side cool, middle neutral.
 
     The best pose lies on top. A pose that a tracker filled in is dashed and has no score: it was not seen in this
-    image.
+    image. Where the poses carry `radii_img` (`Poses.with_regions`), a circle around each keypoint shows it.
 
     Example:
         image = read_image("photo.jpg")
@@ -75,12 +76,14 @@ def draw_poses(
         raise InputError(f"queries_img has shape {queries.shape}; the poses have {poses.keypoints_img.shape}")
     sides = _sides(poses.skeleton)
     labels = []
+    everything = np.ones((len(poses), len(poses.skeleton)), bool)
+    if poses.keypoint_scores is not None:
+        everything = poses.keypoint_scores >= min_keypoint_score
+    everything &= (poses.scores >= min_score)[:, None]
+    if poses.radii_img is not None:
+        _draw_regions(drawing, poses.keypoints_img, poses.radii_img, everything, sides)
     for p in np.argsort(poses.scores, kind="stable"):
-        if poses.scores[p] < min_score:
-            continue
-        shown = np.ones(len(poses.skeleton), bool)
-        if poses.keypoint_scores is not None:
-            shown = poses.keypoint_scores[p] >= min_keypoint_score
+        shown = everything[p]
         if not shown.any():
             continue
         points = poses.keypoints_img[p].clip(-FARTHEST, FARTHEST)
@@ -236,6 +239,21 @@ def _ring(image: Image, centre: Any, radius: float, colour: Colour, width: float
             cv2.LINE_AA,
             SHIFT,
         )
+
+
+def _draw_regions(image: Image, points: Any, radii: Any, shown: Any, sides: list[Colour]) -> None:
+    """Circles of known radius around the shown keypoints: tinted inside, which does not add up, and a fine edge."""
+    chosen = [(p, k) for p, k in np.argwhere(shown & np.isfinite(radii))]
+    circles = [
+        (_fixed(points[p, k].clip(-FARTHEST, FARTHEST)), round(min(radii[p, k], FARTHEST) * (1 << SHIFT)), sides[k])
+        for p, k in chosen
+    ]
+    tinted = image.copy()
+    for centre, radius, colour in circles:
+        cv2.circle(tinted, centre, radius, colour, -1, cv2.LINE_AA, SHIFT)
+    cv2.addWeighted(tinted, REGION_TINT, image, 1 - REGION_TINT, 0, dst=image)
+    for centre, radius, colour in circles:
+        cv2.circle(image, centre, radius, colour, 1, cv2.LINE_AA, SHIFT)
 
 
 def _draw_person(

@@ -12,10 +12,13 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
+from calipose.angles import Angles, Triples, angles_of
+from calipose.calibration.regions import RegionMap
 from calipose.errors import InputError
 from calipose.skeleton import COCO_17, Skeleton
 
-OPTIONAL = ("keypoint_scores", "raw_scores", "p_oks50", "p_oks75", "track_ids", "filled")  # None where nobody gave them
+# None where nobody gave them; of each pose
+OPTIONAL = ("keypoint_scores", "raw_scores", "p_oks50", "p_oks75", "track_ids", "filled", "radii_img")
 POSE_FIELDS = {  # what a pose may carry, as files name it -> field
     "raw_score": "raw_scores",
     "p_oks50": "p_oks50",
@@ -47,6 +50,10 @@ class Poses:
         p_oks75: the same for an OKS of at least 0.75.
         track_ids: `(p,)` int64, the person's number in a video, at least 1, or None where nobody was followed.
         filled: `(p,)` bool, True: put in between two sightings, not seen in this image; or None.
+        radii_img: `(p, k)` float64, pixels: the annotated keypoint lies within that distance with the probability
+            `coverage`, NaN where that is not known; or None. `with_regions` sets both.
+        coverage: of `radii_img`.
+        regions: gives `keypoint_radius_img` of any coverage; None where the model was not calibrated for it.
 
     Raises:
         InputError: shapes that do not fit together, numbers that are not finite, or track ids below 1.
@@ -62,6 +69,9 @@ class Poses:
     p_oks75: NDArray[np.float64] | None = None
     track_ids: NDArray[np.int64] | None = None
     filled: NDArray[np.bool_] | None = None
+    radii_img: NDArray[np.float64] | None = None
+    coverage: float | None = None
+    regions: RegionMap | None = None
 
     def __post_init__(self) -> None:
         p, k = len(self.scores), len(self.skeleton)
@@ -74,7 +84,10 @@ class Poses:
             "p_oks75": (p,),
             "track_ids": (p,),
             "filled": (p,),
+            "radii_img": (p, k),
         }
+        if (self.radii_img is None) != (self.coverage is None):
+            raise InputError("Poses: radii_img and coverage go together; with_regions sets both")
         for field, shape in wanted.items():
             value = getattr(self, field)
             if value is None and field in OPTIONAL:
@@ -88,8 +101,9 @@ class Poses:
                 raise InputError(f"Poses: {field} is no array of numbers ({error})") from None
             if array.shape != shape:
                 raise InputError(f"Poses: {field} has shape {array.shape}; {shape} fits skeleton and scores")
-            if not np.isfinite(array).all():
-                raise InputError(f"Poses: {field} holds numbers that are not finite")
+            unknown = np.isnan(array) if field == "radii_img" else False
+            if not (np.isfinite(array) | unknown).all() or (field == "radii_img" and (array < 0).any()):
+                raise InputError(f"Poses: {field} holds numbers that are not finite, or radii below 0")
             if field == "track_ids" and not ((array >= 1) & (array <= 2**53) & (array == array.round())).all():
                 raise InputError("Poses: track_ids are whole numbers of at least 1, and below 2^53")
             array = array.astype(KINDS.get(field, np.float64), copy=False)
@@ -178,23 +192,75 @@ class Poses:
         """`(p, 4)`: left, top, right, bottom of the keypoints, in pixels of the image."""
         return np.concatenate([self.keypoints_img.min(1), self.keypoints_img.max(1)], axis=1)
 
+    def keypoint_radius_img(self, coverage: float = 0.9) -> NDArray[np.float64]:
+        """`(p, k)` pixels: the annotated keypoint lies within that distance with the probability `coverage`.
+
+        Given that the pose is of somebody. NaN where that is not known: in poses that a tracker filled in, and of
+        keypoints that the calibration images did not show. docs/regions.md says what is guaranteed.
+
+        Args:
+            coverage: from 0.5 to 0.99, counted in whole percent and rounded up.
+
+        Raises:
+            InputError: the model was not calibrated for it, or on too few images for this coverage; the message says
+                so. Poses that were read from a file know the coverage only that they were written with.
+        """
+        if self.regions is None and self.radii_img is not None:
+            if coverage != self.coverage:
+                raise InputError(f"these poses hold radii of coverage {self.coverage:g} only; predict again for others")
+            return self.radii_img
+        radii = (self.regions or RegionMap()).radius_img(
+            self.keypoints_img, self.keypoint_scores, self.skeleton.sigmas_array, coverage
+        )
+        if self.filled is not None:
+            radii[self.filled] = np.nan
+        return radii
+
+    def with_regions(self, coverage: float = 0.9) -> Poses:
+        """The same poses with `radii_img` of that coverage, which files then hold, too.
+
+        Raises:
+            InputError: as `keypoint_radius_img`.
+        """
+        return replace(self, radii_img=self.keypoint_radius_img(coverage), coverage=coverage)
+
+    def angles(self, triples: Triples | None = None, coverage: float | None = 0.9) -> Angles:
+        """Angles of joints in the image plane, in degrees, with intervals (`calipose.angles` has the formula).
+
+        Args:
+            triples: names of angles, each with the names of its keypoints a, b, c; the angle is at b. By default
+                elbows, knees, hips, shoulders and the trunk's lean.
+            coverage: of the intervals, from 0.5 to 0.99; None for none, which needs no calibrated model.
+
+        Raises:
+            InputError: as `keypoint_radius_img`; or an angle names keypoints that the skeleton has not.
+        """
+        radii = None if coverage is None else self.keypoint_radius_img(coverage)
+        return angles_of(self.keypoints_img, self.skeleton, triples, radii, coverage)
+
     def to_coco(self, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
         """Entries of a COCO keypoint results file, numbers not rounded.
 
-        The third number of a keypoint is its score (1 where the model gives none).
+        The third number of a keypoint is its score (1 where the model gives none). With `radii_img`, an entry also has
+        "coverage" and "keypoint_radii": k pixels, or None where not known.
         """
         keypoint = np.ones(self.keypoints_img.shape[:2]) if self.keypoint_scores is None else self.keypoint_scores
         triples = np.concatenate([self.keypoints_img, keypoint[..., None]], axis=-1)
         triples = triples.reshape(len(self), 3 * len(self.skeleton))  # -1 has no meaning with nobody
-        return [
+        entries: list[dict[str, Any]] = [
             {"image_id": image_id, "category_id": category_id, "keypoints": triple.tolist(), "score": float(score)}
             for triple, score in zip(triples, self.scores, strict=True)
         ]
+        for entry, radii in zip(entries, [] if self.radii_img is None else self.radii_img.tolist(), strict=False):
+            known = [radius if np.isfinite(radius) else None for radius in radii]
+            entry.update(coverage=self.coverage, keypoint_radii=known)
+        return entries
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and strings: image size, skeleton's name, and a list of poses by keypoint name.
 
-        A pose has "score" and "keypoints", and what `POSE_FIELDS` names where the poses carry it.
+        A pose has "score" and "keypoints", and what `POSE_FIELDS` names where the poses carry it. With `radii_img`
+        there is also "coverage", and the keypoints have a "radius" where it is known.
         """
         optional = [(key, getattr(self, field)) for key, field in POSE_FIELDS.items()]
         poses = []
@@ -204,9 +270,14 @@ class Poses:
                 keypoints[name] = {"x": float(points[j, 0]), "y": float(points[j, 1])}
                 if self.keypoint_scores is not None:
                     keypoints[name]["score"] = float(self.keypoint_scores[i, j])
+                if self.radii_img is not None and np.isfinite(self.radii_img[i, j]):
+                    keypoints[name]["radius"] = float(self.radii_img[i, j])
             more = {key: values[i].item() for key, values in optional if values is not None}
             poses.append({"score": float(score), **more, "keypoints": keypoints})
-        return {"image_size": list(self.image_size), "skeleton": self.skeleton.name, "poses": poses}
+        image: dict[str, Any] = {"image_size": list(self.image_size), "skeleton": self.skeleton.name}
+        if self.coverage is not None:
+            image["coverage"] = self.coverage
+        return {**image, "poses": poses}
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any], skeleton: Skeleton = COCO_17) -> Poses:
@@ -232,6 +303,10 @@ class Poses:
             for key, field in POSE_FIELDS.items():
                 if any(key in pose for pose in poses):
                     found[field] = [pose[key] for pose in poses]
+            if entry.get("coverage") is not None:
+                radii = [[keypoint.get("radius", np.nan) for keypoint in row] for row in keypoints]
+                found["radii_img"] = np.array(radii, np.float64).reshape(len(poses), len(skeleton))
+                found["coverage"] = float(entry["coverage"])
             scores = [pose["score"] for pose in poses]
             points = points.reshape(len(poses), len(skeleton), 2)
             return cls(points, np.array(scores), (width, height), skeleton=skeleton, **found)

@@ -320,6 +320,8 @@ def _between(first_seen: Poses, next_seen: Poses, share: float) -> Poses:
     for field in ("keypoints_img", "scores", "keypoint_scores", "raw_scores", "p_oks50", "p_oks75"):
         first, second = getattr(first_seen, field), getattr(next_seen, field)
         values[field] = None if first is None or second is None else (1 - share) * first + share * second
+    if next_seen.radii_img is not None:
+        values["radii_img"] = np.full_like(next_seen.radii_img, np.nan)  # nobody has measured such poses
     return replace(next_seen, **values)
 
 

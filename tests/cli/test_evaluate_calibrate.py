@@ -251,3 +251,40 @@ def test_places_that_take_no_file_are_named_before_the_work(tmp_path: Path) -> N
             assert done.exit_code == 1
             assert message in done.output
             assert len(done.output.splitlines()) == 1
+
+
+def test_regions_of_any_results(files: Path) -> None:
+    """Fitted with the maps, kept with them, and written where asked for; the radii hold on other images."""
+    truth = ("--ground-truth", "truth.json", "--bootstrap", 0)
+    done = run("calibrate", "results.json", *truth, "--maps", "maps.json", "--out", "own.json", "--regions", 0.9)
+    assert done.exit_code == 0, done.output
+    assert "regions up to coverage 0.98" in done.output  # 60 images
+    new_truth, new = coco(seed=1)
+    Path("new.json").write_text(json.dumps(new))
+    used = run("calibrate", "new.json", "--use", "maps.json", "--out", "better.json", "--regions", 0.8)
+    assert used.exit_code == 0, used.output
+    entries = json.loads(Path("better.json").read_text())
+    inside = []
+    for person, entry in zip(new_truth["annotations"], entries[::2], strict=True):  # every second is of nobody
+        gap = np.reshape(entry["keypoints"], (17, 3))[:, :2] - np.reshape(person["keypoints"], (17, 3))[:, :2]
+        inside.append(np.hypot(*gap.T) <= entry["keypoint_radii"])
+        assert entry["coverage"] == 0.8
+    assert 0.75 < np.mean(inside) < 0.9
+    assert "keypoint_radii" not in run("calibrate", "new.json", "--use", "maps.json", "--out", "b.json").output
+    assert "keypoint_radii" not in Path("b.json").read_text()
+    for words, message in ((["--cross-fit"], "leave out --cross-fit"), (["--regions", 0.99], "support up to 0.98")):
+        refused = run("calibrate", "results.json", *truth, "--out", "c.json", "--regions", 0.9, *words)
+        assert (refused.exit_code, message in refused.output) == (1, True), refused.output
+        assert not Path("c.json").exists()
+
+
+def test_results_without_keypoint_scores_have_regions(files: Path) -> None:
+    results = json.loads(Path("results.json").read_text())
+    for entry in results:
+        entry["keypoints"][2::3] = [1.0] * 17
+    Path("results.json").write_text(json.dumps(results))
+    done = run("calibrate", "results.json", "--ground-truth", "truth.json", "--out", "o.json", "--regions", 0.9)
+    assert done.exit_code == 0, done.output
+    radii = np.array([entry["keypoint_radii"] for entry in json.loads(Path("o.json").read_text())])
+    np.testing.assert_allclose(radii[:, 5], radii[:, 6])  # left and right are of one kind
+    assert np.ptp(radii[:, 5] / radii[:, 7]) < 1e-9  # constant by keypoint, times the size

@@ -25,6 +25,7 @@ from typer.testing import CliRunner, Result
 
 import calipose.io.sources
 from calipose.calibration.maps import Calibration
+from calipose.calibration.regions import RegionGroup, RegionMap
 from calipose.cli import app
 from calipose.config.settings import PredictSettings
 from calipose.draw import save_image
@@ -690,3 +691,35 @@ def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(
     assert [line.split()[0] for line in lines] == [f"{i}/7" for i in range(1, 8)]
     assert re.fullmatch(r"7/7  [\d.]+ images/s  0 s left", lines[-1])
     assert call("in", "-q").output == ""
+
+
+def test_regions_are_drawn_and_written(folder: Path, backend: SpotBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = RegionGroup(quantiles=tuple(np.linspace(0.5, 1.0, 41).tolist()), images=10, keypoints=99)
+    regions = RegionMap(group=group, by_score=False, labelled=(9, 9, 0), kind_factors=(1.0, 1.0, 1.0))
+    calibrated = Predictor(backend, PredictSettings(short_side=SIZE[1]), calibration=Calibration(regions=regions))
+    monkeypatch.setattr("calipose.cli.predict.open_predictor", lambda *_, **__: calibrated)
+    plain = call("in/2.jpg", "--out", "plain")
+    assert plain.exit_code == 0, plain.output
+    done = call("in/2.jpg", "--regions", 0.9, "--out", "o", "--save", "coco", "--save", "csv")
+    assert done.exit_code == 0, done.output
+    entry = json.loads(Path("o/poses.jsonl").read_text())
+    assert entry["coverage"] == 0.9
+    keypoints = entry["poses"][0]["keypoints"]
+    assert keypoints["left"]["radius"] == keypoints["middle"]["radius"] > 0
+    assert "radius" not in keypoints["right"]  # nobody labelled it
+    (result,) = json.loads(Path("o/results.json").read_text())
+    assert result["keypoint_radii"] == [keypoints["left"]["radius"]] * 2 + [None]
+    assert Path("o/poses.csv").read_text().splitlines()[0].endswith(",radius,coverage")
+    assert (cv2.imread("o/2.jpg") != cv2.imread("plain/2.jpg")).any()
+    assert "coverage" not in Path("plain/poses.jsonl").read_text()
+    refused = call("in/2.jpg", "--regions", 0.95, "--out", "p")
+    assert refused.exit_code == 1
+    assert "support up to 0.9" in refused.output
+    assert not Path("p").exists()
+
+
+def test_regions_of_a_model_without_them_are_refused(folder: Path) -> None:
+    done = call("in", "--regions", 0.9, "--out", "o")
+    assert done.exit_code == 1
+    assert "calipose calibrate fits them" in " ".join(done.output.split())
+    assert not Path("o").exists()

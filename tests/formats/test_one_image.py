@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from calipose.errors import InputError
-from calipose.formats.csv import COLUMNS, keypoint_rows
+from calipose.formats.csv import COLUMNS, keypoint_rows, write_wide_csv
 from calipose.formats.cvat import CVAT_TAIL, cvat_head, cvat_image, to_cvat
 from calipose.formats.label_studio import label_studio_config, to_label_studio
 from calipose.formats.one_image import save_poses
@@ -219,7 +219,45 @@ def test_places_that_cannot_be_saved_to(name, word, plain, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_tables_with_regions(full, tmp_path):
+    radii = np.array([[1.005, 2.0], [np.nan, np.nan], [3.0, 4.25]])
+    poses = dataclasses.replace(full, radii_img=radii, coverage=0.9)
+    save_poses(poses, tmp_path / "poses.csv")
+    rows = list(csv.DictReader((tmp_path / "poses.csv").open()))
+    assert list(rows[0]) == [*COLUMNS, "radius", "coverage"]
+    assert [row["radius"] for row in rows] == ["1.0", "2.0", "", "", "3.0", "4.25"]  # hundredths of a pixel
+    assert {row["coverage"] for row in rows} == {"0.9"}
+    write_wide_csv(tmp_path / "wide.csv", [{"file": "a.jpg", **poses.to_dict()}], TWO)
+    (first, second, _) = csv.DictReader((tmp_path / "wide.csv").open())
+    assert (first["head_radius"], first["tail_radius"], first["coverage"]) == ("1.0", "2.0", "0.9")
+    assert second["head_radius"] == ""
+    write_wide_csv(tmp_path / "wide.csv", [{"file": "a.jpg", **full.to_dict()}], TWO)
+    assert "radius" not in (tmp_path / "wide.csv").read_text()
+    pandas = pytest.importorskip("pandas")
+    assert to_pandas(poses).radius.isna().sum() == 2
+    assert pandas.api.types.is_float_dtype(to_pandas(poses[[]]).coverage)
+
+
 # ---- supervision
+
+
+def test_regions_are_drawn_by_supervision(full):
+    """The ellipse of its annotator is the region: its edge is where our radius is."""
+    supervision = pytest.importorskip("supervision", "0.29", exc_type=ImportError)
+    radii = np.array([[40.0, 30.0], [np.nan, np.nan], [20.0, 20.0]])
+    poses = dataclasses.replace(full, radii_img=radii, coverage=0.9)
+    points = to_supervision(poses[[0, 1]])
+    sigma = np.sqrt(-2 * np.log(1 - 0.9))
+    annotator = supervision.VertexEllipseAreaAnnotator(sigma=[sigma], color=[supervision.Color.RED], opacity=1.0)
+    drawn = annotator.annotate(np.zeros((600, 700, 3), np.uint8), points).any(-1)
+    assert drawn.sum() == pytest.approx(np.pi * (30**2) + _disc_inside(10.25, 20.5, 40), rel=0.08)  # soft edges
+    assert "covariance" not in to_supervision(full).data
+
+
+def _disc_inside(x, y, radius):
+    """Pixels of a disc that lie at positive coordinates."""
+    rows, columns = np.mgrid[:600, :700]
+    return ((columns - x) ** 2 + (rows - y) ** 2 <= radius**2).sum()
 
 
 def test_supervision(full, plain):

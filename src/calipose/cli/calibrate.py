@@ -31,7 +31,7 @@ from calipose.cli.judging import (
 )
 from calipose.cli.options import Device, Flip, Quiet, Scales, ShortSide
 from calipose.errors import InputError
-from calipose.evaluation.fitting import calibrate_entries
+from calipose.evaluation.fitting import calibrate_entries, with_radii
 from calipose.evaluation.results import load_results, require_triples
 from calipose.evaluation.run import save_results
 from calipose.inference.opening import is_two_networks, read_two_networks, write_two_networks
@@ -79,6 +79,17 @@ def calibrate_command(
             "--cross-fit", help="Of results: calibrate each image by the others, to be judged on the same images."
         ),
     ] = False,
+    regions: Annotated[
+        float | None,
+        typer.Option(
+            min=0.5,
+            max=0.99,
+            metavar="COVERAGE",
+            help="Of results: also write a radius around each keypoint that holds the annotated place with this "
+            "probability, such as 0.9.",
+            show_default=False,
+        ),
+    ] = None,
     flip: Flip = False,
     scales: Scales = "",
     short_side: ShortSide = None,
@@ -98,9 +109,10 @@ def calibrate_command(
         given = {"data": data, "ground_truth": ground_truth, "only_labelled": only_labelled}
         refuse(source, why, **given, cross_fit=cross, maps=maps)
         make_folders(output)
-        _use_maps(Path(source), use, read_skeleton(skeleton), output)
+        _use_maps(Path(source), use, read_skeleton(skeleton), output, regions)
         return
     if is_two_networks(source):
+        refuse(source, "a model keeps the regions of every coverage", regions=regions)
         _calibrate_two_networks(source, data, options, output, bootstrap, quiet)
         return
     checkpoints: list[Checkpoint] = []
@@ -121,13 +133,13 @@ def calibrate_command(
         skeleton=skeleton,
         only_labelled=only_labelled,
         kind="a checkpoint",
-        only_results={"use": use, "cross_fit": cross, "maps": maps},
+        only_results={"use": use, "cross_fit": cross, "maps": maps, "regions": regions},
         find_model=find_model,
     )
     if opened.results is not None:
         make_folders(output, maps)
         name = find_truth(source, data, ground_truth).name
-        _calibrate_results(opened, name, output, maps, cross, bootstrap, quiet)
+        _calibrate_results(opened, name, output, maps, cross, regions, bootstrap, quiet)
     else:
         make_folders(target)
         _calibrate_checkpoint(opened, checkpoints[0], Path(data.partition("=")[0]).name, target, bootstrap, quiet)
@@ -192,30 +204,36 @@ def _calibrate_results(
     output: Path | None,
     maps: Path | None,
     cross: bool,
+    regions: float | None,
     bootstrap: int,
     quiet: bool,
 ) -> None:
     """Fit the maps to a results file, and write what was asked for."""
     if cross and output is None:
         raise InputError("--cross-fit: name the results that it calibrates with --out")
+    if regions is not None and (cross or output is None):
+        raise InputError("--regions: name the results that get them with --out, and leave out --cross-fit")
     evaluation = opened.evaluation(bootstrap, quiet)
     calibration = evaluation.fit_calibration(data=data)
     if not quiet:
         print_evaluation(evaluation)
     if output is not None:
-        save_results(output, evaluation.calibrated_entries(None if cross else calibration))
+        entries = evaluation.calibrated_entries(None if cross else calibration)
+        if regions is not None:
+            entries = with_radii(entries, calibration, opened.skeleton, regions)
+        save_results(output, entries)
         how = "cross-fitted on" if cross else "calibrated on"
         say(f"{how} {describe(calibration)}: {output}")
     if maps is not None:
-        entries = {"keypoints": len(opened.skeleton), "calibration": calibration.to_dict()}
+        content = {"keypoints": len(opened.skeleton), "calibration": calibration.to_dict()}
         with replacing(maps) as temporary:
-            temporary.write_text(json.dumps(entries), encoding="utf-8")
+            temporary.write_text(json.dumps(content), encoding="utf-8")
         say(f"maps: {maps}")
     if output is None and maps is None:
         say("nothing was written: --out FILE for calibrated results, --maps FILE for the maps")
 
 
-def _use_maps(path: Path, maps: Path, skeleton: Skeleton, output: Path | None) -> None:
+def _use_maps(path: Path, maps: Path, skeleton: Skeleton, output: Path | None, regions: float | None) -> None:
     """Calibrate a results file with maps that `--maps` wrote."""
     if output is None:
         raise InputError("--use: name the calibrated results with --out")
@@ -235,14 +253,20 @@ def _use_maps(path: Path, maps: Path, skeleton: Skeleton, output: Path | None) -
             f"{beyond} of {len(scores)} scores lie outside of {low:.3g} to {high:.3g}, where the maps were fitted;"
             " are these scores of the same model, not calibrated yet?"
         )
-    save_results(output, calibrate_entries(results, calibration))
+    entries = calibrate_entries(results, calibration)
+    if regions is not None:
+        entries = with_radii(entries, calibration, skeleton, regions)
+    save_results(output, entries)
     say(f"with the maps of {describe(calibration)}: {output}")
 
 
 def describe(calibration: Calibration) -> str:
     """Where a calibration comes from, in words."""
-    fitted = calibration.score
-    return f"{fitted.poses} poses of {fitted.images} images of {fitted.data} ({fitted.kind})"
+    fitted, regions = calibration.score, calibration.regions
+    text = f"{fitted.poses} poses of {fitted.images} images of {fitted.data} ({fitted.kind})"
+    if regions.is_empty:
+        return f"{text}, without regions ({regions.refusal})" if regions.refusal else text
+    return f"{text}, regions up to coverage {regions.max_coverage:g}"
 
 
 def read_maps(path: Path) -> tuple[Calibration, int]:

@@ -147,6 +147,19 @@ MinKeypointScore = Annotated[
         rich_help_panel=POSES,
     ),
 ]
+Regions = Annotated[
+    float | None,
+    typer.Option(
+        "--regions",
+        min=0.5,
+        max=0.99,
+        metavar="COVERAGE",
+        help="Draw and write a circle around each keypoint that holds the annotated place with this probability, "
+        "such as 0.9.",
+        show_default=False,
+        rich_help_panel=POSES,
+    ),
+]
 Queries = Annotated[
     bool,
     typer.Option(

@@ -36,6 +36,7 @@ def predict_command(
     min_score: options.MinScore = None,
     precision: options.Precision = "",
     min_keypoint_score: options.MinKeypointScore = 0.3,
+    regions: options.Regions = None,
     queries: options.Queries = False,
     track: options.Track = None,
     smooth: options.Smooth = False,
@@ -89,6 +90,8 @@ def predict_command(
         warn_of_setting(predictor)
         if predictor.calibration.is_identity and not to_stdout:
             note("scores are the network's own; calipose calibrate makes them the expected OKS")
+    if regions is not None:
+        predictor.calibration.regions.require(regions)  # before anything is predicted
     if target is not None:
         threshold = score_threshold(target, predictor, quiet=quiet or to_stdout)
     predict_options = PredictOptions(
@@ -99,6 +102,7 @@ def predict_command(
         smooth=smooth,
         every=every,
         strict=target is not None,
+        regions=regions,
     )
     folder = None
     if not to_stdout:

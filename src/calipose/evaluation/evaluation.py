@@ -246,7 +246,7 @@ class Evaluation:
         Raises:
             InputError: poses in fewer than ten images, or all of the same score.
         """
-        return fit_maps(self.matches, int(self.truth.wanted.sum()), setting, data)
+        return fit_maps(self.matches, int(self.truth.wanted.sum()), setting, data, self.skeleton)
 
     def calibrated_entries(self, calibration: Calibration | None = None) -> list[dict[str, Any]]:
         """The results with calibrated scores, of keypoints too; all else stays.

@@ -10,18 +10,23 @@ import numpy as np
 from calipose.calibration.fit import assign_folds, fit_calibration_map
 from calipose.calibration.maps import Calibration, CalibrationMap, Setting
 from calipose.calibration.precision import PrecisionTable
+from calipose.calibration.regions import RegionMap, fit_regions
 from calipose.errors import InputError
+from calipose.evaluation.ground_truth import Flags
 from calipose.evaluation.matching import Matches
 from calipose.evaluation.results import ResultsSource, load_results, require_triples
 from calipose.evaluation.scores import has_keypoint_scores
 from calipose.geometry import Floats
+from calipose.skeleton import COCO_17, Skeleton
 
 FOLDS = 10  # of the images, in cross-fitting
 MIN_IMAGES = 10  # with poses: fewer are no calibration
 GOOD_IMAGES = 200  # from which isotonic maps usually win; fewer are said
 
 
-def fit_maps(matches: Matches, people: int, setting: Setting | None = None, data: str = "") -> Calibration:
+def fit_maps(
+    matches: Matches, people: int, setting: Setting | None = None, data: str = "", skeleton: Skeleton = COCO_17
+) -> Calibration:
     """Calibration from poses whose `score` and `keypoint_scores` are the network's own.
 
     Keypoints count where they are labelled, in matched poses.
@@ -31,11 +36,13 @@ def fit_maps(matches: Matches, people: int, setting: Setting | None = None, data
         people: that were to be found in all images.
         setting: of the prediction, which the maps keep.
         data: name of the data, likewise.
+        skeleton: of the poses.
 
     Raises:
         InputError: too few images, or all poses have the same score.
     """
     require_enough(matches)
+    keypoint = fit_keypoint_map(matches, setting, data)
 
     def fit(target: Floats) -> CalibrationMap:
         return fit_calibration_map(matches.score, target, matches.image, setting=setting, data=data)
@@ -44,9 +51,24 @@ def fit_maps(matches: Matches, people: int, setting: Setting | None = None, data
         score=fit(matches.oks),
         oks50=fit((matches.oks >= 0.5).astype(float)),
         oks75=fit((matches.oks >= 0.75).astype(float)),
-        keypoint=_fit_keypoint(matches, setting, data),
+        keypoint=keypoint,
         precision=PrecisionTable.count(matches.score, matches.oks, matches.image, people),
+        regions=fit_region_map(matches, keypoint, skeleton, data),
     )
+
+
+def fit_region_map(matches: Matches, keypoint: CalibrationMap, skeleton: Skeleton, data: str = "") -> RegionMap:
+    """Radii of keypoints, from matched poses whose `keypoint_scores` are the network's own.
+
+    Args:
+        matches: the poses.
+        keypoint: the map of keypoint scores; the identity where there are none, and then the radii are constant by
+            keypoint, in parts of the person's size.
+        skeleton: of the poses.
+        data: name of the data, which the map keeps.
+    """
+    scores = None if keypoint.is_identity else keypoint(matches.keypoint_scores).clip(0, 1)
+    return fit_regions(matches.distance_img, matches.pose_size_img, matches.image, skeleton, scores, data)
 
 
 def require_enough(matches: Matches) -> None:
@@ -64,7 +86,8 @@ def require_enough(matches: Matches) -> None:
         raise InputError(f"calibration: all {len(matches)} poses have the score {matches.score[0]:g}; it tells nothing")
 
 
-def _fit_keypoint(matches: Matches, setting: Setting | None = None, data: str = "") -> CalibrationMap:
+def fit_keypoint_map(matches: Matches, setting: Setting | None = None, data: str = "") -> CalibrationMap:
+    """The map of keypoint scores; the identity where the poses have none."""
     labelled = np.isfinite(matches.similarity)
     if not labelled.any() or not has_keypoint_scores(matches):
         return CalibrationMap()
@@ -111,6 +134,31 @@ def calibrate_entries(
     return entries
 
 
+def with_radii(
+    entries: list[dict[str, Any]], calibration: Calibration, skeleton: Skeleton, coverage: float
+) -> list[dict[str, Any]]:
+    """Calibrated entries with "coverage" and "keypoint_radii" (pixels, None where not known), as of `Poses.to_coco`.
+
+    Args:
+        entries: with calibrated keypoint scores, as `calibrate_entries` gives them.
+        calibration: has the regions.
+        skeleton: of the poses.
+        coverage: from 0.5 to 0.99.
+
+    Raises:
+        InputError: the calibration has no regions, or its images do not support that coverage.
+    """
+    calibration.regions.require(coverage)
+    triples = np.array([entry["keypoints"] for entry in entries], np.float64).reshape(-1, len(skeleton), 3)
+    lost: Flags = np.asarray(np.isnan(triples[..., :2]).any(-1))
+    points, scores = np.where(lost[..., None], np.nan, triples[..., :2]), np.nan_to_num(triples[..., 2], nan=0.0)
+    radii = calibration.regions.radius_img(points, scores, skeleton.sigmas_array, coverage)
+    for entry, row, missing in zip(entries, radii, lost, strict=True):
+        known = [None if gone or np.isnan(radius) else float(radius) for radius, gone in zip(row, missing, strict=True)]
+        entry.update(coverage=coverage, keypoint_radii=known)
+    return entries
+
+
 def cross_fit(matches: Matches, folds: int = FOLDS, seed: int = 0) -> Matches:
     """The same poses, each calibrated with maps that were fitted on the images of the other folds.
 
@@ -131,5 +179,5 @@ def cross_fit(matches: Matches, folds: int = FOLDS, seed: int = 0) -> Matches:
     for i in np.unique(fold):
         here, others = fold == i, matches[fold != i]
         score[here] = fit_calibration_map(others.score, others.oks, others.image)(score[here])
-        keypoints[here] = _fit_keypoint(others)(keypoints[here])
+        keypoints[here] = fit_keypoint_map(others)(keypoints[here])
     return replace(matches, score=score, keypoint_scores=keypoints)

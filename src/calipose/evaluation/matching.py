@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import ArrayLike
 
+from calipose.calibration.regions import person_size_img
 from calipose.evaluation.ground_truth import (
     Flags,
     GroundTruth,
@@ -120,6 +121,8 @@ class Matches:
         keypoint_scores: (n, k) the third numbers of the results.
         similarity: (n, k) exp(-d^2 / 2 s^2 k^2) of each labelled keypoint, whose mean is the OKS; nan where it is not
             labelled, and for a false positive.
+        distance_img: (n, k) pixels between a keypoint and its annotation; nan likewise, and where it was not detected.
+        pose_size_img: (n,) `person_size_img` of the pose.
     """
 
     entry: Integers
@@ -136,6 +139,8 @@ class Matches:
     overlapped: Flags
     keypoint_scores: Floats
     similarity: Floats
+    distance_img: Floats
+    pose_size_img: Floats
 
     def __len__(self) -> int:
         return len(self.score)
@@ -208,6 +213,8 @@ def match_found(truth: GroundTruth, found: list[DetectedPoses], oks: list[Floats
                 overlapped=_overlapped(np.concatenate([low, high], 1), people, match),
                 keypoint_scores=poses.keypoint_scores[kept],
                 similarity=_keypoint_similarity(keypoints_img, people, match, truth.skeleton),
+                distance_img=_distances(keypoints_img, people, match),
+                pose_size_img=person_size_img(keypoints_img),
             )
         )
         offset += len(people.area)
@@ -233,6 +240,15 @@ def _keypoint_similarity(keypoints_img: Floats, people: People, match: Integers,
         near = detected_similarity(keypoint_similarity(d2, people.area[person], skeleton.sigmas_array))
     similarity[matched] = np.where(people.labelled[person], near, np.nan)
     return similarity
+
+
+def _distances(keypoints_img: Floats, people: People, match: Integers) -> Floats:
+    """`Matches.distance_img` of one image's poses (p, k, 2)."""
+    distance = np.full(keypoints_img.shape[:2], np.nan)
+    matched, person = np.flatnonzero(match >= 0), match[match >= 0]
+    x, y = (keypoints_img[matched, :, axis] - people.keypoints_img[person, :, axis] for axis in (0, 1))
+    distance[matched] = np.where(people.labelled[person], np.hypot(x, y), np.nan)
+    return distance
 
 
 def _overlapped(pose_corners: Floats, people: People, match: Integers) -> Flags:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from calipose.errors import InputError, install_hint
-from calipose.formats.csv import COLUMNS, keypoint_rows
+from calipose.formats.csv import keypoint_columns, keypoint_rows
 from calipose.poses import Poses
 
 
 def to_pandas(poses: Poses) -> Any:
     """`pandas.DataFrame` with one row a keypoint and the columns of `calipose.formats.csv.COLUMNS`, all always there.
+
+    Poses of `Poses.with_regions` also have the columns "radius" and "coverage".
 
     Example:
         table = to_pandas(predictor.predict("photo.jpg"))
@@ -23,4 +25,6 @@ def to_pandas(poses: Poses) -> Any:
         import pandas
     except ImportError:
         raise InputError(f"to_pandas needs pandas: {install_hint('pandas')}") from None
-    return pandas.DataFrame(list(keypoint_rows(poses)), columns=list(COLUMNS)).astype(COLUMNS)
+    regions = poses.coverage is not None
+    columns = keypoint_columns(regions)
+    return pandas.DataFrame(list(keypoint_rows(poses, regions)), columns=list(columns)).astype(columns)

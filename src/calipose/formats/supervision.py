@@ -13,8 +13,11 @@ from calipose.poses import Poses
 def to_supervision(poses: Poses, class_id: int = 0) -> Any:
     """`supervision.KeyPoints` (0.29 or newer): the scores of poses and of keypoints in their own fields.
 
-    Track ids and filled marks go to its `data`. supervision rounds to float32, and some of its functions take a
-    keypoint at exactly (0, 0) for missing.
+    Track ids and filled marks go to its `data`. Poses of `Poses.with_regions` also have a "covariance" there, (p, k, 2,
+    2) square pixels, which its ellipse annotators draw: of a Gaussian error that lies within `radii_img` with the
+    probability `coverage`. So the ellipse of sigma `(-2 * math.log(1 - coverage)) ** 0.5`, 2.146 for 0.9, is it.
+
+    supervision rounds to float32, and some of its functions take a keypoint at exactly (0, 0) for missing.
 
     Example:
         points = to_supervision(predictor.predict("photo.jpg"))
@@ -32,7 +35,10 @@ def to_supervision(poses: Poses, class_id: int = 0) -> Any:
     except ImportError:
         raise InputError(f"to_supervision needs supervision: {install_hint('supervision')}") from None
     keypoint_confidence = None if poses.keypoint_scores is None else poses.keypoint_scores.astype(np.float32)
-    extra = {"track_id": poses.track_ids, "filled": poses.filled}
+    extra: dict[str, Any] = {"track_id": poses.track_ids, "filled": poses.filled}
+    if poses.radii_img is not None and poses.coverage is not None:
+        variance = poses.radii_img**2 / (-2 * np.log(1 - poses.coverage))
+        extra["covariance"] = (variance[..., None, None] * np.eye(2)).astype(np.float32)
     try:
         return KeyPoints(
             xy=poses.keypoints_img.astype(np.float32),

@@ -282,6 +282,7 @@ class Predictor:
             raw_scores=raw,
             p_oks50=p_oks50,
             p_oks75=p_oks75,
+            regions=calibration.regions,
         )
         return poses, chosen.queries_img
 

@@ -36,6 +36,7 @@ class PredictOptions:
         smooth: smooth the coordinates of people who are followed.
         every: take every n-th frame only, of a video or webcam.
         strict: leave out weaker poses of people who are followed, too.
+        regions: coverage of the poses' `radii_img`; None for none.
     """
 
     min_score: float = 0.3
@@ -45,6 +46,7 @@ class PredictOptions:
     smooth: bool = False
     every: int = 1
     strict: bool = False
+    regions: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +95,7 @@ def predict_images(
         broken: called with each source that cannot be read, and why.
 
     Raises:
-        InputError: queries are asked for, but the network has none.
+        InputError: queries are asked for, but the network has none; or regions that the model does not know.
     """
 
     def frames() -> Iterator[tuple[Source, Frame]]:
@@ -103,7 +105,7 @@ def predict_images(
             except InputError as error:
                 broken(source, error)
 
-    yield from _above(options.min_score, _predict(predictor, frames(), options))
+    yield from _with_regions(options, _above(options.min_score, _predict(predictor, frames(), options)))
 
 
 def predict_video(
@@ -121,7 +123,7 @@ def predict_video(
 
     Raises:
         ImageError: the video cannot be read, or is damaged; it is raised after all frames that could be read.
-        InputError: queries are asked for, but the network has none.
+        InputError: queries are asked for, but the network has none; or regions that the model does not know.
     """
     problem: InputError | None = None
 
@@ -138,9 +140,9 @@ def predict_video(
 
     results = _predict(predictor, frames(), options)
     if options.track and not options.queries:
-        yield from _follow(predictor, source, results, options)
+        yield from _with_regions(options, _follow(predictor, source, results, options))
     else:
-        yield from _above(options.min_score, results)
+        yield from _with_regions(options, _above(options.min_score, results))
     if problem is not None:
         raise ImageError(str(problem)) from None
 
@@ -175,6 +177,14 @@ def _above(min_score: float, results: Iterator[ImageResult]) -> Iterator[ImageRe
         kept = result.poses.scores >= min_score
         queries_img = None if result.queries_img is None else result.queries_img[kept]
         yield replace(result, poses=result.poses[kept], queries_img=queries_img)
+
+
+def _with_regions(options: PredictOptions, results: Iterator[ImageResult]) -> Iterator[ImageResult]:
+    """The same, whose poses carry `radii_img` where regions are asked for."""
+    if options.regions is None:
+        return results
+    coverage = options.regions
+    return (replace(result, poses=result.poses.with_regions(coverage)) for result in results)
 
 
 def _follow(

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from calipose._version import __version__
+from calipose.calibration.beside import with_regions_beside
 from calipose.calibration.maps import Calibration
 from calipose.config.recipe import Recipe
 from calipose.errors import InputError
@@ -144,7 +145,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     recipe = Recipe.from_dict(header["recipe"], str(path))
     skeleton = Skeleton.from_dict(header["skeleton"], str(path))
     calibration = Calibration.from_dict(header.get("calibration", {}), str(path))
-    return Checkpoint(recipe, skeleton, weights, header["notes"], calibration)
+    return Checkpoint(recipe, skeleton, weights, header["notes"], with_regions_beside(calibration, path))
 
 
 def find_checkpoint(path: str | Path) -> Path:

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from calipose.calibration.beside import with_regions_beside
 from calipose.calibration.maps import Calibration
 from calipose.config.settings import PredictSettings
 from calipose.errors import InputError
@@ -49,7 +50,8 @@ class OnnxBackend:
             self.settings = msgspec.convert(self.header["predict"], PredictSettings)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{path}: its metadata cannot be used ({error!r}); export it again") from None
-        self.calibration = Calibration.from_dict(self.header.get("calibration", {}), str(path))
+        own = Calibration.from_dict(self.header.get("calibration", {}), str(path))
+        self.calibration = with_regions_beside(own, Path(path))
         inputs, outputs = self._file.inputs, set(self._file.outputs)
         scored = "keypoint_scores" not in outputs or "raw_keypoint_scores" in outputs
         if inputs != ["images"] or not outputs >= {"keypoints", "raw_scores"} or not scored:
