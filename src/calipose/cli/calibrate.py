@@ -12,7 +12,7 @@ import typer
 
 from calipose.calibration.maps import Calibration
 from calipose.cli.console import say, warn
-from calipose.cli.evaluate import print_evaluation
+from calipose.cli.evaluate import print_calibration
 from calipose.cli.judging import (
     HOLDS_RESULTS,
     Bootstrap,
@@ -158,7 +158,7 @@ def _calibrate_checkpoint(
     evaluation = replace(opened, predictor=predictor).evaluation(bootstrap, quiet)
     calibration = evaluation.fit_calibration(predictor.setting, data)
     if not quiet:
-        print_evaluation(evaluation)
+        print_calibration(evaluation)
     # The checkpoint predicts from now on as it was calibrated.
     recipe = msgspec.structs.replace(checkpoint.recipe, predict=predictor.settings)
     save_checkpoint(target, replace(checkpoint, calibration=calibration, recipe=recipe))
@@ -179,7 +179,7 @@ def _calibrate_two_networks(
     name = Path(data.partition("=")[0]).name
     calibration = evaluation.fit_calibration(predictor.setting, name)
     if not quiet:
-        print_evaluation(evaluation)
+        print_calibration(evaluation)
     model = read_two_networks(packaged(source) if source in FILES else Path(source))
     changed = msgspec.structs.replace(model, predict=predictor.settings, calibration=calibration)
     write_two_networks(output, changed)
@@ -201,7 +201,7 @@ def _calibrate_results(
     evaluation = opened.evaluation(bootstrap, quiet)
     calibration = evaluation.fit_calibration(data=data)
     if not quiet:
-        print_evaluation(evaluation)
+        print_calibration(evaluation)
     if output is not None:
         save_results(output, evaluation.calibrated_entries(None if cross else calibration))
         how = "cross-fitted on" if cross else "calibrated on"

@@ -80,11 +80,13 @@ def _figures(comparison: Comparison) -> Table:
         table.add_row(name, str(getattr(comparison.a, name)), str(getattr(comparison.b, name)))
     table.add_section()
     scores_a, scores_b = comparison.scores
-    table.add_row("scores >= 0.05: poses", str(scores_a.poses), str(scores_b.poses))
+    table.add_row("best poses, as many as people", str(scores_a.poses), str(scores_b.poses))
     for key, metric in METRICS.items():
         in_a, in_b = scores_a[key], scores_b[key]
         label = f"{metric.label}, {metric.better} is better"
-        table.add_row(label, _figure(in_a), _figure(in_b), _figure(in_b - in_a, "+.3f"))
+        difference, (low, high) = comparison.score_differences[key]
+        interval = "" if math.isnan(low) else f" ({low:+.3f} to {high:+.3f})"
+        table.add_row(label, _figure(in_a), _figure(in_b), _figure(difference, "+.3f") + interval)
     return table
 
 

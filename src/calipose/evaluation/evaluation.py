@@ -23,8 +23,10 @@ from calipose.evaluation.scores import (
     BeforeAfter,
     KeypointFigures,
     ScoreFigures,
+    best_poses,
     has_keypoint_scores,
     keypoint_figures,
+    keypoint_parts,
     populations,
     score_figures,
     slices,
@@ -134,8 +136,12 @@ class Evaluation:
 
     @cached_property
     def populations(self) -> dict[str, Flags]:
-        """`(n,)` of `matches`: the poses of each population, which the given scores choose."""
-        return populations(self.matches)
+        """`(n,)` of `matches`: the poses of each population, which the given scores choose.
+
+        Beside those of `populations` there is "people", the poses of highest score, as many as there are people to
+        find. It does not depend on what scores mean, so it is the same before and after a calibration.
+        """
+        return populations(self.matches) | {"people": best_poses(self.matches, int(self.truth.wanted.sum()))}
 
     @property
     def shown(self) -> Flags:
@@ -166,12 +172,20 @@ class Evaluation:
     @cached_property
     def keypoints(self) -> KeypointFigures | None:
         """What the keypoint scores of the shown poses are worth; None where there are none."""
-        return keypoint_figures(self.matches[self.shown])
+        return keypoint_figures(self.matches[self.shown], self.bootstrap)
 
     @cached_property
     def calibrated_keypoints(self) -> KeypointFigures | None:
         """The same after cross-fitted calibration."""
-        return None if self.cross_fitted is None else keypoint_figures(self.cross_fitted[self.shown])
+        return None if self.cross_fitted is None else keypoint_figures(self.cross_fitted[self.shown], self.bootstrap)
+
+    @cached_property
+    def keypoint_parts(self) -> dict[str, tuple[KeypointFigures, KeypointFigures | None]]:
+        """What the scores of visible and of occluded keypoints are worth, before and after calibration."""
+        before = keypoint_parts(self.matches[self.shown], self.bootstrap)
+        fitted = self.cross_fitted
+        after = {} if fitted is None else keypoint_parts(fitted[self.shown], self.bootstrap)
+        return {part: (figures, after.get(part)) for part, figures in before.items()}
 
     @cached_property
     def has_keypoint_scores(self) -> bool:
@@ -279,6 +293,10 @@ class Evaluation:
                     for slicing, parts in self.slices.items()
                 },
                 "keypoints": None if keypoints is None else asdict(keypoints),
+                "keypoint_parts": {
+                    part: [None if figures is None else asdict(figures) for figures in pair]
+                    for part, pair in self.keypoint_parts.items()
+                },
                 "calibrated_keypoints": None if calibrated_keypoints is None else asdict(calibrated_keypoints),
                 "warnings": self.warnings,
             }

@@ -120,6 +120,7 @@ class Matches:
         keypoint_scores: (n, k) the third numbers of the results.
         similarity: (n, k) exp(-d^2 / 2 s^2 k^2) of each labelled keypoint, whose mean is the OKS; nan where it is not
             labelled, and for a false positive.
+        visible: (n, k) the person's keypoint is labelled as visible; False for a false positive.
     """
 
     entry: Integers
@@ -136,6 +137,7 @@ class Matches:
     overlapped: Flags
     keypoint_scores: Floats
     similarity: Floats
+    visible: Flags
 
     def __len__(self) -> int:
         return len(self.score)
@@ -208,6 +210,7 @@ def match_found(truth: GroundTruth, found: list[DetectedPoses], oks: list[Floats
                 overlapped=_overlapped(np.concatenate([low, high], 1), people, match),
                 keypoint_scores=poses.keypoint_scores[kept],
                 similarity=_keypoint_similarity(keypoints_img, people, match, truth.skeleton),
+                visible=np.pad(people.visible, ((0, 1), (0, 0)))[match],
             )
         )
         offset += len(people.area)

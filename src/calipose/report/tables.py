@@ -14,7 +14,11 @@ from calipose.evaluation.metrics import METRICS
 from calipose.evaluation.scores import BeforeAfter, ScoreFigures
 from calipose.report.figures import number
 
-POPULATIONS = {"score": "Poses with score ≥ 0.05", "best": "Best 20 poses of each image"}
+POPULATIONS = {
+    "score": "Poses with score ≥ 0.05",
+    "people": "Best poses, as many as people",
+    "best": "Best 20 poses of each image",
+}
 MINUS, DASH = "\u2212", "\u2013"  # as wide as a digit; between the ends of an interval, or where there is no figure
 Row = tuple[str, Sequence[str]]
 
@@ -62,6 +66,7 @@ def population_tables(evaluation: Evaluation) -> str:
             ("mean score", [show(column.mean_score) for column in columns]),
             ("mean OKS", [show(column.mean_oks) for column in columns]),
             *((escape(metric.label), _figures(columns, key)) for key, metric in METRICS.items()),
+            *_chance_rows(columns),
         ]
         counted = f"{number(figures.before.poses, 'pose')} in {number(figures.before.images, 'image')}"
         tables += _table(f"<b>{heading}</b>: {counted}", ["as given", "calibrated"][: len(columns)], rows)
@@ -91,6 +96,9 @@ def _slice_rows(columns: Sequence[BeforeAfter], calibrated: bool) -> list[Row]:
         rows.append((escape(metric.label), _figures(before, key)))
         if calibrated and metric.by_calibration:
             rows.append((f"{escape(metric.label)}, calibrated", _figures(after, key)))
+    rows += _chance_rows(before)
+    if calibrated:
+        rows += _chance_rows(after, ", calibrated")
     return rows
 
 
@@ -122,6 +130,17 @@ def error_tables(evaluation: Evaluation) -> str:
     return _table(
         "<b>By keypoint</b>: labelled keypoints, and the share of each kind", ["count", *KINDS], rows
     ) + _table("<b>If one kind were repaired</b>: mean OKS is of matched poses", ["AP", "mean OKS"], gains)
+
+
+def _chance_rows(columns: Sequence[ScoreFigures | None], name: str = "") -> list[Row]:
+    """What chance alone does to the ECE, and the test; nothing without them."""
+    if all(column is None or column.by_chance is None for column in columns):
+        return []
+    chance = [None if column is None else column.by_chance for column in columns]
+    bounds = [DASH if each is None else f"{show(each.mean)}<small>95 % below {show(each.bound)}</small>" for each in chance]
+    rows: list[Row] = [(f"ECE of perfect scores{name}", bounds)]
+    rows.append((f"p of being calibrated{name}", [DASH if column is None else show(column.p) for column in columns]))
+    return rows
 
 
 def _figures(columns: Sequence[ScoreFigures | None], key: str) -> list[str]:
