@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from calipose.evaluation.chance import calibration_p, draw_oks, ece_by_chance, kuiper, normal_cdf
+from calipose.evaluation.matching import match_poses
 from calipose.evaluation.metrics import METRICS, ece
 from calipose.evaluation.scores import best_poses, keypoint_parts, score_differences, score_figures, slices
 from square_people import FOUR, person, pose, truth_of
-from calipose.evaluation.matching import match_poses
 
 
 def poses(seed: int, images: int = 60, too_high: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -88,8 +88,7 @@ def test_the_normal_distribution() -> None:
 
 def matches(*results):  # type: ignore[no-untyped-def]
     hidden = person(0, image_id=2)
-    hidden["keypoints"][2:6:3] = [1.0]
-    hidden["keypoints"][5] = 1.0
+    hidden["keypoints"][2] = hidden["keypoints"][5] = 1.0
     return match_poses(truth_of(person(0), hidden), list(results), FOUR)
 
 
