@@ -40,11 +40,12 @@ def simulate(
     truth: Callable[[np.ndarray], np.ndarray] = lambda score: score,
     alike: float = 0.2,
     ease: float = 0.3,
+    good: float = GOOD_OKS,
 ) -> SimulatedPoses:
     """Poses whose expected OKS is `truth(score)`.
 
-    An OKS is 0 (false positive) or beta distributed about 0.82 or more, mixed to have the mean wanted. Whether it is 0 and how
-    good it is correlate within images by `alike` (Gaussian copula); scores correlate within images by `ease`.
+    An OKS is 0 (false positive) or beta distributed about `good` or more, mixed to have the mean wanted. Whether it is
+    0 correlates within images by `alike` (Gaussian copula); scores correlate within images by `ease`.
     """
     number = poses_per_image(rng, images)
     image = np.repeat(np.arange(images), number)
@@ -52,9 +53,9 @@ def simulate(
     logit = 1.6 * (np.sqrt(ease) * rng.standard_normal(images)[image] + np.sqrt(1 - ease) * rng.standard_normal(n))
     score = 0.95 / (1 + np.exp(-logit))
     mean = truth(score).clip(0, 1)
-    hit = np.minimum(mean / GOOD_OKS, 1)
+    hit = np.minimum(mean / good, 1)
     shared = np.sqrt(alike) * rng.standard_normal(images)[image]
     share = normal_cdf(shared + np.sqrt(1 - alike) * rng.standard_normal(n))
-    good = np.maximum(mean, GOOD_OKS).clip(max=0.98)
-    oks = np.where(share > 1 - hit, rng.beta(SPREAD * good, SPREAD * (1 - good)), 0.0)
+    matched = np.maximum(mean, good).clip(0.02, 0.98)
+    oks = np.where(share > 1 - hit, rng.beta(SPREAD * matched, SPREAD * (1 - matched)), 0.0)
     return SimulatedPoses(score, mean, oks, image)
