@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from calipose.calibration.precision import PrecisionTable
+from calipose.calibration.shift import ImageSummaries
 from calipose.errors import InputError
 from calipose.geometry import Floats
 from calipose.plain_data import convert
@@ -148,6 +149,7 @@ class Calibration(Stored, frozen=True, kw_only=True):
         keypoint: a keypoint's raw score -> its expected similarity exp(-d^2 / 2 s^2 k^2), given that the pose is
             of a person.
         precision: the counts from which thresholds are chosen.
+        images: what was found in its images, to say whether others are like them.
     """
 
     score: CalibrationMap = CalibrationMap()
@@ -155,6 +157,7 @@ class Calibration(Stored, frozen=True, kw_only=True):
     oks75: CalibrationMap = CalibrationMap()
     keypoint: CalibrationMap = CalibrationMap()
     precision: PrecisionTable = PrecisionTable()
+    images: ImageSummaries = ImageSummaries()
 
     @property
     def is_identity(self) -> bool:

@@ -8,9 +8,11 @@ from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from calipose.calibration.maps import Calibration, Setting
+from calipose.calibration.shift import ImageSummaries, pose_sizes_img
 from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision, MatchTable, evaluate_found
 from calipose.evaluation.cautions import cautions
@@ -250,6 +252,11 @@ class Evaluation:
 
         return BeforeAfter(measured(self.matches), None if self.cross_fitted is None else measured(self.cross_fitted))
 
+    @cached_property
+    def image_summaries(self) -> ImageSummaries:
+        """What was found in the images, whoever is annotated there: with it later images are compared."""
+        return ImageSummaries.of([(image.scores, pose_sizes_img(image.keypoints_img)) for image in self.found])
+
     def fit_calibration(self, setting: Setting | None = None, data: str = "") -> Calibration:
         """The calibration by all images.
 
@@ -260,7 +267,8 @@ class Evaluation:
         Raises:
             InputError: poses in fewer than ten images, or all of the same score.
         """
-        return fit_maps(self.matches, int(self.truth.wanted.sum()), setting, data)
+        calibration = fit_maps(self.matches, int(self.truth.wanted.sum()), setting, data)
+        return msgspec.structs.replace(calibration, images=self.image_summaries)
 
     def calibrated_entries(self, calibration: Calibration | None = None) -> list[dict[str, Any]]:
         """The results with calibrated scores, of keypoints too; all else stays.
