@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from calipose.evaluation.chance import calibration_p, draw_oks, ece_by_chance, kuiper, normal_cdf
+from calipose.evaluation.chance import calibration_p, draw_oks, ece_by_chance, largest_sum, normal_cdf
 from calipose.evaluation.matching import match_poses
 from calipose.evaluation.metrics import METRICS, ece
 from calipose.evaluation.scores import best_poses, keypoint_parts, score_differences, score_figures, slices
@@ -61,10 +61,10 @@ def test_the_error_by_chance_is_that_of_perfect_scores() -> None:
     )
 
 
-def test_kuipers_range_by_hand() -> None:
-    deviation = np.array([[0.5, -1.0, 0.25], [0.1, 0.2, -0.1]])
-    assert kuiper(deviation, np.arange(3)).tolist() == pytest.approx([1.0, 0.3])  # 0.5 to -0.5; 0 to 0.3
-    assert kuiper(deviation, np.array([1, 2])).tolist() == pytest.approx([0.5, 0.3])  # the first two share a score
+def test_the_largest_sum_by_hand() -> None:
+    deviation = np.array([[0.6, -1.0, 0.25], [0.1, 0.2, -0.1]])
+    assert largest_sum(deviation, np.arange(3)).tolist() == pytest.approx([0.6, 0.3])  # 0.6, -0.4, -0.15
+    assert largest_sum(deviation, np.array([1, 2])).tolist() == pytest.approx([0.4, 0.3])  # the first two share a score
 
 
 def test_the_test_of_calibrated_has_its_level_and_finds_what_is_wrong() -> None:

@@ -98,12 +98,12 @@ def ece_by_chance(
 def calibration_p(score: ArrayLike, oks: ArrayLike, image: ArrayLike, flips: int = FLIPS, seed: int = 0) -> float:
     """P-value of "the mean OKS of the poses of any score is that score", by a bootstrap over images.
 
-    The statistic is the largest absolute sum of OKS - score over poses of neighbouring scores, from any score to any
-    other: a tendency shows in it, wherever it lies. In each resample the deviations of an image's poses keep or change
+    The statistic is the largest absolute sum of OKS - score over the poses from the lowest score up to any other: a
+    tendency shows in it, wherever it lies. In each resample the deviations of an image's poses keep or change
     their sign together, which under the hypothesis changes nothing but chance (wild cluster bootstrap).
 
-    Source of the statistic: Arrieta-Ibarra et al., Metrics of calibration for probabilistic predictions, JMLR 2022
-    (Kuiper's); of the bootstrap: Cameron et al., 2008.
+    Source of the statistic: Arrieta-Ibarra et al., Metrics of calibration for probabilistic predictions, JMLR 2022;
+    of the bootstrap: Cameron et al., Bootstrap-based improvements for inference with clustered errors, 2008.
 
     Args:
         score: (n,).
@@ -124,21 +124,20 @@ def calibration_p(score: ArrayLike, oks: ArrayLike, image: ArrayLike, flips: int
     deviation, place = (oks - score)[order], place[order]
     ends = np.flatnonzero(np.append(np.diff(score[order]) > 0, True))  # equal scores have no order
     rng = np.random.default_rng(seed)
-    given = kuiper(deviation[None], ends)[0]
+    given = largest_sum(deviation[None], ends)[0]
     larger, done, part = 0, 0, max(1, 2_000_000 // len(score))
     while done < flips:
         number = min(part, flips - done)
         signs = rng.choice([-1.0, 1.0], (number, images))
-        larger += int((kuiper(deviation * signs[:, place], ends) >= given - 1e-12).sum())
+        larger += int((largest_sum(deviation * signs[:, place], ends) >= given - 1e-12).sum())
         done += number
     return (1 + larger) / (1 + flips)
 
 
-def kuiper(deviation: Floats, ends: Integers) -> Floats:
-    """`(r,)`: the range of the running sums, 0 included, of `deviation` (r, n) after the poses `ends`."""
-    sums = np.cumsum(deviation, axis=1)[:, ends]
-    spread: Floats = sums.max(1).clip(min=0) - sums.min(1).clip(max=0)
-    return spread
+def largest_sum(deviation: Floats, ends: Integers) -> Floats:
+    """`(r,)`: the largest absolute value of the running sums of `deviation` (r, n) after the poses `ends`."""
+    largest: Floats = np.abs(np.cumsum(deviation, axis=1)[:, ends]).max(1)
+    return largest
 
 
 def _distributions(mean: Floats, oks: Floats) -> tuple[list[Floats], list[Floats], Floats]:
