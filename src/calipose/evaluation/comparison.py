@@ -236,7 +236,7 @@ def draw_changes(comparison: Comparison, images: str | Path, folder: str | Path,
         with write_errors(folder / name):
             (folder / name).unlink(missing_ok=True)
         if changes:
-            panels = [_panels(comparison, change, images / names[change.image_id]) for change in changes]
+            panels = [panels(comparison, change, images / names[change.image_id]) for change in changes]
             labels = [label for row in panels for _, label in row]
             sheet = contact_sheet([image for row in panels for image, _ in row], 3, CELL_SIZE, labels)
             save_image(folder / name, sheet)
@@ -244,8 +244,17 @@ def draw_changes(comparison: Comparison, images: str | Path, folder: str | Path,
     return written
 
 
-def _panels(comparison: Comparison, change: ImageChange, file: Path) -> list[tuple[Image, str]]:
-    """The annotated people, A and B of one image, with their labels."""
+def panels(comparison: Comparison, change: ImageChange, file: Path) -> list[tuple[Image, str]]:
+    """The annotated people, A and B of one image, with their labels.
+
+    Args:
+        comparison: of both.
+        change: the image.
+        file: where it lies.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
     image = read_image(file, ignore_orientation=True)
     size = (image.shape[1], image.shape[0])
     truth, index = comparison.truth, comparison.truth.position[change.image_id]

@@ -200,6 +200,12 @@ class Evaluation:
         return self.figures(self.shown, by_keypoints=True)
 
     @cached_property
+    def first_person(self) -> list[int]:
+        """Of each image, how many people are annotated in the images before: `Matches.person` counts from there."""
+        counts = [len(people.area) for people in self.truth.people]
+        return [0, *np.cumsum(counts).tolist()][:-1]
+
+    @cached_property
     def error_kinds(self) -> Integers:
         """`(n, k)`: the kind of error of each keypoint (`keypoint_error_kinds`)."""
         return keypoint_error_kinds(self.truth, self.matches, self.keypoints_img)

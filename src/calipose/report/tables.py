@@ -53,7 +53,7 @@ def precision_tables(evaluation: Evaluation) -> str:
         *((escape(str(name)), [escape(str(value))]) for name, value in figures.setting.items()),
     ]
     small = "; small print: 95 % interval over images" if figures.interval else ""
-    return _table(f"<b>COCO's figures</b>{small}", [], rows) + _table("<b>What they hold for</b>", [], held)
+    return table(f"<b>COCO's figures</b>{small}", [], rows) + table("<b>What they hold for</b>", [], held)
 
 
 def population_tables(evaluation: Evaluation) -> str:
@@ -69,7 +69,7 @@ def population_tables(evaluation: Evaluation) -> str:
             *_chance_rows(columns),
         ]
         counted = f"{number(figures.before.poses, 'pose')} in {number(figures.before.images, 'image')}"
-        tables += _table(f"<b>{heading}</b>: {counted}", ["as given", "calibrated"][: len(columns)], rows)
+        tables += table(f"<b>{heading}</b>: {counted}", ["as given", "calibrated"][: len(columns)], rows)
     return tables
 
 
@@ -78,7 +78,7 @@ def slice_tables(evaluation: Evaluation) -> str:
     tables = ""
     for by, parts in evaluation.slices.items():
         names = [part.replace(" or more", "+") for part in parts]
-        tables += _table(
+        tables += table(
             f"<b>By {by}</b>", names, _slice_rows(list(parts.values()), evaluation.cross_fitted is not None)
         )
     return tables
@@ -113,13 +113,13 @@ def keypoint_means_table(evaluation: Evaluation) -> str:
             rows.append((f"{escape(metric.label)}, calibrated", _figures(after, key)))
     question = "<b>Which predicts the OKS better:</b> the score of the pose or the mean of its keypoint scores?"
     caption = f"{question} {number(pose.before.poses, 'pose')}"
-    return _table(caption, ["pose", "keypoints"], rows)
+    return table(caption, ["pose", "keypoints"], rows)
 
 
 def error_tables(evaluation: Evaluation) -> str:
     """Error kinds by keypoint, and what would be gained without each."""
-    table = kind_counts(evaluation.error_kinds)
-    every = np.concatenate([table.sum(0)[None], table])
+    by_keypoint = kind_counts(evaluation.error_kinds)
+    every = np.concatenate([by_keypoint.sum(0)[None], by_keypoint])
     names = ["all", *(name.replace("_", " ") for name in evaluation.skeleton.keypoints)]
     shares = every / np.maximum(every.sum(1, keepdims=True), 1)
     rows: list[Row] = [
@@ -127,9 +127,9 @@ def error_tables(evaluation: Evaluation) -> str:
         for name, count, share in zip(names, every, shares, strict=True)
     ]
     gains: list[Row] = [(column.name, [show(column.ap), show(column.mean_oks)]) for column in evaluation.repairs]
-    return _table(
+    return table(
         "<b>By keypoint</b>: labelled keypoints, and the share of each kind", ["count", *KINDS], rows
-    ) + _table("<b>If one kind were repaired</b>: mean OKS is of matched poses", ["AP", "mean OKS"], gains)
+    ) + table("<b>If one kind were repaired</b>: mean OKS is of matched poses", ["AP", "mean OKS"], gains)
 
 
 def _chance_rows(columns: Sequence[ScoreFigures | None], name: str = "") -> list[Row]:
@@ -151,8 +151,14 @@ def _cell(value: float, interval: tuple[float, float] | None = None) -> str:
     return show(value) + (f"<small>{show_interval(interval)}</small>" if interval else "")
 
 
-def _table(caption: str, head: Sequence[str], rows: Sequence[Row]) -> str:
-    """Numbers in columns; the first column names the row."""
+def table(caption: str, head: Sequence[str], rows: Sequence[Row]) -> str:
+    """Numbers in columns; the first column names the row.
+
+    Args:
+        caption: above it, as HTML.
+        head: names of the columns after the first; none for no head.
+        rows: name and cells, as HTML.
+    """
     top = "".join(f"<th scope=col>{cell}</th>" for cell in ("", *head))
     body = "".join(
         f"<tr><th scope=row>{name}</th>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
