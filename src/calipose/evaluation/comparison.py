@@ -18,7 +18,7 @@ from calipose.evaluation.evaluation import Evaluation
 from calipose.evaluation.ground_truth import GroundTruth
 from calipose.evaluation.matching import POSES_PER_IMAGE
 from calipose.evaluation.results import DetectedPoses, drawable_poses
-from calipose.evaluation.scores import ScoreDifference, ScoreFigures, score_differences, score_figures
+from calipose.evaluation.scores import ScoreDifference, ScoreFigures, score_differences, score_figures, with_chance
 from calipose.geometry import Floats
 from calipose.io.atomic import make_folder, write_errors
 from calipose.io.images import Image, read_image
@@ -166,7 +166,7 @@ def compare(a: Evaluation, b: Evaluation, bootstrap: int = 1000, seed: int = 0) 
         min_scores=min_scores,
         truth=truth,
         found=(a.found, b.found),
-        scores=tuple(score_figures(matches) for matches in best),
+        scores=tuple(with_chance(score_figures(matches), matches) for matches in best),
         score_differences=score_differences(*best, len(truth.image_ids), bootstrap, seed),
     )
 

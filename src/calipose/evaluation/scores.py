@@ -174,11 +174,23 @@ def score_figures(matches: Matches, bootstrap: int = 0, seed: int = 0) -> ScoreF
             low, high = np.percentile(finite, [2.5, 97.5]) if len(finite) else (math.nan, math.nan)
             intervals[key] = (float(low), float(high))
     values = {key: metric.function(score, oks) for key, metric in METRICS.items()}
-    by_chance, p = None, math.nan
-    if bootstrap and len(score):
-        by_chance = ece_by_chance(score, oks, matches.image, min(bootstrap, MAX_DRAWS), seed)
-        p = calibration_p(score, oks, matches.image, seed=seed)
-    return ScoreFigures(len(score), len(images), *means, values, intervals, by_chance, p)
+    figures = ScoreFigures(len(score), len(images), *means, values, intervals)
+    return with_chance(figures, matches, min(bootstrap, MAX_DRAWS), seed) if bootstrap else figures
+
+
+def with_chance(figures: ScoreFigures, matches: Matches, draws: int = MAX_DRAWS, seed: int = 0) -> ScoreFigures:
+    """The figures with what chance alone would give, and with the test of "the scores are the expected OKS".
+
+    Args:
+        figures: of these poses.
+        matches: the poses.
+        draws: of a perfectly calibrated score.
+        seed: of these.
+    """
+    if not len(matches):
+        return figures
+    by_chance = ece_by_chance(matches.score, matches.oks, matches.image, draws, seed)
+    return replace(figures, by_chance=by_chance, p=calibration_p(matches.score, matches.oks, matches.image, seed=seed))
 
 
 class ScoreDifference(NamedTuple):

@@ -50,7 +50,7 @@ def draw_tile(evaluation: Evaluation, row: int, image: Image, marked: Flags | No
 
 
 def draw_missed(evaluation: Evaluation, index: int, person: int, image: Image) -> Image:
-    """An annotated person (left), and the shown poses that are near (right): `(PANEL, 2 PANEL, 3)`.
+    """An annotated person in a green box (left), and the shown poses that are near (right): `(PANEL, 2 PANEL, 3)`.
 
     Args:
         evaluation: in which nobody was found there.
@@ -63,7 +63,12 @@ def draw_missed(evaluation: Evaluation, index: int, person: int, image: Image) -
     points = apply_affine(panel_from_img, evaluation.keypoints_img[rows])
     poses = drawable_poses(points, np.ones(len(rows)), (PANEL, PANEL), evaluation.skeleton)
     right = draw_poses(_crop(panel_from_img, image), poses, min_keypoint_score=0.5, show_scores=False)
-    return _side_by_side(_annotated(evaluation, index, panel_from_img, image), right)
+    left = _annotated(evaluation, index, panel_from_img, image)
+    box = evaluation.truth.people[index].box[person]
+    corners = apply_affine(panel_from_img, box[:2] + np.outer([0, 1], box[2:])).round().astype(int).tolist()
+    for panel in (left, right):
+        cv2.rectangle(panel, *corners, BOX, 1, cv2.LINE_AA)
+    return _side_by_side(left, right)
 
 
 def draw_whole(evaluation: Evaluation, index: int, image: Image) -> Image:

@@ -29,8 +29,8 @@ REST_GOOD, KEYPOINT_BAD, KEYPOINT_SURE = 0.8, 0.05, 0.5
 SECTIONS = {
     "missed": (
         "Missed people",
-        "Annotated people with whom no pose of score 0.05 or more is matched, the largest first. On the right the poses"
-        " found there, if any: they are matched with others, or too far off.",
+        "Annotated people with whom no pose of score 0.05 or more is matched, the largest first: the one in the green"
+        " box. On the right the poses found there, if any: they are matched with others, or too far off.",
     ),
     "duplicates": (
         "Duplicates",

@@ -16,7 +16,7 @@ from calipose.report.chart import BLUE, ORANGE, Chart, chart, new_axes
 from calipose.report.drawing import fitted, webp
 from calipose.report.figures import counts, number, reliability_chart, thinned
 from calipose.report.page import document
-from calipose.report.tables import DASH, Row, show, show_interval, table
+from calipose.report.tables import DASH, Row, show, table
 
 MAX_IMAGES = 6  # that speak most for either model
 CELL = 420  # pixels of an image's longer side
@@ -119,7 +119,7 @@ def _precision(comparison: Comparison) -> str:
     rows: list[Row] = []
     for name, key in FIGURES.items():
         in_a, in_b = getattr(comparison.a, key), getattr(comparison.b, key)
-        small = f"<small>{show_interval(comparison.difference.interval)}</small>" if key == "ap" else ""
+        small = f"<small>{_ends(comparison.difference.interval)}</small>" if key == "ap" else ""
         rows.append((name, [show(in_a), show(in_b), _signed(in_b - in_a) + small]))
     rows.append(("poses", [f"{comparison.a.poses:,}", f"{comparison.b.poses:,}", ""]))
     made = table("<b>COCO's figures</b>; small print: 95 % interval over the same images", ["A", "B", "B − A"], rows)
@@ -134,11 +134,12 @@ def _scores(comparison: Comparison) -> str:
     ]
     for key, metric in METRICS.items():
         difference, interval = comparison.score_differences[key]
-        cell = f"{_signed(difference)}<small>{show_interval(interval)}</small>"
+        cell = f"{_signed(difference)}<small>{_ends(interval)}</small>"
         rows.append((escape(metric.label), [show(a[key]), show(b[key]), cell]))
-    chance = [DASH if each.by_chance is None else show(each.by_chance.mean) for each in (a, b)]
-    rows.append(("ECE of perfect scores", [*chance, ""]))
-    rows.append(("p of being calibrated", [show(a.p), show(b.p), ""]))
+        if key == "ece":
+            chance = [DASH if each.by_chance is None else show(each.by_chance.mean) for each in (a, b)]
+            rows.append(("ECE of perfect scores", [*chance, ""]))
+            rows.append(("p of being calibrated", [show(a.p), show(b.p), ""]))
     counted = f"{number(a.poses, 'pose')} of A and {b.poses:,} of B"
     made = table(f"<b>Best poses, as many as people</b>: {counted}", ["A", "B", "B − A"], rows)
     return (
@@ -163,9 +164,13 @@ def _images(comparison: Comparison, changes: Sequence[ImageChange], images: Path
         rows.append(f'<h3><span class="file">{escape(file)}</span> · {points}</h3><div class="three">{cells}</div>')
     note = (
         "What an image adds to B minus A, in hundredths of AP. The poses drawn are the best-scored ones of either, as"
-        " many as there are people in all."
+        " many as there are people in all. At the left stands what is annotated."
     )
     return f'<p class="note">{note}</p>{"".join(rows)}'
+
+
+def _ends(interval: tuple[float, float]) -> str:
+    return "" if math.isnan(interval[0]) else f"{_signed(interval[0])} to {_signed(interval[1])}"
 
 
 def _signed(value: float, form: str = ".3f") -> str:

@@ -65,9 +65,11 @@ def population_tables(evaluation: Evaluation) -> str:
         rows: list[Row] = [
             ("mean score", [show(column.mean_score) for column in columns]),
             ("mean OKS", [show(column.mean_oks) for column in columns]),
-            *((escape(metric.label), _figures(columns, key)) for key, metric in METRICS.items()),
-            *_chance_rows(columns),
         ]
+        for key, metric in METRICS.items():
+            rows.append((escape(metric.label), _figures(columns, key)))
+            if key == "ece":
+                rows += _chance_rows(columns)
         counted = f"{number(figures.before.poses, 'pose')} in {number(figures.before.images, 'image')}"
         tables += table(f"<b>{heading}</b>: {counted}", ["as given", "calibrated"][: len(columns)], rows)
     return tables
