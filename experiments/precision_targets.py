@@ -9,7 +9,7 @@ the share of the correct poses that it keeps, of those above the lowest threshol
 With results, of raw scores: the same on halves of the images, chosen on one, judged by the other.
 
 Rules: `kish` counts each image about once (before 2026-11-26); `alike` measures how alike the poses of an image are
-(PrecisionTable); both as fixed-sequence tests. `smoothed`: the same test of isotonic fits of the correctness. `band`:
+(PrecisionTable); both as fixed-sequence tests. `smoothed`, which ships: the same of an isotonic fit. `band`:
 the lowest threshold where the 5 % quantile of a bootstrap over images of the isotonic fit's mean reaches the target.
 `betting`: learn then test with a betting martingale over images. `expected`: conformal risk control of the share, which
 promises the target on average only.
@@ -18,18 +18,15 @@ promises the target on average only.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 
-import msgspec
 import numpy as np
 
 from calipose.calibration.isotonic import isotonic
-from calipose.calibration.precision import EACH, STARTS, PrecisionTable, PrecisionTarget
+from calipose.calibration.precision import EACH, OKS_LEVELS, STARTS, PrecisionTable, PrecisionTarget, lowest_supported
 from calipose.evaluation.evaluation import Evaluation
 from simulated_poses import SimulatedPoses, simulate
 
-Table = PrecisionTable
 TRUTHS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "scores right": lambda s: s,
     "scores too high": lambda s: s**1.5,
@@ -42,17 +39,11 @@ BAND_DRAWS = 200
 def fixed_sequence(poses: SimulatedPoses, target: PrecisionTarget, how: str) -> float:
     """The threshold of a fixed-sequence test; inf where refused."""
     table = PrecisionTable.count(poses.score, poses.oks, poses.image, 1)
-    level = round((target.oks - 0.5) / 0.05)
-    if how == "kish":
-        table = msgspec.structs.replace(table, alike=())
+    shares = np.array(table.num_correct[OKS_LEVELS.index(target.oks)]) / table.poses
     if how == "smoothed":
-        order = np.argsort(poses.score)
-        fitted = isotonic((poses.oks[order] >= target.oks).astype(float), np.ones(len(order)))
-        kept = np.cumsum(fitted[::-1])[np.array(table.poses) - 1]
-        rows = list(table.num_correct)
-        rows[level] = tuple(int(np.floor(value + 1e-9)) for value in kept)
-        table = msgspec.structs.replace(table, num_correct=tuple(rows))
-    chosen = table.search(target)
+        shares = table.shares(target.oks)
+    trials = list(table.trials) if how == "kish" else table.independent(target.oks)
+    chosen = lowest_supported(shares, trials, target.precision)
     return table.raw[chosen] if chosen >= 0 else np.inf
 
 
@@ -153,8 +144,7 @@ def simulation(images: int, truth: str, alike: float, sets: int) -> None:
 
 def halves(results: str, ground_truth: str, splits: int) -> None:
     """Chosen on one half of the images, judged by the other."""
-    given = json.loads(open(results, encoding="utf-8").read())
-    matches = Evaluation(ground_truth, given["results"] if isinstance(given, dict) else given).matches
+    matches = Evaluation(ground_truth, results).matches
     poses = SimulatedPoses(matches.score, matches.score, matches.oks, matches.image)
     images = np.unique(poses.image)
     for text in TARGETS:

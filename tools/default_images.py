@@ -27,7 +27,7 @@ def main() -> None:
     annotations, images = find_data(options.data)
     for name in options.models:
         predictor = Predictor(name).with_calibration(Calibration())
-        summaries = evaluate_predictor(predictor, annotations, images).image_summaries
+        summaries = evaluate_predictor(predictor, annotations, images).image_summaries(images)
         print(f"{write_images_beside(summaries, packaged(name))}: {len(summaries)} images")
 
 

@@ -382,9 +382,13 @@ def test_in_a_browser(made, browser, width, dark):
     assert browser.evaluate("document.title") == "Calipose report: drawn <people>"
     assert browser.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     right = "e.getBoundingClientRect().right > e.closest('main').getBoundingClientRect().right"
-    assert browser.evaluate(f"[...document.querySelectorAll('td, figure, svg, img')].filter(e => {right}).length") == 0
+    assert browser.evaluate(f"[...document.querySelectorAll('main :is(td, figure, svg, img)')].filter(e => {right}).length") == 0
     browser.evaluate("Promise.all([...document.images].map(i => (i.loading = 'eager', i.decode())))")
     assert browser.evaluate("[...document.querySelectorAll('.tile img')].every(i => i.naturalWidth == 400)")
+    browser.evaluate("document.querySelector('.tile button').click()")
+    opened = browser.evaluate("(e => [e.left, e.right])(document.querySelector(':popover-open').getBoundingClientRect())")
+    assert 0 <= opened[0] < opened[1] <= width
+    browser.evaluate("document.querySelector(':popover-open').hidePopover()")
     ink, paper = browser.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
     assert (sum(map(int, re.findall(r"\d+", ink))) > sum(map(int, re.findall(r"\d+", paper)))) == dark
     asked = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -166,18 +167,19 @@ class PrecisionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     def search(self, target: PrecisionTarget) -> int:
         """Position of the chosen threshold, -1 where the target is not supported."""
-        num_correct, all_trials = self.num_correct[OKS_LEVELS.index(target.oks)], self.independent(target.oks)
-        least = math.ceil(math.log(EACH) / math.log(target.precision))
-        chosen = -1
-        for start in range(STARTS):
-            i = next((i for i, trials in enumerate(all_trials) if trials >= least * 2**start), len(self.raw))
-            while i < len(self.raw):
-                hits = math.floor(num_correct[i] / self.poses[i] * all_trials[i] + 1e-9)
-                if hits == 0 or binomial_tail(hits, all_trials[i], target.precision) > EACH:
-                    break
-                chosen = max(chosen, i)
-                i += 1
-        return chosen
+        return lowest_supported(self.shares(target.oks), self.independent(target.oks), target.precision)
+
+    def shares(self, oks: float) -> Floats:
+        """Share of correct poses from each raw score on, at an OKS of `OKS_LEVELS`, smoothed.
+
+        A better score is not less often correct, so the counts are those of an isotonic fit: a few wrong poses among
+        the best ones do not end the search for a threshold.
+        """
+        poses = np.array(self.poses, np.float64)
+        steps = np.diff(poses, prepend=0)
+        rates = np.diff(np.array(self.num_correct[OKS_LEVELS.index(oks)], np.float64), prepend=0) / steps
+        smooth: Floats = np.cumsum(isotonic(rates[::-1], steps[::-1])[::-1] * steps) / poses
+        return smooth
 
     def independent(self, oks: float) -> list[int]:
         """As how many independent poses those from each raw score on count, at an OKS of `OKS_LEVELS`.
@@ -195,9 +197,29 @@ class PrecisionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         """What the i-th threshold gives."""
         num_correct, trials = self.num_correct[OKS_LEVELS.index(oks)], self.independent(oks)[i]
         precision, people = num_correct[i] / self.poses[i], max(self.people, 1)
-        bound = clopper_pearson_lower(math.floor(precision * trials + 1e-9), trials, 1 - EACH)
+        hits = math.floor(float(self.shares(oks)[i]) * trials + 1e-9)
+        bound = clopper_pearson_lower(hits, trials, 1 - EACH)
         recall, full = num_correct[i] / people, num_correct[-1] / people
         return ScoreThreshold(self.raw[i], self.poses[i], self.images[i], precision, bound, recall, full)
+
+
+def lowest_supported(shares: ArrayLike, trials: Sequence[int], precision: float) -> int:
+    """Position of the last threshold, of those from high to low, that a fixed-sequence test grants; -1 for none.
+
+    Args:
+        shares: (t,) of correct poses from each threshold on.
+        trials: (t,) as how many independent poses they count.
+        precision: that is asked for.
+    """
+    hits = [math.floor(share * n + 1e-9) for share, n in zip(np.asarray(shares).tolist(), trials, strict=True)]
+    least = math.ceil(math.log(EACH) / math.log(precision))
+    chosen = -1
+    for start in range(STARTS):
+        i = next((i for i, n in enumerate(trials) if n >= least * 2**start), len(hits))
+        while i < len(hits) and hits[i] and binomial_tail(hits[i], trials[i], precision) <= EACH:
+            chosen = max(chosen, i)
+            i += 1
+    return chosen
 
 
 def likeness(raw: Floats, correct: NDArray[np.bool_], image: NDArray[Any]) -> float:

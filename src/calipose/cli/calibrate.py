@@ -156,7 +156,7 @@ def _calibrate_checkpoint(
     assert opened.predictor is not None
     predictor = opened.predictor.with_calibration(Calibration())  # gives the network's own scores
     evaluation = replace(opened, predictor=predictor).evaluation(bootstrap, quiet)
-    calibration = evaluation.fit_calibration(predictor.setting, data)
+    calibration = evaluation.fit_calibration(predictor.setting, data, opened.images)
     if not quiet:
         print_calibration(evaluation)
     # The checkpoint predicts from now on as it was calibrated.
@@ -177,7 +177,7 @@ def _calibrate_two_networks(
     predictor = opened.predictor.with_calibration(Calibration())
     evaluation = replace(opened, predictor=predictor).evaluation(bootstrap, quiet)
     name = Path(data.partition("=")[0]).name
-    calibration = evaluation.fit_calibration(predictor.setting, name)
+    calibration = evaluation.fit_calibration(predictor.setting, name, opened.images)
     if not quiet:
         print_calibration(evaluation)
     model = read_two_networks(packaged(source) if source in FILES else Path(source))

@@ -11,7 +11,7 @@ from itertools import groupby, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from calipose.calibration.shift import MAX_RUN_IMAGES, ImageSummaries, Shift, compare_images, pose_sizes_img
+from calipose.calibration.shift import MAX_RUN_IMAGES, ImageSummaries, Shift, colour_of, compare_images, pose_sizes_img
 from calipose.cli.console import Progress, counted, err, note, say, say_error, warn
 from calipose.draw import draw_poses
 from calipose.errors import ImageError, InputError
@@ -80,7 +80,7 @@ class PredictionRun:
         self._stopped, self._quiet = stopped, quiet
         self._listed = verbose or (len(sources) <= MAX_LISTED and not quiet)
         self._images = self._frames = self._poses = 0
-        self._summaries: list[tuple[Floats, Floats]] = []  # of still images: raw scores and sizes
+        self._summaries: list[tuple[Floats, Floats, float]] = []  # of still images: raw scores, sizes, colour
         self._random = random.Random(0)  # noqa: S311 (a sample, no secret)
         self._progress = Progress(None, quiet=True)
 
@@ -150,7 +150,8 @@ class PredictionRun:
         fitted = calibration.score.setting
         if not len(calibration.images) or not self._summaries or fitted not in {None, self.predictor.setting}:
             return None
-        run = ImageSummaries.of(self._summaries, MAX_RUN_IMAGES)
+        found = [(raw, size) for raw, size, _ in self._summaries]
+        run = ImageSummaries.of(found, MAX_RUN_IMAGES, colour=[colour for *_, colour in self._summaries])
         return compare_images(calibration.images, run, float(calibration.score.inverse(self.options.min_score)))
 
     def to_dict(self) -> dict[str, Any]:
@@ -174,11 +175,12 @@ class PredictionRun:
         if shift is not None and shift.alarm and not self._quiet:
             warn(str(shift))
 
-    def _summarize(self, poses: Poses) -> None:
+    def _summarize(self, result: ImageResult) -> None:
         """Keep what the comparison needs, of many images a random sample."""
+        poses = result.poses
         if not len(self.predictor.calibration.images) or poses.raw_scores is None:
             return
-        summary = poses.raw_scores, pose_sizes_img(poses.keypoints_img)
+        summary = poses.raw_scores, pose_sizes_img(poses.keypoints_img), colour_of(result.frame.image)
         if len(self._summaries) < MAX_RUN_IMAGES:
             self._summaries.append(summary)
         elif (place := self._random.randrange(self._images + 1)) < MAX_RUN_IMAGES:
@@ -246,7 +248,7 @@ class PredictionRun:
         for result in predict_images(self.predictor, named(), self.options, broken):
             if result.source.holds_more and not self._quiet:
                 note(f"{result.source.name} holds several images; only the first is predicted")
-            self._summarize(result.poses)
+            self._summarize(result)
             yield result
             self.done += 1
             self._images += 1

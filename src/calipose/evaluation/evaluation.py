@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from calipose.calibration.maps import Calibration, Setting
-from calipose.calibration.shift import ImageSummaries, pose_sizes_img
+from calipose.calibration.shift import ImageSummaries, colour_of, pose_sizes_img
 from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision, MatchTable, evaluate_found
 from calipose.evaluation.cautions import cautions
@@ -34,6 +35,7 @@ from calipose.evaluation.scores import (
     slices,
 )
 from calipose.geometry import Floats
+from calipose.io.images import read_image
 from calipose.skeleton import COCO_17, Skeleton
 
 
@@ -258,23 +260,37 @@ class Evaluation:
 
         return BeforeAfter(measured(self.matches), None if self.cross_fitted is None else measured(self.cross_fitted))
 
-    @cached_property
-    def image_summaries(self) -> ImageSummaries:
-        """What was found in the images, whoever is annotated there: with it later images are compared."""
-        return ImageSummaries.of([(image.scores, pose_sizes_img(image.keypoints_img)) for image in self.found])
+    def image_summaries(self, images: Path | None = None) -> ImageSummaries:
+        """What was found in the images, whoever is annotated there: with it later images are compared.
 
-    def fit_calibration(self, setting: Setting | None = None, data: str = "") -> Calibration:
+        Args:
+            images: folder of the images, which are read for their colour; None where they are not at hand.
+
+        Raises:
+            ImageError: an image cannot be read.
+        """
+        colour = []
+        if images is not None:
+            files = self.truth.in_folder(images).require_files()
+            colour = [colour_of(read_image(images / files[image_id])) for image_id in self.truth.image_ids]
+        found = [(image.scores, pose_sizes_img(image.keypoints_img)) for image in self.found]
+        return ImageSummaries.of(found, colour=colour)
+
+    def fit_calibration(
+        self, setting: Setting | None = None, data: str = "", images: Path | None = None
+    ) -> Calibration:
         """The calibration by all images.
 
         Args:
             setting: with which the poses were predicted; the maps keep it.
             data: name of the data; likewise.
+            images: folder of the images, for their colour (see `image_summaries`).
 
         Raises:
             InputError: poses in fewer than ten images, or all of the same score.
         """
         calibration = fit_maps(self.matches, int(self.truth.wanted.sum()), setting, data)
-        return msgspec.structs.replace(calibration, images=self.image_summaries)
+        return msgspec.structs.replace(calibration, images=self.image_summaries(images))
 
     def calibrated_entries(self, calibration: Calibration | None = None) -> list[dict[str, Any]]:
         """The results with calibrated scores, of keypoints too; all else stays.
