@@ -2,9 +2,9 @@
 
     python experiments/calibration_test.py [--sets 300] [--images 40 150]
 
-Poses are simulated (simulated_poses.py) whose expected OKS is known. Three statistics: the ECE (bins of equal mass), the
-largest running sum of OKS - score over rising scores (KS, which `calibration_p` takes), and its range (Kuiper). Two null
-distributions: the signs of all deviations of an image flipped together (wild cluster bootstrap), and OKS drawn as of
+Poses are simulated (simulated_poses.py) whose expected OKS is known. Three statistics: the ECE (bins of equal mass),
+the largest running sum of OKS - score over rising scores (KS, which `calibration_p` takes), and its range (Kuiper). Two
+null distributions: the signs of all deviations of an image flipped together (wild cluster bootstrap), and OKS drawn as of
 perfect scores (`draw_oks`, in which the poses of an image are as alike as they are).
 """
 
@@ -68,7 +68,10 @@ def main() -> None:
                 poses = simulate(np.random.default_rng(seed), images, TRUTHS[name], alike, good=good)
                 rejected.append([p <= LEVEL for p in p_values(poses.score, poses.oks, poses.image, seed)])
             shares = " | ".join(f"{share:.3f}" for share in np.mean(rejected, 0))
-            print(f"| {images} | {alike:g} | {name}{'' if good == GOOD else ', no false positives'} | {shares} |", flush=True)
+            print(
+                f"| {images} | {alike:g} | {name}{'' if good == GOOD else ', no false positives'} | {shares} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 
 Predicts the images of DATA as they are, grey, and halved, and those of OTHER; keeps what was found in OUT, and goes on
 from there. Then splits the images of DATA in halves at random: the first half is the calibration's, the second one the
-run's, as it is or changed; a run of OTHER takes as many images. Prints the share of the splits with an alarm, and of
-simulated images (tests/calibration/test_shift.py has such) nothing: real ones show more.
+run's, as it is or changed; a run of OTHER takes as many images. Prints the share of the splits with an alarm, and what
+is said of all images where the model keeps those of its own calibration.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def main() -> None:
     predictor = predictor.with_calibration(Calibration())
     kinds = {kind: seen(predictor, options.data, kind, options.out, 10**9) for kind in CHANGES}
     kinds["other data"] = seen(predictor, options.other, "other data", options.out, options.images)
-    print(f"share of {options.splits} random halves with an alarm at level {LEVEL}; then all images against the model's own")
+    print(f"share of {options.splits} random halves with an alarm at level {LEVEL}; all images against the model's own")
     for kind, run in kinds.items():
         alarms = []
         for seed in range(options.splits):

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from test_predict import SIZE, SpotBackend, spots
 from typer.testing import CliRunner, Result
 
 from calipose.calibration.maps import Calibration, CalibrationMap
@@ -15,7 +16,6 @@ from calipose.config.settings import PredictSettings
 from calipose.draw import save_image
 from calipose.inference.beside import images_file, with_images_beside, write_images_beside
 from calipose.inference.predictor import Predictor
-from test_predict import SIZE, SpotBackend, spots
 
 
 def calibration(size: float) -> Calibration:

@@ -1,4 +1,4 @@
-"""What chance does to calibration errors: draws with the right means, an oracle by hand, level and power of the test."""
+"""What chance does to calibration errors: draws with the right means, oracles by hand, level and power of a test."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_drawn_oks_of_an_image_are_as_alike_as_the_given_ones() -> None:
         return float((pairs[..., 0] * pairs[..., 1]).mean() / (pairs**2).mean())
 
     drawn = draw_oks(score, oks, image, draws=50)
-    assert together((drawn - score)) == pytest.approx(together((oks - score)[None]), abs=0.08)
+    assert together(drawn - score) == pytest.approx(together((oks - score)[None]), abs=0.08)
     assert together(oks - score) > 0.1
 
 

@@ -21,9 +21,9 @@ from calipose.geometry import oks
 from calipose.report import PAGE, write_comparison_report, write_report
 from calipose.report.bars import read_history, training_charts
 from calipose.report.chart import Chart
-from calipose.report.figures import SCATTERED, score_against_oks
 from calipose.report.coverage import ALL, Coverage, coverage_chart
 from calipose.report.drawing import PANEL, draw_missed, draw_tile, draw_whole
+from calipose.report.figures import SCATTERED, score_against_oks
 from calipose.report.gallery import choose_tiles
 from calipose.report.tables import DASH
 from calipose.skeleton import COCO_17
@@ -240,7 +240,9 @@ def test_missed_people_and_kinds_of_errors_have_a_gallery_each(tmp_path):
     exchanged[[9, 10]] = STANDING[[10, 9]]
     evaluation = Evaluation(tmp_path / "a.json", [result(1, exchanged, 0.9), result(1, moved(100), 0.01)])
     tiles = choose_tiles(evaluation)
-    assert [(tile.row, tile.image, tile.person, tile.reason) for tile in tiles["missed"]] == [(-1, 0, 1, "no pose near")]
+    assert [(tile.row, tile.image, tile.person, tile.reason) for tile in tiles["missed"]] == [
+        (-1, 0, 1, "no pose near")
+    ]
     assert [(tile.row, tile.reason) for tile in tiles["inversion"]] == [(0, "left wrist, right wrist")]
     assert not tiles["swap"]
     image = np.full((140, 240, 3), 100, np.uint8)
@@ -382,11 +384,18 @@ def test_in_a_browser(made, browser, width, dark):
     assert browser.evaluate("document.title") == "Calipose report: drawn <people>"
     assert browser.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     right = "e.getBoundingClientRect().right > e.closest('main').getBoundingClientRect().right"
-    assert browser.evaluate(f"[...document.querySelectorAll('main :is(td, figure, svg, img)')].filter(e => {right}).length") == 0
+    assert (
+        browser.evaluate(
+            f"[...document.querySelectorAll('main :is(td, figure, svg, img)')].filter(e => {right}).length"
+        )
+        == 0
+    )
     browser.evaluate("Promise.all([...document.images].map(i => (i.loading = 'eager', i.decode())))")
     assert browser.evaluate("[...document.querySelectorAll('.tile img')].every(i => i.naturalWidth == 400)")
     browser.evaluate("document.querySelector('.tile button').click()")
-    opened = browser.evaluate("(e => [e.left, e.right])(document.querySelector(':popover-open').getBoundingClientRect())")
+    opened = browser.evaluate(
+        "(e => [e.left, e.right])(document.querySelector(':popover-open').getBoundingClientRect())"
+    )
     assert 0 <= opened[0] < opened[1] <= width
     browser.evaluate("document.querySelector(':popover-open').hidePopover()")
     ink, paper = browser.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")

@@ -139,9 +139,9 @@ class Shift:
             )
         if not self.alarm:
             return f"{self.images} images like the {self.calibration_images} of the calibration (p = {self.p:.2g})"
-        found = sorted((p, name) for name, p in self.p_each.items() if p <= LEVEL / len(self.p_each)) or [min(
-            (p, name) for name, p in self.p_each.items()
-        )]
+        found = sorted((p, name) for name, p in self.p_each.items() if p <= LEVEL / len(self.p_each)) or [
+            min((p, name) for name, p in self.p_each.items())
+        ]
         parts = []
         for _, name in found:
             before, here = self.medians[name]
@@ -152,7 +152,8 @@ class Shift:
                 parts.append(f"{PLAIN[name][here > before]} (median {here:.3g}{unit} against {before:.3g}{unit})")
         return (
             f"scores may not hold here: these {self.images} images have {' and '.join(parts)} than the"
-            f" {self.calibration_images} of the calibration (p = {self.p:.2g}); calibrate with labelled images of this kind"
+            f" {self.calibration_images} of the calibration (p = {self.p:.2g});"
+            " calibrate with labelled images of this kind"
         )
 
     def to_dict(self) -> dict[str, object]:

@@ -81,7 +81,7 @@ class PredictionRun:
         self._listed = verbose or (len(sources) <= MAX_LISTED and not quiet)
         self._images = self._frames = self._poses = 0
         self._summaries: list[tuple[Floats, Floats, float]] = []  # of still images: raw scores, sizes, colour
-        self._random = random.Random(0)  # noqa: S311 (a sample, no secret)
+        self._random = random.Random(0)
         self._progress = Progress(None, quiet=True)
 
     def to_folder(self, folder: OutputFolder, min_keypoint_score: float) -> None:

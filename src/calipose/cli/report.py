@@ -30,7 +30,10 @@ MIN_BOOTSTRAP = 100  # resamples for the difference of two models
 def report_command(
     source: Source,
     other: Annotated[
-        str, typer.Argument(metavar="[MODEL|RESULTS]", help="A second one: the page then shows both side by side.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="[MODEL|RESULTS]", help="A second one: the page then shows both side by side.", show_default=False
+        ),
     ] = "",
     *,
     data: Annotated[str, typer.Option(metavar="DATA", help=f"{DATA_HELP}.")],

@@ -178,8 +178,7 @@ def _tilted(y: Floats, weight: Floats, mean: Floats) -> Floats:
 def _quantiles(values: list[Floats], cumulated: list[Floats], share: Floats) -> Floats:
     """(draws, n): each pose's value at `share` (draws, n)."""
     columns = [
-        y[np.searchsorted(weights[:-1], column)]
-        for y, weights, column in zip(values, cumulated, share.T, strict=True)
+        y[np.searchsorted(weights[:-1], column)] for y, weights, column in zip(values, cumulated, share.T, strict=True)
     ]
     return np.stack(columns, 1) if columns else np.zeros(share.shape)
 

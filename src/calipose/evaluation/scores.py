@@ -65,7 +65,14 @@ class ScoreFigures:
         counts = {"poses": self.poses, "images": self.images}
         intervals = {key: list(ends) for key, ends in self.intervals.items()}
         chance = None if self.by_chance is None else asdict(self.by_chance)
-        return {**counts, **means, **self.values, "intervals": intervals, "ece_by_chance": chance, "p_calibrated": self.p}
+        return {
+            **counts,
+            **means,
+            **self.values,
+            "intervals": intervals,
+            "ece_by_chance": chance,
+            "p_calibrated": self.p,
+        }
 
 
 class BeforeAfter(NamedTuple):

@@ -60,4 +60,6 @@ def coverage_chart(rows: Sequence[Coverage]) -> Chart:
         " line as many lie inside as was promised; below it the circles are too small. Bars are 95 % intervals."
     )
     data = [(row.group, row.asked, row.got, row.keypoints) for row in rows]
-    return Chart("regions", "Regions: asked and got", counted, how, figure, ("group", "asked", "got", "keypoints"), data)
+    return Chart(
+        "regions", "Regions: asked and got", counted, how, figure, ("group", "asked", "got", "keypoints"), data
+    )

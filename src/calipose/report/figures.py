@@ -40,7 +40,9 @@ def score_charts(evaluation: Evaluation) -> dict[str, list[Chart]]:
         charts["keypoints"] = [reliability_chart("keypoints", "as given", score, similarity, keypoints)]
         if evaluation.cross_fitted is not None:
             charts["keypoints"].append(
-                reliability_chart("keypoints", "calibrated", *evaluation.keypoint_pairs(evaluation.cross_fitted), keypoints)
+                reliability_chart(
+                    "keypoints", "calibrated", *evaluation.keypoint_pairs(evaluation.cross_fitted), keypoints
+                )
             )
         charts["means"] = [keypoint_means(evaluation)]
     return charts
@@ -66,9 +68,7 @@ def _diagonal(axes: Any) -> None:
 
 
 @chart
-def reliability_chart(
-    subject: str, state: str, score: Floats, oks: Floats, counted: str, name: str = ""
-) -> Chart:
+def reliability_chart(subject: str, state: str, score: Floats, oks: Floats, counted: str, name: str = "") -> Chart:
     """Mean score against mean OKS, or similarity of keypoints.
 
     Args:

@@ -216,8 +216,8 @@ def _whole(evaluation: Evaluation, index: int, image: Image) -> str:
     name = escape(evaluation.file_name(index))
     return (
         f'<figure popover id="image-{index}" class="whole"><img src="{webp(drawing)}" width="{width}" height="{height}"'
-        f' loading="lazy" alt="{name} with the poses found"><figcaption><span class="file">{name}</span>: poses of score'
-        f' 0.05 or more, and green boxes around annotated people <button popovertarget="image-{index}"'
+        f' loading="lazy" alt="{name} with the poses found"><figcaption><span class="file">{name}</span>: poses of'
+        f' score 0.05 or more, and green boxes around annotated people <button popovertarget="image-{index}"'
         ' popovertargetaction="hide">Close</button></figcaption></figure>\n'
     )
 

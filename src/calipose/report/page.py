@@ -161,9 +161,9 @@ def _scores(evaluation: Evaluation) -> str:
         else f"There are no calibrated scores here ({escape(evaluation.not_calibrated)})."
     )
     small = (
-        " Small print: 95 % intervals over images, by bootstrap. Few poses never show an ECE of 0: “ECE of perfect scores”"
-        " is what a perfectly calibrated score would show on as many poses in as many images. The p-value is of the test"
-        " that the scores are the expected OKS: 0.05 or less speaks against them."
+        " Small print: 95 % intervals over images, by bootstrap. Few poses never show an ECE of 0: “ECE of perfect"
+        " scores” is what a perfectly calibrated score would show on as many poses in as many images. The p-value is of"
+        " the test that the scores are the expected OKS: 0.05 or less speaks against them."
         if evaluation.bootstrap
         else ""
     )
@@ -212,7 +212,8 @@ def _parts(evaluation: Evaluation) -> str:
     return (
         f"<p>Again {SHOWN}. COCO calls people below 32² pixels small, from 96² large; a false positive has the size of"
         " its own box. Occluded: a third or more of the labelled keypoints are hidden. Overlapped: another annotated"
-        " person's box overlaps. False positives have no labelled keypoints, so those tables are of matched poses only. A calibrated score allows for false positives, so it is too low"
+        " person's box overlaps. False positives have no labelled keypoints, so those tables are of matched poses"
+        " only. A calibrated score allows for false positives, so it is too low"
         f' there.</p><div class="tables">{slice_tables(evaluation)}</div>\n'
     )
 

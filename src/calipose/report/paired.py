@@ -16,7 +16,7 @@ from calipose.report.chart import BLUE, ORANGE, Chart, chart, new_axes
 from calipose.report.drawing import fitted, webp
 from calipose.report.figures import counts, number, reliability_chart, thinned
 from calipose.report.page import document
-from calipose.report.tables import DASH, Row, show, table
+from calipose.report.tables import DASH, MINUS, Row, show, table
 
 MAX_IMAGES = 6  # that speak most for either model
 CELL = 420  # pixels of an image's longer side
@@ -28,6 +28,7 @@ FIGURES = {
     "AP, large people": "ap_large",
     "AR": "ar",
 }
+DIFFERENCE = f"B {MINUS} A"
 PEOPLE = "people"  # the population: as many best poses as there are people
 
 
@@ -108,7 +109,11 @@ def _overview(comparison: Comparison) -> str:
     entries = (
         ("AP of A and B", f"{show(comparison.a.ap)} · {show(comparison.b.ap)}", comparison.verdict()),
         (METRICS["ece"].label, f"{show(a['ece'])} · {show(b['ece'])}", "calibration error; lower is better"),
-        (METRICS["spearman"].label, f"{show(a['spearman'])} · {show(b['spearman'])}", "score and OKS; higher is better"),
+        (
+            METRICS["spearman"].label,
+            f"{show(a['spearman'])} · {show(b['spearman'])}",
+            "score and OKS; higher is better",
+        ),
         ("People found", f"{found[0] / people:.0%} · {found[1] / people:.0%}", "OKS ≥ 0.5, of as many poses as people"),
     )
     cards = (f"<div><dt>{name}</dt><dd>{value}</dd><dd>{more}</dd></div>" for name, value, more in entries)
@@ -122,7 +127,7 @@ def _precision(comparison: Comparison) -> str:
         small = f"<small>{_ends(comparison.difference.interval)}</small>" if key == "ap" else ""
         rows.append((name, [show(in_a), show(in_b), _signed(in_b - in_a) + small]))
     rows.append(("poses", [f"{comparison.a.poses:,}", f"{comparison.b.poses:,}", ""]))
-    made = table("<b>COCO's figures</b>; small print: 95 % interval over the same images", ["A", "B", "B − A"], rows)
+    made = table("<b>COCO's figures</b>; small print: 95 % interval over the same images", ["A", "B", DIFFERENCE], rows)
     return f'<div class="tables wide">{made}</div>'
 
 
@@ -141,10 +146,10 @@ def _scores(comparison: Comparison) -> str:
             rows.append(("ECE of perfect scores", [*chance, ""]))
             rows.append(("p of being calibrated", [show(a.p), show(b.p), ""]))
     counted = f"{number(a.poses, 'pose')} of A and {b.poses:,} of B"
-    made = table(f"<b>Best poses, as many as people</b>: {counted}", ["A", "B", "B − A"], rows)
+    made = table(f"<b>Best poses, as many as people</b>: {counted}", ["A", "B", DIFFERENCE], rows)
     return (
-        "<p>Of either model as many best-scored poses as there are annotated people, since a score need not mean the same"
-        f' in both.</p><div class="tables wide">{made}</div>'
+        "<p>Of either model as many best-scored poses as there are annotated people, since a score need not mean"
+        f' the same in both.</p><div class="tables wide">{made}</div>'
     )
 
 
@@ -158,7 +163,9 @@ def _images(comparison: Comparison, changes: Sequence[ImageChange], images: Path
         cells = "".join(
             f'<figure><img src="{webp(image)}" width="{image.shape[1]}" height="{image.shape[0]}" loading="lazy"'
             f' alt="{escape(label)}"><figcaption>{escape(label)}</figcaption></figure>'
-            for image, label in ((fitted(image, CELL), label) for image, label in panels(comparison, change, images / file))
+            for image, label in (
+                (fitted(image, CELL), label) for image, label in panels(comparison, change, images / file)
+            )
         )
         points = f"{_signed(100 * change.change, '.2f')} points of AP"
         rows.append(f'<h3><span class="file">{escape(file)}</span> · {points}</h3><div class="three">{cells}</div>')
@@ -174,4 +181,4 @@ def _ends(interval: tuple[float, float]) -> str:
 
 
 def _signed(value: float, form: str = ".3f") -> str:
-    return DASH if math.isnan(value) else format(value, f"+{form}").replace("-", "\u2212")
+    return DASH if math.isnan(value) else format(value, f"+{form}").replace("-", MINUS)

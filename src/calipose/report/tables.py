@@ -129,9 +129,9 @@ def error_tables(evaluation: Evaluation) -> str:
         for name, count, share in zip(names, every, shares, strict=True)
     ]
     gains: list[Row] = [(column.name, [show(column.ap), show(column.mean_oks)]) for column in evaluation.repairs]
-    return table(
-        "<b>By keypoint</b>: labelled keypoints, and the share of each kind", ["count", *KINDS], rows
-    ) + table("<b>If one kind were repaired</b>: mean OKS is of matched poses", ["AP", "mean OKS"], gains)
+    return table("<b>By keypoint</b>: labelled keypoints, and the share of each kind", ["count", *KINDS], rows) + table(
+        "<b>If one kind were repaired</b>: mean OKS is of matched poses", ["AP", "mean OKS"], gains
+    )
 
 
 def _chance_rows(columns: Sequence[ScoreFigures | None], name: str = "") -> list[Row]:
@@ -139,7 +139,9 @@ def _chance_rows(columns: Sequence[ScoreFigures | None], name: str = "") -> list
     if all(column is None or column.by_chance is None for column in columns):
         return []
     chance = [None if column is None else column.by_chance for column in columns]
-    bounds = [DASH if each is None else f"{show(each.mean)}<small>95 % below {show(each.bound)}</small>" for each in chance]
+    bounds = [
+        DASH if each is None else f"{show(each.mean)}<small>95 % below {show(each.bound)}</small>" for each in chance
+    ]
     rows: list[Row] = [(f"ECE of perfect scores{name}", bounds)]
     rows.append((f"p of being calibrated{name}", [DASH if column is None else show(column.p) for column in columns]))
     return rows
