@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from calipose.calibration.fit import MIN_STEP, assign_folds, fit_calibration_map, isotonic
+from calipose.calibration.fit import MIN_STEP, assign_folds, fit_calibration_map
+from calipose.calibration.isotonic import isotonic
 from calipose.calibration.maps import Setting
 from calipose.errors import InputError
 

@@ -18,11 +18,13 @@ from calipose.evaluation.matching import match_poses
 from calipose.evaluation.metrics import reliability, risk_coverage
 from calipose.evaluation.scores import populations, score_figures
 from calipose.geometry import oks
-from calipose.report import PAGE, write_report
+from calipose.report import PAGE, write_comparison_report, write_report
 from calipose.report.bars import read_history, training_charts
 from calipose.report.chart import Chart
+from calipose.report.coverage import ALL, Coverage, coverage_chart
+from calipose.report.drawing import PANEL, draw_missed, draw_tile, draw_whole
 from calipose.report.figures import SCATTERED, score_against_oks
-from calipose.report.gallery import choose_tiles, draw_tile
+from calipose.report.gallery import choose_tiles
 from calipose.report.tables import DASH
 from calipose.skeleton import COCO_17
 from chromium import CHROMIUM, Browser
@@ -83,7 +85,8 @@ def test_everything_is_there(made):
     files = {file.name for file in (folder / "out" / "figures").iterdir()}
     assert files == {f"{name}.{suffix}" for name in CHARTS for suffix in ("png", "csv")}
     assert cv2.imread(str(folder / "out" / "figures" / "error_kinds.png")).shape[1] > 800
-    assert 5 < page.count('<figure class="tile">') <= 60
+    assert 5 < page.count('<figure class="tile">') <= 90
+    assert set(re.findall(r'popovertarget="([\w-]+)"', page)) <= set(re.findall(r'popover id="([\w-]+)"', page))
     ids = re.findall(r'\bid="([^"]*)"', page)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'(?:href="#|url\(#)([\w-]+)', page)) <= set(ids)
@@ -157,7 +160,7 @@ def test_the_gallery_is_sorted_by_surprise(made):
     assert over == sorted(over, reverse=True)
     assert under == sorted(under)
     assert min(over) > 0 > max(under)
-    every = [tile.row for section in tiles.values() for tile in section]
+    every = [tile.row for section in ("duplicates", "over", "under", "suspected") for tile in tiles[section]]
     assert len(every) == len(set(every))
 
 
@@ -194,9 +197,9 @@ def test_a_tile_shows_annotation_and_pose(made):
 @pytest.mark.parametrize(
     ("results", "absent", "said"),
     [
-        ([], {"reliability", "background", "curves", "keypoints", "parts", "errors", "gallery"}, "None of 0 poses"),
+        ([], {"reliability", "background", "curves", "keypoints", "parts", "errors"}, "None of 0 poses"),
         ([result(1, moved(130), 0.5)], {"errors"}, "no keypoint scores"),
-        ([result(1, STANDING, 0.01)], {*SECTIONS} - {"precision", "scores", "errors"}, "None of 1 pose "),
+        ([result(1, STANDING, 0.01)], {*SECTIONS} - {"precision", "scores", "errors", "gallery"}, "None of 1 pose "),
         ([result(i, STANDING, 0.5) for i in range(1, 15)], set(), "all 14 poses have the score 0.5"),
         ([result(i, STANDING, 3.0 + i) for i in range(1, 15)], set(), "too high by"),
     ],
@@ -227,6 +230,69 @@ def test_a_second_pose_of_a_person_is_a_duplicate(tmp_path):
     assert kinds == {"0": ("matched", 0), "1": ("duplicate", pytest.approx(expected)), "2": ("background", 0)}
     left = np.split(draw_tile(evaluation, 1, np.zeros((140, 240, 3), np.uint8)), 2, axis=1)[0]
     assert (np.ptp(left.astype(int), axis=2) > 60).sum() > 300
+
+
+def test_missed_people_and_kinds_of_errors_have_a_gallery_each(tmp_path):
+    """One is found with both wrists exchanged, one is missed though a far-off pose is there."""
+    people = [annotation(1, 1, STANDING), annotation(2, 1, moved(150)) | {"area": 900.0}]
+    (tmp_path / "a.json").write_text(json.dumps(truth_of(people, 1)))
+    exchanged = STANDING.copy()
+    exchanged[[9, 10]] = STANDING[[10, 9]]
+    evaluation = Evaluation(tmp_path / "a.json", [result(1, exchanged, 0.9), result(1, moved(100), 0.01)])
+    tiles = choose_tiles(evaluation)
+    assert [(tile.row, tile.image, tile.person, tile.reason) for tile in tiles["missed"]] == [
+        (-1, 0, 1, "no pose near")
+    ]
+    assert [(tile.row, tile.reason) for tile in tiles["inversion"]] == [(0, "left wrist, right wrist")]
+    assert not tiles["swap"]
+    image = np.full((140, 240, 3), 100, np.uint8)
+    plain, ringed = (draw_tile(evaluation, 0, image, marked) for marked in (None, np.arange(17) == 9))
+    assert (plain[:, :PANEL] == ringed[:, :PANEL]).all()
+    assert (plain != ringed).any()
+    assert draw_missed(evaluation, 0, 1, image).shape == (PANEL, 2 * PANEL, 3)
+    whole = draw_whole(evaluation, 0, np.full((1400, 2400, 3), 100, np.uint8))
+    assert whole.shape == (467, 800, 3)
+    assert (np.ptp(whole.astype(int), axis=2) > 60).any()
+
+
+def test_the_page_names_no_folder_of_the_machine(made):
+    folder, _ = made
+    page = (folder / "out" / PAGE).read_text(encoding="utf-8")
+    assert str(folder) not in page
+    assert f"14 images of {folder.name}/annotations.json" in page
+
+
+def test_coverage_of_regions(made, tmp_path, monkeypatch):
+    rows = [Coverage(ALL, asked, asked + 0.01, 500, (asked - 0.02, asked + 0.03)) for asked in (0.5, 0.8, 0.9)]
+    rows += [Coverage("small people", 0.9, 0.86, 120)]
+    drawn = coverage_chart(rows)
+    assert drawn.rows[-1] == ("small people", 0.9, 0.86, 120)
+    assert drawn.counts == "500 keypoints"
+    folder, results = made
+    monkeypatch.setattr(Chart, "save", lambda *_: None)
+    evaluation = Evaluation(folder / "annotations.json", results)
+    page = write_report(tmp_path / "out", evaluation, folder / "images", coverage=rows).read_text(encoding="utf-8")
+    assert '<h2 id="regions">' in page
+    assert 'id="chart-regions"' in page
+
+
+def test_two_models_on_one_page(made, tmp_path, monkeypatch):
+    folder, results = made
+    monkeypatch.setattr(Chart, "save", lambda *_: None)
+    a = Evaluation(folder / "annotations.json", results)
+    b = Evaluation(a.truth, [entry for entry in results if entry["image_id"] > 4])
+    page = write_comparison_report(tmp_path / "out", a, b, folder / "images", names=("old", "n<w"), bootstrap=100)
+    page = page.read_text(encoding="utf-8")
+    assert "Calipose report: old and n&lt;w" in page
+    said = text_of(page)
+    assert "A is better by" in said
+    assert "Images that speak for A" in said
+    for chart in ("reliability_A", "reliability_B", "risk_coverage_both"):
+        assert f'id="chart-{chart}"' in page
+    assert page.count('<div class="three">') >= 4
+    assert all(link.startswith(("data:", "#")) for link in re.findall(r'(?:src|href)="([^"]*)"', page))
+    ids = re.findall(r'\bid="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
 
 
 def test_an_empty_data_set_of_people(tmp_path):
@@ -318,9 +384,20 @@ def test_in_a_browser(made, browser, width, dark):
     assert browser.evaluate("document.title") == "Calipose report: drawn <people>"
     assert browser.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     right = "e.getBoundingClientRect().right > e.closest('main').getBoundingClientRect().right"
-    assert browser.evaluate(f"[...document.querySelectorAll('td, figure, svg, img')].filter(e => {right}).length") == 0
+    assert (
+        browser.evaluate(
+            f"[...document.querySelectorAll('main :is(td, figure, svg, img)')].filter(e => {right}).length"
+        )
+        == 0
+    )
     browser.evaluate("Promise.all([...document.images].map(i => (i.loading = 'eager', i.decode())))")
-    assert browser.evaluate("[...document.images].every(i => i.naturalWidth == 400)")
+    assert browser.evaluate("[...document.querySelectorAll('.tile img')].every(i => i.naturalWidth == 400)")
+    browser.evaluate("document.querySelector('.tile button').click()")
+    opened = browser.evaluate(
+        "(e => [e.left, e.right])(document.querySelector(':popover-open').getBoundingClientRect())"
+    )
+    assert 0 <= opened[0] < opened[1] <= width
+    browser.evaluate("document.querySelector(':popover-open').hidePopover()")
     ink, paper = browser.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
     assert (sum(map(int, re.findall(r"\d+", ink))) > sum(map(int, re.findall(r"\d+", paper)))) == dark
     asked = [

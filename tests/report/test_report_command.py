@@ -63,7 +63,7 @@ def test_a_run(data, tmp_path, monkeypatch, source):
     assert said.endswith("report: page")
     assert given["history"] == tmp_path / "run" / "history.jsonl"
     assert given["evaluation"].setting["short side"] == "640 px"
-    assert (given["name"], given["evaluation"].bootstrap) == (str(tmp_path / source), 7)
+    assert (given["name"], given["evaluation"].bootstrap) == ((tmp_path / source).name, 7)
 
 
 @pytest.mark.parametrize(

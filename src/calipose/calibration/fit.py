@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from calipose.calibration.isotonic import isotonic
 from calipose.calibration.maps import CalibrationMap, Setting, tie_slope
 from calipose.errors import InputError
 from calipose.geometry import Floats
@@ -142,27 +143,6 @@ def _logistic_knots(raw: Floats, oks: Floats) -> tuple[Floats, Floats]:
 def sigmoid(values: Floats) -> Floats:
     """1 / (1 + exp(-v)) of values v of any shape; beyond +-30 as there."""
     return np.asarray(1 / (1 + np.exp(-values.clip(-30, 30))))
-
-
-def isotonic(values: Floats, weights: Floats) -> Floats:
-    """The non-decreasing sequence nearest to `values` (n,) in weighted least squares: pool adjacent violators.
-
-    Source: Barlow et al., Statistical inference under order restrictions, 1972.
-    """
-    means: list[float] = []
-    masses: list[float] = []
-    lengths: list[int] = []
-    for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
-        mean, mass, length = value, weight, 1
-        while means and means[-1] >= mean:  # the block before is not lower: one block of both
-            before = masses.pop()
-            mean = (mean * mass + means.pop() * before) / (mass + before)
-            mass += before
-            length += lengths.pop()
-        means.append(mean)
-        masses.append(mass)
-        lengths.append(length)
-    return np.repeat(means, lengths)
 
 
 def _thin_out(x: Floats, y: Floats, poses: Floats) -> tuple[Floats, Floats]:

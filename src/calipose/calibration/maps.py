@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from calipose.calibration.precision import PrecisionTable
 from calipose.calibration.regions import RegionMap
+from calipose.calibration.shift import ImageSummaries
 from calipose.errors import InputError
 from calipose.geometry import Floats
 from calipose.plain_data import convert
@@ -150,6 +151,7 @@ class Calibration(Stored, frozen=True, kw_only=True):
             of a person.
         precision: the counts from which thresholds are chosen.
         regions: where keypoints may be: radii in pixels.
+        images: what was found in its images, to say whether others are like them.
     """
 
     score: CalibrationMap = CalibrationMap()
@@ -158,6 +160,7 @@ class Calibration(Stored, frozen=True, kw_only=True):
     keypoint: CalibrationMap = CalibrationMap()
     precision: PrecisionTable = PrecisionTable()
     regions: RegionMap = RegionMap()
+    images: ImageSummaries = ImageSummaries()
 
     @property
     def is_identity(self) -> bool:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from calipose.calibration.isotonic import isotonic
 from calipose.errors import InputError
+from calipose.geometry import Floats
 
 CONFIDENCE = 0.95  # of the one-sided bound
 OKS_LEVELS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))  # those of COCO's AP
@@ -21,6 +24,7 @@ EACH = (1 - CONFIDENCE) / STARTS  # chance of an error in the search from one st
 TARGET = re.compile(r"(0?\.\d+|0|1(?:\.0*)?)@(0?\.\d+)")
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,10 @@ class PrecisionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     Attributes:
         raw: raw scores, falling.
         poses, images: poses with at least that score, and the images they are in.
-        trials: as how many independent poses these count, since poses of one image are alike: Kish's effective
-            number of images, (sum of poses)^2 / sum of squares over images.
+        trials: as how many independent poses these count if those of an image are all alike: Kish's effective number
+            of images, (sum of poses)^2 / sum of squares over images.
+        alike: how alike they are, for each of `OKS_LEVELS`: the correlation within images of being correct, less what
+            the score says of it. Empty in files of earlier versions, where it counts as 1.
         num_correct: of these poses, those with an OKS of at least each of `OKS_LEVELS`.
         people: annotated.
     """
@@ -90,9 +96,12 @@ class PrecisionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     trials: tuple[Count, ...] = ()
     num_correct: tuple[tuple[Count, ...], ...] = ()
     people: Count = 0
+    alike: tuple[Share, ...] = ()
 
     def __post_init__(self) -> None:
         lengths = {len(column) for column in (self.raw, self.poses, self.images, self.trials, *self.num_correct)}
+        if len(self.alike) not in {0, len(OKS_LEVELS)}:
+            raise InputError(f"precision table: {len(self.alike)} numbers in 'alike'; calibrate again")
         if len(self.num_correct) not in {0, len(OKS_LEVELS)} or (self.raw and lengths != {len(self.raw)}):
             raise InputError("precision table: its columns are not of equal length; calibrate again")
 
@@ -121,6 +130,7 @@ class PrecisionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             trials=tuple(int(poses.sum() ** 2 / (poses**2).sum()) for poses in each),
             num_correct=tuple(tuple(row[ends].tolist()) for row in num_correct),
             people=people,
+            alike=tuple(likeness(raw, oks >= level, np.asarray(image)) for level in OKS_LEVELS),
         )
 
     def choose(self, target: PrecisionTarget) -> ScoreThreshold:
@@ -137,16 +147,17 @@ class PrecisionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             raise InputError(
                 f"precision {target}: the model was never calibrated with this; calipose calibrate MODEL --data DATA"
             )
-        chosen = self._search(target)
+        chosen = self.search(target)
         num_correct = self.num_correct[OKS_LEVELS.index(target.oks)]
         if chosen >= 0:
-            return self._threshold(chosen, num_correct)
-        most = max(range(len(self.raw)), key=lambda i: num_correct[i] / self.poses[i] * math.sqrt(self.trials[i]))
-        best = self._threshold(most, num_correct)
+            return self._threshold(chosen, target.oks)
+        trials = self.independent(target.oks)
+        most = max(range(len(self.raw)), key=lambda i: num_correct[i] / self.poses[i] * math.sqrt(trials[i]))
+        best = self._threshold(most, target.oks)
         lesser = (
             PrecisionTarget(share / 20, target.oks) for share in range(19, 0, -1) if share / 20 < target.precision
         )
-        possible = next((f"the most that it supports is {other}" for other in lesser if self._search(other) >= 0), "")
+        possible = next((f"the most that it supports is {other}" for other in lesser if self.search(other) >= 0), "")
         raise InputError(
             f"precision {target}: the calibration data cannot support it. For example {_percent(best.precision)} of"
             f" {best.poses} poses in {best.images} images have OKS {target.oks:g}, from which at least"
@@ -154,27 +165,94 @@ class PrecisionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             f" {possible or 'it supports no target precision at this OKS'}. More images to calibrate with support more"
         )
 
-    def _search(self, target: PrecisionTarget) -> int:
+    def search(self, target: PrecisionTarget) -> int:
         """Position of the chosen threshold, -1 where the target is not supported."""
-        num_correct = self.num_correct[OKS_LEVELS.index(target.oks)]
-        least = math.ceil(math.log(EACH) / math.log(target.precision))
-        chosen = -1
-        for start in range(STARTS):
-            i = next((i for i, trials in enumerate(self.trials) if trials >= least * 2**start), len(self.raw))
-            while i < len(self.raw):
-                hits = math.floor(num_correct[i] / self.poses[i] * self.trials[i] + 1e-9)
-                if hits == 0 or binomial_tail(hits, self.trials[i], target.precision) > EACH:
-                    break
-                chosen = max(chosen, i)
-                i += 1
-        return chosen
+        return lowest_supported(self.shares(target.oks), self.independent(target.oks), target.precision)
 
-    def _threshold(self, i: int, num_correct: tuple[int, ...]) -> ScoreThreshold:
+    def shares(self, oks: float) -> Floats:
+        """Share of correct poses from each raw score on, at an OKS of `OKS_LEVELS`, smoothed.
+
+        A better score is not less often correct, so the counts are those of an isotonic fit: a few wrong poses among
+        the best ones do not end the search for a threshold.
+        """
+        poses = np.array(self.poses, np.float64)
+        steps = np.diff(poses, prepend=0)
+        rates = np.diff(np.array(self.num_correct[OKS_LEVELS.index(oks)], np.float64), prepend=0) / steps
+        smooth: Floats = np.cumsum(isotonic(rates[::-1], steps[::-1])[::-1] * steps) / poses
+        return smooth
+
+    def independent(self, oks: float) -> list[int]:
+        """As how many independent poses those from each raw score on count, at an OKS of `OKS_LEVELS`.
+
+        Their number by the design effect of images as clusters, 1 + (m - 1) alike, where m is the number of poses in a
+        pose's image, on average over the poses (Kish, 1965).
+        """
+        alike = self.alike[OKS_LEVELS.index(oks)] if self.alike else 1.0
+        return [
+            max(trials, int(poses / (1 + (poses / trials - 1) * alike)))
+            for poses, trials in zip(self.poses, self.trials, strict=True)
+        ]
+
+    def _threshold(self, i: int, oks: float) -> ScoreThreshold:
         """What the i-th threshold gives."""
+        num_correct, trials = self.num_correct[OKS_LEVELS.index(oks)], self.independent(oks)[i]
         precision, people = num_correct[i] / self.poses[i], max(self.people, 1)
-        bound = clopper_pearson_lower(math.floor(precision * self.trials[i] + 1e-9), self.trials[i], 1 - EACH)
+        hits = math.floor(float(self.shares(oks)[i]) * trials + 1e-9)
+        bound = clopper_pearson_lower(hits, trials, 1 - EACH)
         recall, full = num_correct[i] / people, num_correct[-1] / people
         return ScoreThreshold(self.raw[i], self.poses[i], self.images[i], precision, bound, recall, full)
+
+
+def lowest_supported(shares: ArrayLike, trials: Sequence[int], precision: float) -> int:
+    """Position of the last threshold, of those from high to low, that a fixed-sequence test grants; -1 for none.
+
+    Args:
+        shares: (t,) of correct poses from each threshold on.
+        trials: (t,) as how many independent poses they count.
+        precision: that is asked for.
+    """
+    hits = [math.floor(share * n + 1e-9) for share, n in zip(np.asarray(shares).tolist(), trials, strict=True)]
+    least = math.ceil(math.log(EACH) / math.log(precision))
+    chosen = -1
+    for start in range(STARTS):
+        i = next((i for i, n in enumerate(trials) if n >= least * 2**start), len(hits))
+        while i < len(hits) and hits[i] and binomial_tail(hits[i], trials[i], precision) <= EACH:
+            chosen = max(chosen, i)
+            i += 1
+    return chosen
+
+
+def likeness(raw: Floats, correct: NDArray[np.bool_], image: NDArray[Any]) -> float:
+    """How alike poses of one image are in being correct, less what the score says of it; in [0, 1].
+
+    The correlation of two poses of an image of correct - (isotonic fit of correct by score), and one standard error
+    (jackknife over images) on top, since a likeness that is taken too low makes thresholds too low.
+
+    Args:
+        raw: (n,) raw scores.
+        correct: (n,).
+        image: (n,) the image of each pose.
+    """
+    place = np.unique(image, return_inverse=True)[1].reshape(-1)
+    sizes = np.bincount(place).astype(np.float64)
+    pairs, n = sizes * (sizes - 1), len(raw)
+    if pairs.sum() == 0:
+        return 1.0  # nothing tells, and nothing depends on it
+    order = np.argsort(raw, kind="stable")
+    residual = np.empty(n)
+    residual[order] = correct[order] - isotonic(correct[order].astype(np.float64), np.ones(n))
+    squares = np.bincount(place, residual**2)
+    products = np.bincount(place, residual) ** 2 - squares
+    if squares.sum() == 0:
+        return 1.0  # all are correct, or the score says which
+
+    def correlation(products: Floats, pairs: Floats, squares: Floats, poses: Floats) -> Floats:
+        return np.asarray(products / np.maximum(pairs, 1) / np.maximum(squares / np.maximum(poses, 1), 1e-12))
+
+    whole = float(correlation(products.sum(), pairs.sum(), squares.sum(), np.asarray(n)))
+    without = correlation(*(values.sum() - values for values in (products, pairs, squares, sizes)))
+    error = math.sqrt((len(without) - 1) * float(((without - without.mean()) ** 2).mean()))
+    return min(max(whole + error, 0.0), 1.0)
 
 
 def binomial_tail(hits: int, trials: int, p: float) -> float:

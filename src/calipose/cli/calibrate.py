@@ -12,7 +12,7 @@ import typer
 
 from calipose.calibration.maps import Calibration
 from calipose.cli.console import say, warn
-from calipose.cli.evaluate import print_evaluation
+from calipose.cli.evaluate import print_calibration
 from calipose.cli.judging import (
     HOLDS_RESULTS,
     Bootstrap,
@@ -168,9 +168,9 @@ def _calibrate_checkpoint(
     assert opened.predictor is not None
     predictor = opened.predictor.with_calibration(Calibration())  # gives the network's own scores
     evaluation = replace(opened, predictor=predictor).evaluation(bootstrap, quiet)
-    calibration = evaluation.fit_calibration(predictor.setting, data)
+    calibration = evaluation.fit_calibration(predictor.setting, data, opened.images)
     if not quiet:
-        print_evaluation(evaluation)
+        print_calibration(evaluation)
     # The checkpoint predicts from now on as it was calibrated.
     recipe = msgspec.structs.replace(checkpoint.recipe, predict=predictor.settings)
     save_checkpoint(target, replace(checkpoint, calibration=calibration, recipe=recipe))
@@ -189,9 +189,9 @@ def _calibrate_two_networks(
     predictor = opened.predictor.with_calibration(Calibration())
     evaluation = replace(opened, predictor=predictor).evaluation(bootstrap, quiet)
     name = Path(data.partition("=")[0]).name
-    calibration = evaluation.fit_calibration(predictor.setting, name)
+    calibration = evaluation.fit_calibration(predictor.setting, name, opened.images)
     if not quiet:
-        print_evaluation(evaluation)
+        print_calibration(evaluation)
     model = read_two_networks(packaged(source) if source in FILES else Path(source))
     changed = msgspec.structs.replace(model, predict=predictor.settings, calibration=calibration)
     write_two_networks(output, changed)
@@ -216,7 +216,7 @@ def _calibrate_results(
     evaluation = opened.evaluation(bootstrap, quiet)
     calibration = evaluation.fit_calibration(data=data)
     if not quiet:
-        print_evaluation(evaluation)
+        print_calibration(evaluation)
     if output is not None:
         entries = evaluation.calibrated_entries(None if cross else calibration)
         if regions is not None:

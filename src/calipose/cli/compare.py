@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calipose.cli.console import err, out, say, warn
+from calipose.cli.evaluate import show_p
 from calipose.cli.judging import OnlyLabelled, SkeletonFile, read_skeleton
 from calipose.evaluation.comparison import Comparison, ImageChange, compare, draw_changes
 from calipose.evaluation.evaluation import Evaluation
@@ -80,11 +81,17 @@ def _figures(comparison: Comparison) -> Table:
         table.add_row(name, str(getattr(comparison.a, name)), str(getattr(comparison.b, name)))
     table.add_section()
     scores_a, scores_b = comparison.scores
-    table.add_row("scores >= 0.05: poses", str(scores_a.poses), str(scores_b.poses))
+    table.add_row("best poses, as many as people", str(scores_a.poses), str(scores_b.poses))
     for key, metric in METRICS.items():
         in_a, in_b = scores_a[key], scores_b[key]
         label = f"{metric.label}, {metric.better} is better"
-        table.add_row(label, _figure(in_a), _figure(in_b), _figure(in_b - in_a, "+.3f"))
+        difference, (low, high) = comparison.score_differences[key]
+        interval = "" if math.isnan(low) else f" ({low:+.3f} to {high:+.3f})"
+        table.add_row(label, _figure(in_a), _figure(in_b), _figure(difference, "+.3f") + interval)
+        if key == "ece":
+            chance = ["-" if each.by_chance is None else _figure(each.by_chance.mean) for each in (scores_a, scores_b)]
+            table.add_row("  of perfect scores", *chance, "")
+            table.add_row("  p of being calibrated", show_p(scores_a.p), show_p(scores_b.p), "")
     return table
 
 

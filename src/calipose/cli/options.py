@@ -227,6 +227,14 @@ BatchSize = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+AsJson = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one line of JSON about the run instead of text: counts, errors, how the images differ.",
+        rich_help_panel=MESSAGES,
+    ),
+]
 Verbose = Annotated[
     bool,
     typer.Option("--verbose", "-v", help="Print a line for each image, however many.", rich_help_panel=MESSAGES),

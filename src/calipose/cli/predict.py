@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -51,6 +52,7 @@ def predict_command(
     batch_size: options.BatchSize = 1,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Find the poses in images and videos, draw them, and write them to poses.jsonl.
 
@@ -59,6 +61,9 @@ def predict_command(
     In DIR, only files that were written for the same SOURCE are replaced.
     """
     to_stdout = out == STANDARD_OUTPUT
+    if as_json and to_stdout:
+        raise typer.BadParameter("--json and --out - both write to standard output; give a folder as --out")
+    quiet = quiet or as_json
     check_options(
         to_stdout=to_stdout,
         draw=draw,
@@ -124,6 +129,9 @@ def predict_command(
             run.say_problems(can_resume=not to_stdout)
             raise
     run.say_problems(can_resume=not to_stdout)
+    run.say_shift()
+    if as_json:
+        print(json.dumps(run.to_dict() | {"folder": out}))
     if run.exit_code:
         raise typer.Exit(run.exit_code)
 

@@ -8,17 +8,34 @@ from typing import Annotated
 import typer
 
 from calipose.cli.console import say, warn
-from calipose.cli.judging import DATA_HELP, Bootstrap, ModelOptions, OnlyLabelled, SkeletonFile, Source, open_source
+from calipose.cli.judging import (
+    DATA_HELP,
+    Bootstrap,
+    ModelOptions,
+    OnlyLabelled,
+    SkeletonFile,
+    Source,
+    open_source,
+    refuse,
+)
 from calipose.cli.options import Device, Flip, Quiet, Scales, ShortSide
 from calipose.inference.packaged import FILES
-from calipose.report import write_report
+from calipose.report import write_comparison_report, write_report
 from calipose.report.chart import require_matplotlib
 
 HISTORY = "history.jsonl"  # of a run
+MIN_BOOTSTRAP = 100  # resamples for the difference of two models
 
 
 def report_command(
     source: Source,
+    other: Annotated[
+        str,
+        typer.Argument(
+            metavar="[MODEL|RESULTS]", help="A second one: the page then shows both side by side.", show_default=False
+        ),
+    ] = "",
+    *,
     data: Annotated[str, typer.Option(metavar="DATA", help=f"{DATA_HELP}.")],
     folder: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="For report.html and figures/.")] = Path(
         "calipose-report"
@@ -28,7 +45,7 @@ def report_command(
     scales: Scales = "",
     skeleton: SkeletonFile = None,
     only_labelled: OnlyLabelled = False,
-    name: Annotated[str, typer.Option(metavar="TEXT", help="What the page calls it; by default SOURCE.")] = "",
+    name: Annotated[str, typer.Option(metavar="TEXT", help="What the page calls it; by default the file's name.")] = "",
     bootstrap: Bootstrap = 1000,
     device: Device = "",
     quiet: Quiet = False,
@@ -40,10 +57,22 @@ def report_command(
     assert opened.images is not None
     opened.truth.require_files()  # before hours of prediction
     evaluation = opened.evaluation(bootstrap, quiet)
+    if other:
+        refuse(other, "of two models, the page names each by its file", name=name)
+        second = open_source(other, data, options, skeleton=skeleton, only_labelled=only_labelled, needs_images=True)
+        against = second.evaluation(bootstrap, quiet)
+        names = Path(source).name, Path(other).name
+        page = write_comparison_report(
+            folder, evaluation, against, opened.images, names=names, bootstrap=max(bootstrap, MIN_BOOTSTRAP)
+        )
+        for caution in dict.fromkeys(evaluation.assumptions + against.assumptions):
+            warn(caution)
+        say(f"report: {page}")
+        return
     run = Path(source) if Path(source).is_dir() else Path(source).parent
     is_run = source not in FILES and Path(source).suffix in {"", ".safetensors"}
     history = run / HISTORY if is_run and (run / HISTORY).is_file() else None
-    page = write_report(folder, evaluation, opened.images, name=name or source, history=history)
+    page = write_report(folder, evaluation, opened.images, name=name or Path(source).name, history=history)
     for caution in evaluation.cautions:
         warn(caution)
     say(f"report: {page}")

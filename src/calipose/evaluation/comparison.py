@@ -18,7 +18,7 @@ from calipose.evaluation.evaluation import Evaluation
 from calipose.evaluation.ground_truth import GroundTruth
 from calipose.evaluation.matching import POSES_PER_IMAGE
 from calipose.evaluation.results import DetectedPoses, drawable_poses
-from calipose.evaluation.scores import ScoreFigures, score_figures
+from calipose.evaluation.scores import ScoreDifference, ScoreFigures, score_differences, score_figures, with_chance
 from calipose.geometry import Floats
 from calipose.io.atomic import make_folder, write_errors
 from calipose.io.images import Image, read_image
@@ -80,7 +80,9 @@ class Comparison:
             are fewer poses than people.
         truth: the annotated people, for drawing.
         found: the poses of both, for drawing.
-        scores: what the scores of a and of b are worth, of the poses of score 0.05 or more.
+        scores: what the scores of a and of b are worth, of as many best poses as there are people to find: the scores
+            need not mean the same, so a score that chooses poses would choose others of either.
+        score_differences: of b minus a by the keys of `METRICS`, with 95 % intervals over the same images.
 
     Example:
         >>> old = calipose.evaluate("annotations.json", "old.json")
@@ -96,6 +98,7 @@ class Comparison:
     truth: GroundTruth = field(repr=False)
     found: tuple[list[DetectedPoses], list[DetectedPoses]] = field(repr=False)
     scores: tuple[ScoreFigures, ...] = ()
+    score_differences: Mapping[str, ScoreDifference] = field(default_factory=dict)
 
     def largest_changes(self, number: int = 10) -> tuple[list[ImageChange], list[ImageChange]]:
         """The images where b gains most on a, and those where a does on b; the greatest change first.
@@ -154,6 +157,7 @@ def compare(a: Evaluation, b: Evaluation, bootstrap: int = 1000, seed: int = 0) 
         and np.array_equal(in_a.scores, in_b.scores)
         for in_a, in_b in zip(a.found, b.found, strict=True)
     ]
+    best = [each.matches[each.populations["people"]] for each in (a, b)]
     return Comparison(
         difference=difference_of(b.table, a.table, bootstrap, seed),
         a=a.ap,
@@ -162,7 +166,8 @@ def compare(a: Evaluation, b: Evaluation, bootstrap: int = 1000, seed: int = 0) 
         min_scores=min_scores,
         truth=truth,
         found=(a.found, b.found),
-        scores=tuple(score_figures(each.matches[each.shown]) for each in (a, b)),
+        scores=tuple(with_chance(score_figures(matches), matches) for matches in best),
+        score_differences=score_differences(*best, len(truth.image_ids), bootstrap, seed),
     )
 
 
@@ -231,7 +236,7 @@ def draw_changes(comparison: Comparison, images: str | Path, folder: str | Path,
         with write_errors(folder / name):
             (folder / name).unlink(missing_ok=True)
         if changes:
-            panels = [_panels(comparison, change, images / names[change.image_id]) for change in changes]
+            panels = [panels(comparison, change, images / names[change.image_id]) for change in changes]
             labels = [label for row in panels for _, label in row]
             sheet = contact_sheet([image for row in panels for image, _ in row], 3, CELL_SIZE, labels)
             save_image(folder / name, sheet)
@@ -239,8 +244,17 @@ def draw_changes(comparison: Comparison, images: str | Path, folder: str | Path,
     return written
 
 
-def _panels(comparison: Comparison, change: ImageChange, file: Path) -> list[tuple[Image, str]]:
-    """The annotated people, A and B of one image, with their labels."""
+def panels(comparison: Comparison, change: ImageChange, file: Path) -> list[tuple[Image, str]]:
+    """The annotated people, A and B of one image, with their labels.
+
+    Args:
+        comparison: of both.
+        change: the image.
+        file: where it lies.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
     image = read_image(file, ignore_orientation=True)
     size = (image.shape[1], image.shape[0])
     truth, index = comparison.truth, comparison.truth.position[change.image_id]

@@ -6,11 +6,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from calipose.calibration.maps import Calibration, Setting
+from calipose.calibration.shift import ImageSummaries, colour_of, pose_sizes_img
 from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision, MatchTable, evaluate_found
 from calipose.evaluation.cautions import cautions
@@ -23,13 +26,16 @@ from calipose.evaluation.scores import (
     BeforeAfter,
     KeypointFigures,
     ScoreFigures,
+    best_poses,
     has_keypoint_scores,
     keypoint_figures,
+    keypoint_parts,
     populations,
     score_figures,
     slices,
 )
 from calipose.geometry import Floats
+from calipose.io.images import read_image
 from calipose.skeleton import COCO_17, Skeleton
 
 
@@ -134,8 +140,12 @@ class Evaluation:
 
     @cached_property
     def populations(self) -> dict[str, Flags]:
-        """`(n,)` of `matches`: the poses of each population, which the given scores choose."""
-        return populations(self.matches)
+        """`(n,)` of `matches`: the poses of each population, which the given scores choose.
+
+        Beside those of `populations` there is "people", the poses of highest score, as many as there are people to
+        find. It does not depend on what scores mean, so it is the same before and after a calibration.
+        """
+        return populations(self.matches) | {"people": best_poses(self.matches, int(self.truth.wanted.sum()))}
 
     @property
     def shown(self) -> Flags:
@@ -166,12 +176,20 @@ class Evaluation:
     @cached_property
     def keypoints(self) -> KeypointFigures | None:
         """What the keypoint scores of the shown poses are worth; None where there are none."""
-        return keypoint_figures(self.matches[self.shown])
+        return keypoint_figures(self.matches[self.shown], self.bootstrap)
 
     @cached_property
     def calibrated_keypoints(self) -> KeypointFigures | None:
         """The same after cross-fitted calibration."""
-        return None if self.cross_fitted is None else keypoint_figures(self.cross_fitted[self.shown])
+        return None if self.cross_fitted is None else keypoint_figures(self.cross_fitted[self.shown], self.bootstrap)
+
+    @cached_property
+    def keypoint_parts(self) -> dict[str, tuple[KeypointFigures, KeypointFigures | None]]:
+        """What the scores of visible and of occluded keypoints are worth, before and after calibration."""
+        before = keypoint_parts(self.matches[self.shown], self.bootstrap)
+        fitted = self.cross_fitted
+        after = {} if fitted is None else keypoint_parts(fitted[self.shown], self.bootstrap)
+        return {part: (figures, after.get(part)) for part, figures in before.items()}
 
     @cached_property
     def has_keypoint_scores(self) -> bool:
@@ -182,6 +200,12 @@ class Evaluation:
     def keypoint_means(self) -> BeforeAfter:
         """Score figures of the shown poses, where the score of a pose is the mean of its keypoint scores."""
         return self.figures(self.shown, by_keypoints=True)
+
+    @cached_property
+    def first_person(self) -> list[int]:
+        """Of each image, how many people are annotated in the images before: `Matches.person` counts from there."""
+        counts = [len(people.area) for people in self.truth.people]
+        return [0, *np.cumsum(counts).tolist()][:-1]
 
     @cached_property
     def error_kinds(self) -> Integers:
@@ -236,17 +260,37 @@ class Evaluation:
 
         return BeforeAfter(measured(self.matches), None if self.cross_fitted is None else measured(self.cross_fitted))
 
-    def fit_calibration(self, setting: Setting | None = None, data: str = "") -> Calibration:
+    def image_summaries(self, images: Path | None = None) -> ImageSummaries:
+        """What was found in the images, whoever is annotated there: with it later images are compared.
+
+        Args:
+            images: folder of the images, which are read for their colour; None where they are not at hand.
+
+        Raises:
+            ImageError: an image cannot be read.
+        """
+        colour = []
+        if images is not None:
+            files = self.truth.in_folder(images).require_files()
+            colour = [colour_of(read_image(images / files[image_id])) for image_id in self.truth.image_ids]
+        found = [(image.scores, pose_sizes_img(image.keypoints_img)) for image in self.found]
+        return ImageSummaries.of(found, colour=colour)
+
+    def fit_calibration(
+        self, setting: Setting | None = None, data: str = "", images: Path | None = None
+    ) -> Calibration:
         """The calibration by all images.
 
         Args:
             setting: with which the poses were predicted; the maps keep it.
             data: name of the data; likewise.
+            images: folder of the images, for their colour (see `image_summaries`).
 
         Raises:
             InputError: poses in fewer than ten images, or all of the same score.
         """
-        return fit_maps(self.matches, int(self.truth.wanted.sum()), setting, data, self.skeleton)
+        calibration = fit_maps(self.matches, int(self.truth.wanted.sum()), setting, data, self.skeleton)
+        return msgspec.structs.replace(calibration, images=self.image_summaries(images))
 
     def calibrated_entries(self, calibration: Calibration | None = None) -> list[dict[str, Any]]:
         """The results with calibrated scores, of keypoints too; all else stays.
@@ -279,6 +323,10 @@ class Evaluation:
                     for slicing, parts in self.slices.items()
                 },
                 "keypoints": None if keypoints is None else asdict(keypoints),
+                "keypoint_parts": {
+                    part: [None if figures is None else asdict(figures) for figures in pair]
+                    for part, pair in self.keypoint_parts.items()
+                },
                 "calibrated_keypoints": None if calibrated_keypoints is None else asdict(calibrated_keypoints),
                 "warnings": self.warnings,
             }

@@ -63,6 +63,7 @@ class People:
     Attributes:
         keypoints_img: (g, k, 2).
         labelled: (g, k).
+        visible: (g, k) labelled with COCO's flag 2; a labelled keypoint that is not visible is occluded.
         area: (g,) pixels.
         box: (g, 4) left, top, width, height.
         crowd: (g,).
@@ -72,6 +73,7 @@ class People:
 
     keypoints_img: Floats
     labelled: Flags
+    visible: Flags
     area: Floats
     box: Floats
     crowd: Flags
@@ -244,7 +246,15 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
     table = np.array(numbers, np.float64).reshape(-1, 7)
     flags = table[:, 5:] > 0
     people = tuple(
-        People(keypoints[i, :, :2], keypoints[i, :, 2] > 0, table[i, 0], table[i, 1:5], flags[i, 0], flags[i, 1])
+        People(
+            keypoints[i, :, :2],
+            keypoints[i, :, 2] > 0,
+            keypoints[i, :, 2] > 1,
+            table[i, 0],
+            table[i, 1:5],
+            flags[i, 0],
+            flags[i, 1],
+        )
         for i in by_image(positions, len(image_ids))
     )
     files = {

@@ -123,6 +123,7 @@ class Matches:
             labelled, and for a false positive.
         distance_img: (n, k) pixels between a keypoint and its annotation; nan likewise, and where it was not detected.
         pose_size_img: (n,) `person_size_img` of the pose.
+        visible: (n, k) the person's keypoint is labelled as visible; False for a false positive.
     """
 
     entry: Integers
@@ -141,6 +142,7 @@ class Matches:
     similarity: Floats
     distance_img: Floats
     pose_size_img: Floats
+    visible: Flags
 
     def __len__(self) -> int:
         return len(self.score)
@@ -215,6 +217,7 @@ def match_found(truth: GroundTruth, found: list[DetectedPoses], oks: list[Floats
                 similarity=_keypoint_similarity(keypoints_img, people, match, truth.skeleton),
                 distance_img=_distances(keypoints_img, people, match),
                 pose_size_img=person_size_img(keypoints_img),
+                visible=np.pad(people.visible, ((0, 1), (0, 0)))[match],
             )
         )
         offset += len(people.area)

@@ -65,7 +65,7 @@ def reliability(score: ArrayLike, oks: ArrayLike, bins: int = BINS) -> Reliabili
     """Mean score and mean OKS in bins of equal mass; `score`, `oks` (n,)."""
     score, oks = np.asarray(score, np.float64), _shared(score, oks)
     order = np.argsort(score, kind="stable")
-    poses = _bin_sizes(len(order), bins)
+    poses = bin_sizes(len(order), bins)
     return Reliability(_bin_means(score[order], poses), _bin_means(oks[order], poses), poses)
 
 
@@ -134,7 +134,7 @@ def _shared(score: ArrayLike, oks: ArrayLike) -> Floats:
     return means
 
 
-def _bin_sizes(poses: int, bins: int) -> Integers:
+def bin_sizes(poses: int, bins: int) -> Integers:
     """Of at most `bins` bins, the first ones greater by one where it does not come out even."""
     bins = max(min(bins, poses), 1)
     sizes: Integers = np.full(bins, poses // bins, np.int64) + (np.arange(bins) < poses % bins)

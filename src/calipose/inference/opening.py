@@ -11,6 +11,7 @@ from calipose.calibration.second_look import SecondLook
 from calipose.config.settings import PredictSettings
 from calipose.errors import InputError, install_hint
 from calipose.inference.backends.base import Backend
+from calipose.inference.beside import with_images_beside
 from calipose.inference.packaged import FILES, MODEL_SUFFIX, packaged
 from calipose.inference.refiner import Refiner
 from calipose.io.atomic import replacing
@@ -79,11 +80,12 @@ def open_model(
         first = first.with_suffix(".safetensors") if with_torch else first
         backend = _open_backend(first, device, providers, threads)
         refiner = Refiner(_part(path, both.refiner), providers, threads)
-        return OpenModel(backend, both.predict, both.calibration, refiner, both.second_look)
+        calibration = with_images_beside(both.calibration, path)
+        return OpenModel(backend, both.predict, calibration, refiner, both.second_look)
     if with_torch and str(model) in FILES:
         path = path.with_suffix(".safetensors")
     backend = _open_backend(path, device, providers, threads)
-    return OpenModel(backend, backend.settings, backend.calibration)
+    return OpenModel(backend, backend.settings, with_images_beside(backend.calibration, path))
 
 
 def read_two_networks(path: Path) -> TwoNetworks:

@@ -26,21 +26,23 @@ def score_charts(evaluation: Evaluation) -> dict[str, list[Chart]]:
         return {}
     shown = evaluation.matches[evaluation.shown]
     charts = {
-        "reliability": [_reliability("poses", "as given", shown.score, shown.oks, counts(shown))],
+        "reliability": [reliability_chart("poses", "as given", shown.score, shown.oks, counts(shown))],
         "scatter": [score_against_oks(evaluation), score_histogram(evaluation)],
         "curves": [risk_coverage_chart(evaluation), precision_recall(evaluation)],
         "keypoints": [],
     }
     if evaluation.cross_fitted is not None:
         fitted = evaluation.cross_fitted[evaluation.shown]
-        charts["reliability"].append(_reliability("poses", "calibrated", fitted.score, fitted.oks, counts(fitted)))
+        charts["reliability"].append(reliability_chart("poses", "calibrated", fitted.score, fitted.oks, counts(fitted)))
     score, similarity = evaluation.keypoint_pairs(evaluation.matches)
     if evaluation.has_keypoint_scores and len(score):
         keypoints = f"{len(score):,} labelled keypoints of {number((shown.person >= 0).sum(), 'pose')}"
-        charts["keypoints"] = [_reliability("keypoints", "as given", score, similarity, keypoints)]
+        charts["keypoints"] = [reliability_chart("keypoints", "as given", score, similarity, keypoints)]
         if evaluation.cross_fitted is not None:
             charts["keypoints"].append(
-                _reliability("keypoints", "calibrated", *evaluation.keypoint_pairs(evaluation.cross_fitted), keypoints)
+                reliability_chart(
+                    "keypoints", "calibrated", *evaluation.keypoint_pairs(evaluation.cross_fitted), keypoints
+                )
             )
         charts["means"] = [keypoint_means(evaluation)]
     return charts
@@ -66,7 +68,17 @@ def _diagonal(axes: Any) -> None:
 
 
 @chart
-def _reliability(subject: str, state: str, score: Floats, oks: Floats, counted: str) -> Chart:
+def reliability_chart(subject: str, state: str, score: Floats, oks: Floats, counted: str, name: str = "") -> Chart:
+    """Mean score against mean OKS, or similarity of keypoints.
+
+    Args:
+        subject: "poses" or "keypoints".
+        state: "as given", "calibrated", or whose scores they are.
+        score: (n,).
+        oks: (n,).
+        counted: of how many.
+        name: of the chart's files; by default of subject and state.
+    """
     bins = reliability(score, oks)
     worth = "OKS" if subject == "poses" else "similarity"
     title = f"{subject.capitalize()}, {state}"
@@ -89,7 +101,7 @@ def _reliability(subject: str, state: str, score: Floats, oks: Floats, counted: 
             " what calibration does to images it has not seen."
         )
     rows = list(zip(bins.mean_score.tolist(), bins.mean_oks.tolist(), bins.poses.tolist(), strict=True))
-    name = f"reliability_{subject}_{'calibrated' if state == 'calibrated' else 'given'}"
+    name = name or f"reliability_{subject}_{'calibrated' if state == 'calibrated' else 'given'}"
     return Chart(name, f"Reliability of {title[0].lower()}{title[1:]}", counted, how, figure,
                  ("mean_score", f"mean_{worth.lower()}", subject), rows)  # fmt: skip
 
@@ -167,7 +179,7 @@ def score_histogram(evaluation: Evaluation) -> Chart:
                  ("from", "to", *parts), rows)  # fmt: skip
 
 
-def _thin(n: int) -> Integers:
+def thinned(n: int) -> Integers:
     """Positions of a curve's points that are drawn."""
     return np.unique(np.linspace(0, n - 1, CURVE_POINTS).round().astype(np.int64))
 
@@ -182,7 +194,7 @@ def risk_coverage_chart(evaluation: Evaluation) -> Chart:
     area = area_under_risk_coverage(shown.score, shown.oks)
     figure, axes = new_axes("Risk and coverage", f"area {area:.3f}  ·  {counted}", "share of poses kept, best first",
                             "mean of 1 - OKS among them")  # fmt: skip
-    at = _thin(len(coverage))
+    at = thinned(len(coverage))
     axes.axhline(risk[-1], color=MUTED, linewidth=1, linestyle=(0, (1, 2)), label="random order")
     axes.plot(coverage[at], ideal[at], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="perfect order")
     axes.plot(coverage[at], risk[at], color=BLUE, label="this score")
@@ -214,7 +226,7 @@ def precision_recall(evaluation: Evaluation) -> Chart:
         recall = hits / max(people, 1)
         new = np.append(True, np.diff(recall) > 0)
         recall, precision = recall[new], precision[new]
-        at = _thin(len(recall))
+        at = thinned(len(recall))
         axes.step(recall[at], precision[at], color=colour, where="pre", label=f"OKS ≥ {OKS_THRESHOLDS[t]:.2f}")
         level = float(OKS_THRESHOLDS[t])
         rows += [(level, r, p) for r, p in zip(recall[at].tolist(), precision[at].tolist(), strict=True)]

@@ -28,10 +28,23 @@ Charts = Mapping[str, Sequence[Chart]]
 SHOWN = POPULATIONS["score"][0].lower() + POPULATIONS["score"][1:]
 
 
-def page(title: str, lead: str, evaluation: Evaluation, charts: Charts, tiles: Mapping[str, Sequence[str]]) -> str:
-    """The whole page. `lead` stands below the title; `charts` by section; `tiles` of the gallery by section, as HTML.
+def page(
+    title: str,
+    lead: str,
+    evaluation: Evaluation,
+    charts: Charts,
+    tiles: Mapping[str, Sequence[str]],
+    whole: Sequence[str] = (),
+) -> str:
+    """The whole page; a section about which there is nothing to say is left out.
 
-    A section about which there is nothing to say is left out.
+    Args:
+        title: of the page.
+        lead: stands below the title.
+        evaluation: of the results.
+        charts: by section.
+        tiles: of the gallery, by its section, as HTML.
+        whole: the images that tiles open, as HTML.
     """
     sections = {
         "precision": ("Average precision", _precision(evaluation)),
@@ -40,11 +53,34 @@ def page(title: str, lead: str, evaluation: Evaluation, charts: Charts, tiles: M
         "background": ("People and background", _charts(charts.get("scatter", ()))),
         "curves": ("Choosing a threshold", _charts(charts.get("curves", ()))),
         "keypoints": ("Keypoint scores", _keypoints(evaluation, charts)),
-        "parts": ("By size, labelled keypoints and crowding", _parts(evaluation)),
+        "regions": ("Regions of keypoints", _charts(charts.get("regions", ()))),
+        "parts": ("By size, labelled keypoints, occlusion and crowding", _parts(evaluation)),
         "errors": ("Keypoint errors", _errors(evaluation, charts)),
         "training": ("Training", _charts(charts.get("training", ()))),
         "gallery": ("Gallery", _gallery(tiles)),
     }
+    counted = f"{number(evaluation.ap.images, 'image')}, {number(evaluation.ap.poses, 'pose')}"
+    return document(title, lead, _overview(evaluation), sections, counted, whole)
+
+
+def document(
+    title: str,
+    lead: str,
+    overview: str,
+    sections: Mapping[str, tuple[str, str]],
+    counted: str,
+    whole: Sequence[str] = (),
+) -> str:
+    """An HTML page of the report's look that needs nothing else.
+
+    Args:
+        title: of the page.
+        lead: stands below the title.
+        overview: below that, as HTML.
+        sections: id -> heading and content as HTML; those without content are left out.
+        counted: of how many images and poses it is.
+        whole: images that the page opens, as HTML.
+    """
     sections = {name: section for name, section in sections.items() if section[1]}
     links = "".join(f'<a href="#{name}">{heading}</a>' for name, (heading, _) in sections.items())
     body = "".join(
@@ -53,7 +89,6 @@ def page(title: str, lead: str, evaluation: Evaluation, charts: Charts, tiles: M
     )
     light, dark = ("".join(f"--{name}:{pair[i]};" for name, pair in COLOURS.items()) for i in (0, 1))
     style = resources.files("calipose.report").joinpath("page.css").read_text(encoding="utf-8")
-    counted = f"{number(evaluation.ap.images, 'image')}, {number(evaluation.ap.poses, 'pose')}"
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -64,9 +99,10 @@ def page(title: str, lead: str, evaluation: Evaluation, charts: Charts, tiles: M
 @media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}
 {style}</style></head>
 <body><main>
-<header><h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p>{_overview(evaluation)}<nav>{links}</nav></header>
+<header><h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p>{overview}<nav>{links}</nav></header>
 {body}<footer>{counted}. The charts lie in figures/ beside this page, as PNG, and their data as CSV.</footer>
-</main></body></html>
+</main>
+{"".join(whole)}</body></html>
 """
 
 
@@ -76,6 +112,8 @@ def _overview(evaluation: Evaluation) -> str:
     after = evaluation.calibrated.get("score")
     gap = figures.mean_score - figures.mean_oks
     verdict = "" if math.isnan(gap) else f"scores are too {'high' if gap > 0 else 'low'} by {abs(gap):.3f} on average"
+    if figures.by_chance is not None and verdict:
+        verdict = f"perfect scores: {show(figures.by_chance.mean)}; {verdict}"
     if after is not None and verdict:
         verdict = f"{show(after['ece'])} calibrated; {verdict}"
     found, people = int((evaluation.matches.oks >= 0.5).sum()), evaluation.ap.people
@@ -122,7 +160,13 @@ def _scores(evaluation: Evaluation) -> str:
         if evaluation.cross_fitted is not None
         else f"There are no calibrated scores here ({escape(evaluation.not_calibrated)})."
     )
-    small = " Small print: 95 % intervals over images, by bootstrap." if evaluation.bootstrap else ""
+    small = (
+        " Small print: 95 % intervals over images, by bootstrap. Few poses never show an ECE of 0: “ECE of perfect"
+        " scores” is what a perfectly calibrated score would show on as many poses in as many images. The p-value is of"
+        " the test that the scores are the expected OKS: 0.05 or less speaks against them."
+        if evaluation.bootstrap
+        else ""
+    )
     return (
         "<p><b>OKS</b> says how well a pose fits the annotated one: 1 is perfect, 0 is a false positive."
         f" {_meanings()}</p>"
@@ -167,8 +211,9 @@ def _parts(evaluation: Evaluation) -> str:
         return ""
     return (
         f"<p>Again {SHOWN}. COCO calls people below 32² pixels small, from 96² large; a false positive has the size of"
-        " its own box. Overlapped: another annotated person's box overlaps. False positives have no labelled keypoints,"
-        " so that table is of matched poses only. A calibrated score allows for false positives, so it is too low"
+        " its own box. Occluded: a third or more of the labelled keypoints are hidden. Overlapped: another annotated"
+        " person's box overlaps. False positives have no labelled keypoints, so those tables are of matched poses"
+        " only. A calibrated score allows for false positives, so it is too low"
         f' there.</p><div class="tables">{slice_tables(evaluation)}</div>\n'
     )
 
@@ -189,9 +234,12 @@ def _gallery(tiles: Mapping[str, Sequence[str]]) -> str:
         return ""
     parts = [
         "<p>Each pair shows the annotation on the left and the pose on the right. A person's left side is drawn"
-        " orange, the right side blue.</p>"
+        " orange, the right side blue. A click shows the whole image.</p>",
+        '<p class="jump">'
+        + "".join(f'<a href="#gallery-{name}">{SECTIONS[name][0]}</a>' for name in SECTIONS if tiles[name])
+        + "</p>",
     ]
     for section, (heading, rule) in SECTIONS.items():
         shown = f'<div class="gallery">{"".join(tiles[section])}</div>' if tiles[section] else "<p>None.</p>"
-        parts.append(f'<h3>{heading}</h3><p class="note">{escape(rule)}</p>{shown}\n')
+        parts.append(f'<h3 id="gallery-{section}">{heading}</h3><p class="note">{escape(rule)}</p>{shown}\n')
     return "".join(parts)

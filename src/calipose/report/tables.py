@@ -14,7 +14,11 @@ from calipose.evaluation.metrics import METRICS
 from calipose.evaluation.scores import BeforeAfter, ScoreFigures
 from calipose.report.figures import number
 
-POPULATIONS = {"score": "Poses with score ≥ 0.05", "best": "Best 20 poses of each image"}
+POPULATIONS = {
+    "score": "Poses with score ≥ 0.05",
+    "people": "Best poses, as many as people",
+    "best": "Best 20 poses of each image",
+}
 MINUS, DASH = "\u2212", "\u2013"  # as wide as a digit; between the ends of an interval, or where there is no figure
 Row = tuple[str, Sequence[str]]
 
@@ -49,7 +53,7 @@ def precision_tables(evaluation: Evaluation) -> str:
         *((escape(str(name)), [escape(str(value))]) for name, value in figures.setting.items()),
     ]
     small = "; small print: 95 % interval over images" if figures.interval else ""
-    return _table(f"<b>COCO's figures</b>{small}", [], rows) + _table("<b>What they hold for</b>", [], held)
+    return table(f"<b>COCO's figures</b>{small}", [], rows) + table("<b>What they hold for</b>", [], held)
 
 
 def population_tables(evaluation: Evaluation) -> str:
@@ -61,10 +65,13 @@ def population_tables(evaluation: Evaluation) -> str:
         rows: list[Row] = [
             ("mean score", [show(column.mean_score) for column in columns]),
             ("mean OKS", [show(column.mean_oks) for column in columns]),
-            *((escape(metric.label), _figures(columns, key)) for key, metric in METRICS.items()),
         ]
+        for key, metric in METRICS.items():
+            rows.append((escape(metric.label), _figures(columns, key)))
+            if key == "ece":
+                rows += _chance_rows(columns)
         counted = f"{number(figures.before.poses, 'pose')} in {number(figures.before.images, 'image')}"
-        tables += _table(f"<b>{heading}</b>: {counted}", ["as given", "calibrated"][: len(columns)], rows)
+        tables += table(f"<b>{heading}</b>: {counted}", ["as given", "calibrated"][: len(columns)], rows)
     return tables
 
 
@@ -73,7 +80,7 @@ def slice_tables(evaluation: Evaluation) -> str:
     tables = ""
     for by, parts in evaluation.slices.items():
         names = [part.replace(" or more", "+") for part in parts]
-        tables += _table(
+        tables += table(
             f"<b>By {by}</b>", names, _slice_rows(list(parts.values()), evaluation.cross_fitted is not None)
         )
     return tables
@@ -91,6 +98,9 @@ def _slice_rows(columns: Sequence[BeforeAfter], calibrated: bool) -> list[Row]:
         rows.append((escape(metric.label), _figures(before, key)))
         if calibrated and metric.by_calibration:
             rows.append((f"{escape(metric.label)}, calibrated", _figures(after, key)))
+    rows += _chance_rows(before)
+    if calibrated:
+        rows += _chance_rows(after, ", calibrated")
     return rows
 
 
@@ -105,13 +115,13 @@ def keypoint_means_table(evaluation: Evaluation) -> str:
             rows.append((f"{escape(metric.label)}, calibrated", _figures(after, key)))
     question = "<b>Which predicts the OKS better:</b> the score of the pose or the mean of its keypoint scores?"
     caption = f"{question} {number(pose.before.poses, 'pose')}"
-    return _table(caption, ["pose", "keypoints"], rows)
+    return table(caption, ["pose", "keypoints"], rows)
 
 
 def error_tables(evaluation: Evaluation) -> str:
     """Error kinds by keypoint, and what would be gained without each."""
-    table = kind_counts(evaluation.error_kinds)
-    every = np.concatenate([table.sum(0)[None], table])
+    by_keypoint = kind_counts(evaluation.error_kinds)
+    every = np.concatenate([by_keypoint.sum(0)[None], by_keypoint])
     names = ["all", *(name.replace("_", " ") for name in evaluation.skeleton.keypoints)]
     shares = every / np.maximum(every.sum(1, keepdims=True), 1)
     rows: list[Row] = [
@@ -119,9 +129,22 @@ def error_tables(evaluation: Evaluation) -> str:
         for name, count, share in zip(names, every, shares, strict=True)
     ]
     gains: list[Row] = [(column.name, [show(column.ap), show(column.mean_oks)]) for column in evaluation.repairs]
-    return _table(
-        "<b>By keypoint</b>: labelled keypoints, and the share of each kind", ["count", *KINDS], rows
-    ) + _table("<b>If one kind were repaired</b>: mean OKS is of matched poses", ["AP", "mean OKS"], gains)
+    return table("<b>By keypoint</b>: labelled keypoints, and the share of each kind", ["count", *KINDS], rows) + table(
+        "<b>If one kind were repaired</b>: mean OKS is of matched poses", ["AP", "mean OKS"], gains
+    )
+
+
+def _chance_rows(columns: Sequence[ScoreFigures | None], name: str = "") -> list[Row]:
+    """What chance alone does to the ECE, and the test; nothing without them."""
+    if all(column is None or column.by_chance is None for column in columns):
+        return []
+    chance = [None if column is None else column.by_chance for column in columns]
+    bounds = [
+        DASH if each is None else f"{show(each.mean)}<small>95 % below {show(each.bound)}</small>" for each in chance
+    ]
+    rows: list[Row] = [(f"ECE of perfect scores{name}", bounds)]
+    rows.append((f"p of being calibrated{name}", [DASH if column is None else show(column.p) for column in columns]))
+    return rows
 
 
 def _figures(columns: Sequence[ScoreFigures | None], key: str) -> list[str]:
@@ -132,8 +155,14 @@ def _cell(value: float, interval: tuple[float, float] | None = None) -> str:
     return show(value) + (f"<small>{show_interval(interval)}</small>" if interval else "")
 
 
-def _table(caption: str, head: Sequence[str], rows: Sequence[Row]) -> str:
-    """Numbers in columns; the first column names the row."""
+def table(caption: str, head: Sequence[str], rows: Sequence[Row]) -> str:
+    """Numbers in columns; the first column names the row.
+
+    Args:
+        caption: above it, as HTML.
+        head: names of the columns after the first; none for no head.
+        rows: name and cells, as HTML.
+    """
     top = "".join(f"<th scope=col>{cell}</th>" for cell in ("", *head))
     body = "".join(
         f"<tr><th scope=row>{name}</th>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
