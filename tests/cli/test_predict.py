@@ -335,8 +335,6 @@ def test_an_anamorphic_video_is_predicted_and_drawn_as_displayed(folder: Path) -
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
 def test_an_animation_is_a_video(folder: Path, suffix: str) -> None:
-    if suffix == "webp" and not hasattr(cv2, "imdecodeanimation"):
-        pytest.skip("hardware: this OpenCV reads no animated WebP")
     first, *more = map(Image.fromarray, walk(8))
     first.save(f"dance.{suffix}", save_all=True, append_images=more, duration=40)
     done = call(f"dance.{suffix}")

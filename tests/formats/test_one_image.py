@@ -289,7 +289,7 @@ def test_an_old_supervision_is_named(plain, monkeypatch):
                 pass
 
     monkeypatch.setitem(sys.modules, "supervision", Old)
-    with pytest.raises(InputError, match=r"0\.29 or newer"):
+    with pytest.raises(InputError, match=r"0\.30 or newer"):
         to_supervision(plain)
 
 

@@ -18,7 +18,7 @@ from calipose.formats.entries import Entry, read_entries
 from calipose.formats.journal import Journal
 from calipose.formats.table import FORMATS, saved_formats
 from calipose.inference.stream import is_video
-from calipose.io.atomic import make_folder, replacing, write_errors
+from calipose.io.atomic import make_folder, remove_abandoned, replacing, write_errors
 from calipose.io.images import Image
 from calipose.io.sources import Frame, Source
 from calipose.io.video_writer import VideoWriter
@@ -172,6 +172,8 @@ class OutputFolder:
     def save(self, skeleton: Skeleton) -> list[Path]:
         """Write the entries in the chosen formats; a file without entries is one of no poses.
 
+        Temporary names that killed predictions left in the folder are removed.
+
         Args:
             skeleton: of all entries.
 
@@ -182,6 +184,7 @@ class OutputFolder:
             InputError: poses of another skeleton are among them, or the folder cannot be written to.
         """
         files: list[Path] = []
+        remove_abandoned(self.folder)
         if self.formats and not self._videos and not self._journal.path.exists():
             make_folder(self.folder)
             with write_errors(self._journal.path):
