@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: demo train-demo test check bench clean ready-ci
+.PHONY: demo train-demo test test-oldest check bench clean ready-ci
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "calipose needs Python >= 3.11; name one: make PYTHON=python3.12 ..."; exit 1; }
@@ -36,6 +36,22 @@ train-demo: $(VENV)/ready
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
+# The oldest releases that pyproject.toml allows, in an environment of their own, and tests of what they are used for.
+OLDEST := .venv-oldest
+
+$(OLDEST)/ready: pyproject.toml tests/oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint tests/oldest.txt \
+		--editable '.[dev,supervision]'
+	@touch $@
+
+test-oldest: $(OLDEST)/ready
+	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal -m "not photographs" $(OLDEST_TESTS)
+
+OLDEST_TESTS := tests/test_public_names.py tests/test_oldest.py tests/test_draw.py tests/cli/test_predict.py tests/data \
+	tests/evaluation tests/export tests/formats tests/io tests/model/test_checkpoint.py tests/report \
+	tests/training/test_loop.py
+
 check: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -45,4 +61,4 @@ bench: $(VENV)/ready
 	$(BIN)/python benchmarks/head_cost.py
 
 clean:
-	rm -rf $(VENV) build dist runs
+	rm -rf $(VENV) $(OLDEST) build dist runs

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,19 +71,11 @@ def python_handles_ctrl_c() -> Iterator[None]:
 
 @pytest.fixture
 def full_disk() -> Callable[[int], AbstractContextManager[None]]:
-    """A block in which no file can grow beyond so many bytes: writing fails as on a full disk, libraries' too."""
-    resource = pytest.importorskip("resource", reason="hardware: this operating system cannot limit files")
+    """`full_disk.limited_files`, where the operating system has it."""
+    pytest.importorskip("resource", reason="hardware: this operating system cannot limit files")
+    from full_disk import limited_files
 
-    @contextmanager
-    def limited(size: int) -> Iterator[None]:
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-    return limited
+    return limited_files
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Tampered files of every kind that Calipose reads, and what reading them gives: the mutations behind a fuzz run.
 
 `Kind.read` reads a file as far as a user would, down to predicting. Any outcome other than success or a
-`CaliposeError` is a fault, and so is one that takes longer than `PATIENCE` seconds.
+`CaliposeError` is a fault, and so is one that takes more than `PATIENCE` seconds of the processor.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from calipose.io.sources import find_sources
 from calipose.poses import Poses
 from calipose.skeleton import COCO_17, Skeleton
 
-PATIENCE = 5.0  # seconds for one file
+PATIENCE = 5.0  # seconds of the processor, all threads together, for one file: other programs do not count
 SIDE = 64  # of the images
 PAIR = Skeleton("pair", ("left", "right"), ((0, 1),), ((0, 1),), (0.1, 0.1))
 
@@ -70,23 +70,27 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Fault:
-    """A tampered file that was not read as it should.
+class Trial:
+    """What reading one tampered file gave.
 
     Attributes:
         kind: of the file.
         case: its number.
-        what: the exception, or how long it took.
-        trace: the last lines of the traceback.
+        refused: a `CaliposeError` was raised; else it was read, or is at fault.
+        seconds: of the processor, all threads together.
+        fault: what is wrong: the exception, or how long it took; empty if nothing.
+        trace: the last lines of the exception's traceback.
     """
 
     kind: str
     case: int
-    what: str
-    trace: str
+    refused: bool
+    seconds: float
+    fault: str = ""
+    trace: str = ""
 
 
-def faults(kind: str, folder: Path, cases: int, seed: int = 0) -> Iterator[Fault]:
+def trials(kind: str, folder: Path, cases: int, seed: int = 0) -> Iterator[Trial]:
     """Tamper with a file again and again.
 
     Args:
@@ -100,21 +104,24 @@ def faults(kind: str, folder: Path, cases: int, seed: int = 0) -> Iterator[Fault
     sound = path.read_bytes()
     what.read(path)  # a kind whose sound file is refused would find nothing
     for case in range(cases):
-        rng = random.Random(f"{kind} {seed} {case}")
-        path.write_bytes(what.mutate(sound, rng))
-        start = time.monotonic()
+        path.write_bytes(what.mutate(sound, random.Random(f"{kind} {seed} {case}")))
+        refused, fault, trace = False, "", ""
+        start = time.process_time()
         try:
             what.read(path)
         except CaliposeError as error:
+            refused = True
             try:
                 str(error).encode("utf-8", "surrogateescape")  # as the command line prints it
             except UnicodeEncodeError as problem:
-                yield Fault(kind, case, f"a message that cannot be printed: {problem}", "")
+                fault = f"a message that cannot be printed: {problem}"
         except Exception as error:
-            last = "".join(traceback.format_exception(error)[-3:])
-            yield Fault(kind, case, f"{type(error).__name__}: {str(error)[:200]!a}", last)
-        if (seconds := time.monotonic() - start) > PATIENCE:
-            yield Fault(kind, case, f"took {seconds:.1f} s", "")
+            fault = f"{type(error).__name__}: {str(error)[:200]!a}"
+            trace = "".join(traceback.format_exception(error)[-3:])
+        seconds = time.process_time() - start
+        if seconds > PATIENCE:
+            fault = f"took {seconds:.1f} s{fault and f', then {fault}'}"
+        yield Trial(kind, case, refused, seconds, fault, trace)
     path.write_bytes(sound)
 
 

@@ -27,8 +27,8 @@ from calipose.inference.predictor import Predictor
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
-    "README.md", "docs/evaluation.md", "docs/finetune.md", "docs/onnx.md", "docs/predict.md", "docs/report.md",
-    "docs/regions.md", "docs/scores.md", "docs/second-look.md",
+    "README.md", "docs/evaluation.md", "docs/finetune.md", "docs/label-studio.md", "docs/onnx.md", "docs/predict.md",
+    "docs/regions.md", "docs/report.md", "docs/scores.md", "docs/second-look.md",
     "examples/browser/README.md",
 ]  # fmt: skip
 

@@ -285,7 +285,7 @@ def test_a_broken_image_alone_is_named_and_files_of_nobody_are_whole(
             "error: image bad.jpg cannot be decoded: it is damaged or not an image 1 of 1 could not be read"
         )
         file = folder / "calipose-out" / str(FORMATS[name].file_name)
-        assert names("calipose-out") == {"poses.jsonl", file.name}
+        assert names("calipose-out") == {"poses.jsonl", *FORMATS[name].file_names}
         assert entries("calipose-out/poses.jsonl") == []
         if empty is None:
             assert ElementTree.parse(file).getroot().findall("image") == []
@@ -336,8 +336,6 @@ def test_an_anamorphic_video_is_predicted_and_drawn_as_displayed(folder: Path) -
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
 def test_an_animation_is_a_video(folder: Path, suffix: str) -> None:
-    if suffix == "webp" and not hasattr(cv2, "imdecodeanimation"):
-        pytest.skip("hardware: this OpenCV reads no animated WebP")
     first, *more = map(Image.fromarray, walk(8))
     first.save(f"dance.{suffix}", save_all=True, append_images=more, duration=40)
     done = call(f"dance.{suffix}")
@@ -380,6 +378,43 @@ def test_formats_of_still_images_say_so_of_videos(folder: Path) -> None:
     assert names("both") >= {"label_studio.json", "cvat.xml"}
     assert len(json.loads((folder / "both/label_studio.json").read_text())) == 1
     assert "still images only" not in words(call("in/4.jpg", *both, "--out", "images"))
+
+
+LOCAL = "/data/local-files/?d="
+
+
+def test_label_studio_gets_addresses_and_its_interface(folder: Path) -> None:
+    done = call("in", "--save", "label-studio", "--image-prefix", LOCAL, "--no-draw")
+    assert done.exit_code == 0, done.output
+    out = folder / "calipose-out"
+    assert names(out) == {"poses.jsonl", "label_studio.json", "label_studio.xml"}
+    tasks = json.loads((out / "label_studio.json").read_text())
+    assert {task["data"]["image"] for task in tasks} == {f"{LOCAL}in/{name}" for name in names(folder / "in")}
+    labels = [label.get("value") for label in ElementTree.parse(out / "label_studio.xml").iter("Label")]
+    assert labels == ["person", *SPOT.keypoints]
+    assert "image-prefix" not in done.output
+    assert "images are named as in the command" in words(call("in", "--save", "label-studio", "--no-draw"))
+
+
+def test_an_address_needs_an_image_in_the_current_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    done = call("../in", "--save", "label-studio", "--image-prefix", LOCAL)
+    assert done.exit_code == 1
+    assert "is outside of" in words(done)
+    assert names(folder / "elsewhere") == set()  # said before anything is predicted
+    done = call("../in", "--save", "csv", "--image-prefix", LOCAL)
+    assert done.exit_code == 2
+    assert "--image-prefix is for --save label-studio" in words(done)
+
+
+def test_an_interface_that_is_not_ours_is_not_replaced(folder: Path) -> None:
+    (folder / "out").mkdir()
+    (folder / "out" / "label_studio.xml").write_text("mine")
+    done = call("in", "--save", "label-studio", "--out", "out")
+    assert done.exit_code == 1
+    assert "label_studio.xml is there, and no prediction made it" in words(done)
+    assert (folder / "out" / "label_studio.xml").read_text() == "mine"
 
 
 def test_a_full_disk_leaves_nothing_of_a_video(

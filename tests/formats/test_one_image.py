@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from calipose.errors import InputError
+from calipose.formats.annotation import image_address, with_image_prefix
 from calipose.formats.csv import COLUMNS, keypoint_rows, write_wide_csv
 from calipose.formats.cvat import CVAT_TAIL, cvat_head, cvat_image, to_cvat
 from calipose.formats.label_studio import label_studio_config, to_label_studio
@@ -120,6 +121,41 @@ def test_label_studio_config_has_what_the_tasks_name(full):
     assert [(p.get("value"), p.get("model_index")) for p in points] == [("head", "0"), ("tail", "1")]
     names = {boxes.get("name"), points.get("name")}
     assert {r["from_name"] for r in regions(to_label_studio(full, "a.jpg"))} == names
+
+
+LOCAL = "/data/local-files/?d="
+
+
+@pytest.mark.parametrize(
+    ("file", "prefix", "address"),
+    [
+        ("holiday/a.jpg", "", "holiday/a.jpg"),
+        ("holiday/a.jpg", LOCAL, f"{LOCAL}holiday/a.jpg"),
+        ("./holiday/../a.jpg", LOCAL, f"{LOCAL}a.jpg"),
+        ("day 1/a & b #1?.jpg", LOCAL, f"{LOCAL}day%201/a%20%26%20b%20%231%3F.jpg"),
+        ("caf\u00e9 100%.jpg", "https://host/images", "https://host/images/caf%C3%A9%20100%25.jpg"),
+        ("caf\udce9.jpg", LOCAL, f"{LOCAL}caf%E9.jpg"),  # a name that is no UTF-8
+        ("day 1/a.jpg", "s3://bucket/photos/", "s3://bucket/photos/day 1/a.jpg"),  # no web address: as it is
+        ("https://other/a.jpg", LOCAL, "https://other/a.jpg"),
+    ],
+)
+def test_addresses_of_images(file, prefix, address):
+    assert image_address(file, prefix) == address
+
+
+def test_addresses_are_of_images_in_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert image_address(str(tmp_path / "in" / "a.jpg"), LOCAL) == f"{LOCAL}in/a.jpg"
+    assert image_address("../a.jpg", "") == "../a.jpg"
+    for file in ("../a.jpg", str(tmp_path.parent / "a.jpg")):
+        with pytest.raises(InputError, match=r"a\.jpg is outside of .*, for which the image prefix .* stands"):
+            image_address(file, LOCAL)
+
+
+def test_entries_get_addresses():
+    entries = [{"file": "a b.jpg", "poses": []}]
+    assert list(with_image_prefix(entries, LOCAL)) == [{"file": f"{LOCAL}a%20b.jpg", "poses": []}]
+    assert entries[0]["file"] == "a b.jpg"
 
 
 # ---- CVAT
@@ -291,7 +327,7 @@ def test_an_old_supervision_is_named(plain, monkeypatch):
                 pass
 
     monkeypatch.setitem(sys.modules, "supervision", Old)
-    with pytest.raises(InputError, match=r"0\.29 or newer"):
+    with pytest.raises(InputError, match=r"0\.30 or newer"):
         to_supervision(plain)
 
 

@@ -1,12 +1,16 @@
 """Files appear whole or not at all, with the mode of any new file."""
 
+import os
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from calipose.errors import InputError, WriteError
-from calipose.io.atomic import make_folder, replacing, write_errors
+from calipose.io.atomic import make_folder, remove_abandoned, replacing, write_errors
 
 
 @pytest.mark.parametrize("before", [None, "old"])
@@ -41,6 +45,32 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(WriteError):
         fail(tmp_path / "absent" / "a.json")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="hardware: nothing is removed on other operating systems")
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    code = """
+import sys, time
+from pathlib import Path
+from calipose.io.atomic import replacing
+with replacing(Path("a.json")) as temporary:
+    temporary.write_text("half")
+    print("there", flush=True)
+    time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "there\n"
+        remove_abandoned(tmp_path)
+        (left,) = tmp_path.iterdir()  # of a running process
+        writer.send_signal(signal.SIGKILL)
+    assert left.exists()
+    foreign = [".a.json.part", ".a.json.0badcafe-1.part", "a.part", left.name.replace(".a.", "a.")]
+    for name in foreign:
+        (tmp_path / name).touch()
+    remove_abandoned(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(foreign)
+    remove_abandoned(tmp_path / "absent")
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from calipose.errors import InputError
-from calipose.formats.table import FORMATS, saved_formats, streamed_formats
+from calipose.formats.table import FORMATS, prefixed_formats, saved_formats, streamed_formats
 
 INPUT, OUTPUT, POSES = "Input", "Output", "Poses"
 VIDEOS, MODEL, MESSAGES = "Videos and webcams", "Model", "Messages"
@@ -99,6 +99,18 @@ def save_option() -> Any:
         metavar="FORMAT",
         parser=_one_of(list(saved_formats())),
         help=f"Write the poses in another format, too. {rows}. May be repeated.",
+        rich_help_panel=OUTPUT,
+    )
+
+
+def image_prefix_option() -> Any:
+    """`--image-prefix`, as the table of formats stands when the command is built."""
+    return typer.Option(
+        "--image-prefix",
+        metavar="ADDRESS",
+        help=f"With --save {_listed(prefixed_formats())}: what stands for the current folder in the images' addresses, "
+        "such as '/data/local-files/?d=' or https://images.example.org/. docs/label-studio.md shows how.",
+        show_default=False,
         rich_help_panel=OUTPUT,
     )
 

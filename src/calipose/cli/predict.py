@@ -14,6 +14,7 @@ from calipose.cli.console import counted, ctrl_c, note, say
 from calipose.cli.model import open_predictor, warn_of_setting
 from calipose.cli.prediction_run import PredictionRun
 from calipose.errors import InputError, WriteError
+from calipose.formats.table import prefixed_formats
 from calipose.inference.output_folder import OutputFolder, sources_outside
 from calipose.inference.packaged import DEFAULT, FAST
 from calipose.inference.predictor import Predictor
@@ -32,6 +33,7 @@ def predict_command(
     draw: options.Draw = True,
     # Calls, not aliases: the annotation is read when the command is built, so that the table is read then, too.
     formats: Annotated[list[str] | None, options.save_option()] = None,
+    image_prefix: Annotated[str, options.image_prefix_option()] = "",
     stream_format: Annotated[str, options.format_option()] = DEFAULT_FORMAT,
     resume: options.Resume = False,
     min_score: options.MinScore = None,
@@ -68,6 +70,7 @@ def predict_command(
         to_stdout=to_stdout,
         draw=draw,
         formats=formats,
+        image_prefix=image_prefix,
         stream_format=stream_format,
         resume=resume,
         min_score=min_score,
@@ -112,7 +115,13 @@ def predict_command(
     folder = None
     if not to_stdout:
         unique = list(dict.fromkeys(formats or []))
-        folder = OutputFolder(Path(out), found, resume=resume, draw=draw, formats=unique)
+        folder = OutputFolder(Path(out), found, resume=resume, draw=draw, formats=unique, image_prefix=image_prefix)
+        if not (quiet or image_prefix) and any(source.kind == "image" for source in found):
+            for name in set(prefixed_formats()) & set(folder.formats):
+                note(
+                    f"--save {name}: images are named as in the command, and not shown unless they are found there; "
+                    "--image-prefix gives them addresses"
+                )
         if folder.without_videos and not quiet:
             written = set(folder.without_videos) & set(folder.formats)
             what = "the videos are left out of it" if written else "of videos only, no such file is written"
@@ -141,6 +150,7 @@ def check_options(
     to_stdout: bool,
     draw: bool,
     formats: list[str] | None,
+    image_prefix: str,
     stream_format: str,
     resume: bool,
     min_score: float | None,
@@ -159,6 +169,9 @@ def check_options(
         raise typer.BadParameter("--queries are only drawn, and nothing is drawn here")
     if to_stdout and (formats or resume):
         raise typer.BadParameter("--save and --resume need a folder as --out; --format says what --out - writes")
+    opened = [name for name in prefixed_formats() if name in (formats or [])]
+    if image_prefix and not opened:
+        raise typer.BadParameter(f"--image-prefix is for --save {' or '.join(prefixed_formats())}")
     if not to_stdout and stream_format != DEFAULT_FORMAT:
         raise typer.BadParameter(f"--format is for --out -; for a folder: --save {stream_format}")
     if precision and min_score is not None:

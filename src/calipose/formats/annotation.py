@@ -6,11 +6,18 @@ corrected there comes back in the same frame.
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calipose.errors import InputError
+from calipose.formats.entries import Entry
 from calipose.poses import Poses
 
 
@@ -25,6 +32,56 @@ def scored_at_least(poses: Poses, min_keypoint_score: float) -> NDArray[np.bool_
     if poses.keypoint_scores is None:
         return np.ones(poses.keypoints_img.shape[:2], bool)
     return np.asarray(poses.keypoint_scores >= min_keypoint_score)
+
+
+def image_address(file: str, prefix: str) -> str:
+    """The path or URL under which an annotation tool finds an image.
+
+    Example:
+        >>> image_address("holiday/a b.jpg", "/data/local-files/?d=")
+        '/data/local-files/?d=holiday/a%20b.jpg'
+        >>> image_address("holiday/a b.jpg", "s3://bucket")
+        's3://bucket/holiday/a b.jpg'
+
+    Args:
+        file: the image as an entry names it. A URL stays as it is.
+        prefix: the path or URL that stands for the current folder, without which `file` stays as it is.
+
+    Returns:
+        The prefix and the image's path from the current folder, with / between them where the prefix ends in neither
+        / nor =. The path is percent-encoded where the prefix is a web address: http, https, or one that starts with /.
+
+    Raises:
+        InputError: the image does not lie in the current folder.
+    """
+    if not prefix or re.match("https?://", file, re.IGNORECASE):
+        return file
+    try:
+        path = Path(os.path.relpath(file))
+    except ValueError:  # another drive
+        path = Path("..")
+    if path.parts[:1] == ("..",):
+        raise InputError(
+            f"{file} is outside of {Path.cwd()}, for which the image prefix {prefix} stands; run this in a folder that "
+            "holds all images"
+        )
+    joined = path.as_posix()
+    if re.match("https?://|/", prefix, re.IGNORECASE):
+        joined = quote(os.fsencode(joined))
+    return f"{prefix}{'' if prefix.endswith(('/', '=')) else '/'}{joined}"
+
+
+def with_image_prefix(entries: Iterable[Entry], prefix: str) -> Iterator[Entry]:
+    """Entries whose images have the names of `image_address`.
+
+    Example:
+        entries = read_entries("calipose-out/poses.jsonl")
+        write_label_studio("label_studio.json", with_image_prefix(entries, "/data/local-files/?d="))
+
+    Raises:
+        InputError: an image does not lie in the current folder.
+    """
+    return ({**entry, "file": image_address(entry["file"], prefix)} for entry in entries)
 
 
 def xml_text(element: ElementTree.Element, level: int) -> str:

@@ -106,8 +106,8 @@ def label_studio_config(skeleton: Skeleton, label: str = "person") -> str:
 def write_label_studio(target: Target, entries: Iterable[Entry], skeleton: Skeleton = COCO_17) -> None:
     """Write Label Studio tasks with pre-annotations, of still images; frames of videos are passed over.
 
-    Each task names its image as the entry does; Label Studio must find it under that path or URL. The project needs
-    the labels of `label_studio_config`.
+    Each task names its image as the entry does, and Label Studio opens it under that name: `with_image_prefix` in
+    `calipose.formats.annotation` gives it addresses. The project needs the labels of `label_studio_config`.
 
     Example:
         write_label_studio("label_studio.json", read_entries("calipose-out/poses.jsonl"))

@@ -11,7 +11,7 @@ from calipose.poses import Poses
 
 
 def to_supervision(poses: Poses, class_id: int = 0) -> Any:
-    """`supervision.KeyPoints` (0.29 or newer): the scores of poses and of keypoints in their own fields.
+    """`supervision.KeyPoints` (0.30 or newer): the scores of poses and of keypoints in their own fields.
 
     Track ids and filled marks go to its `data`. Poses of `Poses.with_regions` also have a "covariance" there, (p, k, 2,
     2) square pixels, which its ellipse annotators draw: of a Gaussian error that lies within `radii_img` with the
@@ -48,4 +48,4 @@ def to_supervision(poses: Poses, class_id: int = 0) -> Any:
             data={key: values for key, values in extra.items() if values is not None},
         )
     except TypeError:
-        raise InputError("to_supervision needs supervision 0.29 or newer: pip install -U supervision") from None
+        raise InputError("to_supervision needs supervision 0.30 or newer: pip install -U supervision") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +11,7 @@ from calipose.formats.csv import write_csv, write_wide_csv
 from calipose.formats.cvat import write_cvat
 from calipose.formats.entries import Entry, Target
 from calipose.formats.jsonl import write_jsonl
-from calipose.formats.label_studio import write_label_studio
+from calipose.formats.label_studio import label_studio_config, write_label_studio
 from calipose.skeleton import Skeleton
 
 
@@ -27,6 +27,19 @@ class Writer(Protocol):
 
 
 @dataclass(frozen=True)
+class Beside:
+    """A second file, which the program that reads the first needs, too.
+
+    Attributes:
+        file_name: its name, in the same folder.
+        text: what it holds, for a skeleton.
+    """
+
+    file_name: str
+    text: Callable[[Skeleton], str]
+
+
+@dataclass(frozen=True)
 class Format:
     """A format that the poses of many images can be written in; a row of `FORMATS`.
 
@@ -39,6 +52,8 @@ class Format:
         write: writes it.
         takes_videos: it holds the frames of videos, too, not only still images.
         can_stream: it may be written to standard output.
+        opens_images: the program that reads it opens the images by the names in it, so that `--image-prefix` is for it.
+        beside: a second file that belongs to it, or None.
     """
 
     description: str
@@ -46,6 +61,13 @@ class Format:
     write: Writer
     takes_videos: bool = True
     can_stream: bool = False
+    opens_images: bool = False
+    beside: Beside | None = None
+
+    @property
+    def file_names(self) -> list[str]:
+        """All files that `--save` writes."""
+        return [name for name in (self.file_name, self.beside and self.beside.file_name) if name]
 
 
 FORMATS: dict[str, Format] = {
@@ -54,7 +76,12 @@ FORMATS: dict[str, Format] = {
     "csv-wide": Format("a table, one row a pose", "poses_wide.csv", write_wide_csv, can_stream=True),
     "coco": Format("COCO keypoint results", "results.json", write_coco, can_stream=True),
     "label-studio": Format(
-        "Label Studio tasks with pre-annotations", "label_studio.json", write_label_studio, takes_videos=False
+        "Label Studio tasks with pre-annotations",
+        "label_studio.json",
+        write_label_studio,
+        takes_videos=False,
+        opens_images=True,
+        beside=Beside("label_studio.xml", label_studio_config),
     ),
     "cvat": Format("CVAT for images 1.1", "cvat.xml", write_cvat, takes_videos=False),
 }
@@ -63,6 +90,11 @@ FORMATS: dict[str, Format] = {
 def saved_formats() -> dict[str, str]:
     """The formats that `--save` offers: file name by format name."""
     return {name: row.file_name for name, row in FORMATS.items() if row.file_name is not None}
+
+
+def prefixed_formats() -> list[str]:
+    """The names of the formats that `--image-prefix` is for."""
+    return [name for name, row in FORMATS.items() if row.opens_images]
 
 
 def streamed_formats() -> list[str]:

@@ -13,11 +13,12 @@ from urllib.parse import unquote, urlsplit
 
 from calipose.draw import save_image
 from calipose.errors import InputError
+from calipose.formats.annotation import image_address, with_image_prefix
 from calipose.formats.entries import Entry, read_entries
 from calipose.formats.journal import Journal
 from calipose.formats.table import FORMATS, saved_formats
 from calipose.inference.stream import is_video
-from calipose.io.atomic import make_folder, replacing, write_errors
+from calipose.io.atomic import make_folder, remove_abandoned, replacing, write_errors
 from calipose.io.images import Image
 from calipose.io.sources import Frame, Source
 from calipose.io.video_writer import VideoWriter
@@ -57,6 +58,8 @@ class OutputFolder:
         resume: do not predict again what is complete: its poses are there, and its drawing if `draw`.
         draw: drawings are to be written.
         formats: names of formats with a file name in `FORMATS`, to be written by `save`.
+        image_prefix: what programs that open the images themselves, such as Label Studio, have in place of the current
+            folder (`calipose.formats.annotation.image_address`).
 
     Attributes:
         todo: the sources that are to be predicted.
@@ -65,8 +68,8 @@ class OutputFolder:
         without_videos: the formats asked for that leave out the videos among the sources.
 
     Raises:
-        InputError: an unknown format, a file that no prediction made is in the way, or a drawing would overwrite its
-            own image.
+        InputError: an unknown format, a file that no prediction made is in the way, a drawing would overwrite its
+            own image, or an image lies outside of the current folder and there is an `image_prefix`.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class OutputFolder:
         resume: bool = False,
         draw: bool = True,
         formats: Sequence[str] = (),
+        image_prefix: str = "",
     ) -> None:
         if folder.exists() and not folder.is_dir():
             raise InputError(f"--out {folder}: this is a file; name a folder")
@@ -84,17 +88,20 @@ class OutputFolder:
         for name in formats:
             if name not in known:
                 raise InputError(f"unknown format '{name}'; use one of {', '.join(known)}")
-        self.folder, self.draw, self.sources = folder, draw, sources
+        self.folder, self.draw, self.sources, self._image_prefix = folder, draw, sources, image_prefix
         videos_only, some_videos = all(map(is_video, sources)), any(map(is_video, sources))
         self.without_videos = [name for name in formats if some_videos and not FORMATS[name].takes_videos]
         self.formats = [name for name in formats if not (videos_only and name in self.without_videos)]
+        for source in sources:
+            if source.kind == "image":
+                image_address(source.name, image_prefix)  # raises now what would be raised at the end
         try:
             self._journal = Journal(folder / POSES, resume=True)
             videos = _earlier_videos(folder)
         except InputError as error:
             raise InputError(f"--out {folder}: {error}; name another folder") from None
         earlier = [_Written(file, drawing) for file, drawing in self._journal.earlier.items()] + videos
-        for file in (folder / known[name] for name in self.formats):
+        for file in (folder / part for name in self.formats for part in FORMATS[name].file_names):
             if file.exists() and not earlier and not self._journal.path.exists():
                 raise InputError(
                     f"--out {folder}: {file.name} is there, and no prediction made it; name another folder"
@@ -165,6 +172,8 @@ class OutputFolder:
     def save(self, skeleton: Skeleton) -> list[Path]:
         """Write the entries in the chosen formats; a file without entries is one of no poses.
 
+        Temporary names that killed predictions left in the folder are removed.
+
         Args:
             skeleton: of all entries.
 
@@ -175,14 +184,20 @@ class OutputFolder:
             InputError: poses of another skeleton are among them, or the folder cannot be written to.
         """
         files: list[Path] = []
+        remove_abandoned(self.folder)
         if self.formats and not self._videos and not self._journal.path.exists():
             make_folder(self.folder)
             with write_errors(self._journal.path):
                 self._journal.path.touch()  # nothing could be read; the next call sees that this folder is one of ours
         for name in self.formats:
             file = self.folder / str(FORMATS[name].file_name)
-            FORMATS[name].write(file, self.entries(), skeleton)
+            row, entries = FORMATS[name], self.entries()
+            row.write(file, with_image_prefix(entries, self._image_prefix) if row.opens_images else entries, skeleton)
             files.append(file)
+            if row.beside is not None:
+                with replacing(self.folder / row.beside.file_name) as temporary:
+                    temporary.write_text(row.beside.text(skeleton), encoding="utf-8")
+                files.append(self.folder / row.beside.file_name)
         return files
 
     def stale(self) -> dict[str, Path]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
+import re
 import stat
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +22,9 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, this process's own, to be written to; it becomes `path` at the end of the block.
 
-    If the block fails, `path` stays as it was and nothing is left. The file's mode is that of any new file, whatever
-    the writer made of it (safetensors writes 0600).
+    If the block fails, `path` stays as it was and nothing is left. If the process is killed, the temporary name stays
+    until `remove_abandoned` finds it. The file's mode is that of any new file, whatever the writer made of it
+    (safetensors writes 0600).
 
     Example:
         with replacing(path) as temporary:
@@ -29,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         WriteError: the file cannot be written, or the block raised another OSError.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{_this_machine()}-{os.getpid()}.part")
     with write_errors(path):
         try:
             temporary.touch()
@@ -39,6 +43,38 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary names that killed processes of this machine left in a folder.
+
+    Those of running processes stay, and those of other machines, which may share the folder.
+
+    Raises:
+        WriteError: one cannot be removed.
+    """
+    if os.name != "posix":  # elsewhere, asking for a process by its number may end it
+        return
+    with write_errors(folder):
+        for path in folder.glob(".*.part"):
+            owner = re.fullmatch(rf"\..+\.{_this_machine()}-([0-9]{{1,9}})\.part", path.name, re.DOTALL)
+            if owner and not _is_running(int(owner[1])):
+                path.unlink(missing_ok=True)
+
+
+def _this_machine() -> str:
+    """Eight characters that tell the machines apart that share a folder."""
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's, or a number that no process can have
+        return True
+    return True
 
 
 @contextmanager

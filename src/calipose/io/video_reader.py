@@ -57,8 +57,8 @@ def read_video(path: Path) -> Iterator[tuple[Image, float | None]]:
     The colour matrix is the track's; where it names none, BT.601, as ffmpeg does. Frames that the decoder marks as
     damaged are left out. Only some frames are in memory at a time, however long the video is.
 
-    Animated GIF, PNG and WebP files are videos, too. Transparency of GIF and PNG is composed onto white. OpenCV 4.11 or
-    newer reads animated WebP; it holds all of its frames in memory, and fills what is transparent as the file says.
+    Animated GIF, PNG and WebP files are videos, too. Transparency of GIF and PNG is composed onto white. OpenCV reads
+    animated WebP; it holds all of its frames in memory, and fills what is transparent as the file says.
 
     Yields:
         The frame `(h, w, 3)` uint8 RGB, of square pixels, and its time in seconds since the first; None where it is
@@ -139,10 +139,9 @@ def read_webcam(number: int) -> Iterator[tuple[Image, float]]:
 
 def _read_webp(path: Path) -> Iterator[tuple[Image, float]]:
     """The frames of an animated WebP, which FFmpeg does not decode, as `read_video` gives them."""
-    if not hasattr(cv2, "imdecodeanimation"):
-        raise ImageError(f"video {path} is an animated WebP; it needs OpenCV 4.11 or newer, this is {cv2.__version__}")
     try:
-        there, animation = cv2.imdecodeanimation(np.frombuffer(path.read_bytes(), np.uint8))
+        data = np.frombuffer(path.read_bytes(), np.uint8)
+        there, animation = cv2.imdecodeanimation(data[None])  # OpenCV 4.12 takes a row only
     except OSError as error:
         raise ImageError(f"video {path} cannot be read: {error.strerror}") from None
     except cv2.error:

@@ -28,7 +28,7 @@ from calipose.data.store import KeypointData
 from calipose.errors import InputError, NonFiniteLossError
 from calipose.inference.backends.torch import TorchBackend
 from calipose.inference.predictor import Predictor
-from calipose.io.atomic import make_folder, replacing, write_errors
+from calipose.io.atomic import make_folder, remove_abandoned, replacing, write_errors
 from calipose.io.interrupts import stop_requests
 from calipose.model.checkpoint import Checkpoint, save_checkpoint
 from calipose.model.device import choose_precision
@@ -193,6 +193,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             make_folder(self.out)
+            remove_abandoned(self.out)
             with replacing(history) as temporary:
                 temporary.write_text("".join(json.dumps(line) + "\n" for line in self.history))
 
