@@ -11,7 +11,7 @@ import typer
 
 from calipose.cli.console import progress_over
 from calipose.cli.model import open_predictor
-from calipose.data.locate import find_data
+from calipose.data.locate import DATA_HELP, find_annotations, find_data
 from calipose.errors import InputError
 from calipose.evaluation.evaluation import Evaluation
 from calipose.evaluation.ground_truth import GroundTruth, read_ground_truth
@@ -32,7 +32,6 @@ Source = Annotated[
     ),
 ]
 HOLDS_RESULTS = "holds results, which no network predicts"
-DATA_HELP = "Folder with annotations.json and images/, or ANNOTATIONS.json=IMAGES"
 Data = Annotated[str, typer.Option(metavar="DATA", help=f"{DATA_HELP}; to predict.")]
 Truth = Annotated[
     str, typer.Option("--ground-truth", metavar="FILE", help="COCO annotations to judge a results file by.")
@@ -209,12 +208,7 @@ def find_truth(source: str, data: str, ground_truth: str) -> Path:
         raise InputError(f"{source}: --data and --ground-truth both name annotations; leave out --data")
     if not data and not ground_truth:
         raise InputError(f"{source}: a results file is judged by --ground-truth ANNOTATIONS.json")
-    path = Path(ground_truth or data.partition("=")[0])
-    if path.is_dir():
-        path = path / "annotations.json"
-    if not path.is_file():
-        raise InputError(f"{path}: no such annotation file")
-    return path
+    return find_annotations(ground_truth or data.partition("=")[0])[0]
 
 
 def make_folders(*files: Path | None) -> None:
