@@ -60,8 +60,9 @@ def test_cvat_points_of_groups_and_boxes(tmp_path: Path) -> None:
         for g in (1, 2)
         for i, name in enumerate(("nose", "left_eye", "right_eye"))
     )
-    box = '<box label="person" xtl="1" ytl="2" xbr="30" ybr="50" group_id="1"/><box label="person" xtl="0" ytl="0" xbr="9" ybr="9"/>'
-    write_xml(tmp_path, groups + box + '<box label="dog" xtl="0" ytl="0" xbr="9" ybr="9"/>')
+    grouped = '<box label="person" xtl="1" ytl="2" xbr="30" ybr="50" group_id="1"/>'
+    alone = '<box label="person" xtl="0" ytl="0" xbr="9" ybr="9"/>'
+    write_xml(tmp_path, groups + grouped + alone + alone.replace("person", "dog"))
     people = read_ground_truth(tmp_path / "c.xml").people[0]
     assert people.box[:2].tolist() == [[0, 0, 9, 9], [1, 2, 29, 48]]  # the first has no keypoints, and is ignored
     assert people.ignored.tolist() == [True, False, False]

@@ -19,8 +19,8 @@ def convert_command(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="CVAT for images 1.1 (.xml), Label Studio's export JSON, or YOLO pose labels: a data.yaml, or a folder "
-            "of images. SOURCE=IMAGES also finds the images' names in a folder.",
+            help="CVAT for images 1.1 (.xml), Label Studio's export JSON, or YOLO pose labels: a data.yaml, or a "
+            "folder of images. SOURCE=IMAGES also finds the images' names in a folder.",
         ),
     ],
     output: Annotated[Path, typer.Argument(metavar="OUT.json", help="The COCO annotation file to write.")],

@@ -173,8 +173,8 @@ def find_names(folder: Path, names: Sequence[str], assumed: Assumptions) -> list
     """The file names below a folder, without those of their own folders that are not there.
 
     A name such as `val2017/1.jpg`, or a whole path of another machine, is cut from the left until the file is found;
-    backslashes may stand for slashes, and Label Studio's prefix of an uploaded file is left out. A name that is not found, and one that would then be the file of two names,
-    stays as it is.
+    backslashes may stand for slashes, and Label Studio's prefix of an uploaded file is left out. A name
+    that is not found, and one that would then be the file of two names, stays as it is.
 
     Args:
         folder: of the images; each of its folders is listed once.

@@ -10,7 +10,6 @@ from calipose.data.store import KeypointData, concatenate
 from calipose.errors import InputError
 from calipose.skeleton import Skeleton
 
-
 DATA_HELP = (
     "Folder with annotations.json and images/, or ANNOTATIONS.json=IMAGES; also labels of CVAT (.xml), Label Studio "
     "(.json) or YOLO pose (data.yaml)"

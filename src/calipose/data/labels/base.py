@@ -133,7 +133,7 @@ class LabelFile:
             size = {} if image.size is None else {"width": image.size[0], "height": image.size[1]}
             images.append({"id": image_id, "file_name": image.name, **size})
             for person in image.people:
-                triples = [person.points[name] if name in person.points else (0.0, 0.0, 0) for name in order]
+                triples = [person.points.get(name, (0.0, 0.0, 0)) for name in order]
                 annotations.append(
                     {
                         "id": len(annotations) + 1,

@@ -92,6 +92,6 @@ def _about_sigmas(guessed: list[str], k: int) -> str:
         return "sigmas are COCO's, by the keypoints' names"
     listed = ", ".join(guessed[:5]) + (", ..." if len(guessed) > 5 else "")
     return (
-        f"sigmas of {len(guessed)} of {k} keypoints ({listed}) are {DEFAULT_SIGMA}, the mean of COCO's; OKS and AP depend "
-        "on them, so write better ones into the skeleton's file if you know how exactly the keypoints are labelled"
+        f"sigmas of {len(guessed)} of {k} keypoints ({listed}) are {DEFAULT_SIGMA}, the mean of COCO's; OKS and AP "
+        "depend on them, so write better ones into that file where you know how well the keypoints are labelled"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def find_split(source: Path) -> Path:
         raise InputError(f"{source}: no data.yaml here")
     content = _read_yaml(path)
     root = path.parent
-    if isinstance(content.get("path"), str) and (root / content["path"]).is_dir():
+    if isinstance(content.get("path"), str) and os.path.isdir(root / content["path"]):
         root = root / content["path"]
     folders = {}
     for split in SPLITS:
@@ -54,7 +55,7 @@ def find_split(source: Path) -> Path:
         if isinstance(named, str) and named and "\0" not in named:
             # Roboflow writes "../train/images" for "train/images" beside the file.
             places = [root / named, path.parent / named, path.parent / named.removeprefix("../")]
-            folders[split] = next((place for place in places if place.is_dir()), places[0])
+            folders[split] = next((place for place in places if os.path.isdir(place)), places[0])
     if len(set(folders.values())) == 1:
         return next(iter(folders.values()))
     if not folders:
