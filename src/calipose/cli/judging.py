@@ -28,7 +28,8 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="MODEL|RESULTS",
-        help="accurate, fast, a .safetensors or .onnx file, a run folder; or the COCO results (.json) of any model.",
+        help="accurate, fast, a .safetensors or .onnx file, a run folder, another project's model (.onnx, .tflite); or the "
+        "COCO results (.json) of any model.",
     ),
 ]
 HOLDS_RESULTS = "holds results, which no network predicts"
@@ -57,6 +58,7 @@ class ModelOptions:
         short_side: as the option.
         device: as the option.
         need_torch: a checkpoint is needed, for what an ONNX file cannot.
+        form: of another project's model, as the option `--as`.
     """
 
     flip: bool = False
@@ -64,6 +66,7 @@ class ModelOptions:
     short_side: int | None = None
     device: str = ""
     need_torch: bool = False
+    form: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ def open_source(
     """
     if is_results(source):
         path, images = find_data(data) if needs_images else (find_truth(source, data, ground_truth), None)
-        asked = {"flip": options.flip, "scales": options.scales, "short_side": options.short_side}
+        asked = {"flip": options.flip, "scales": options.scales, "short_side": options.short_side, "as": options.form}
         refuse(source, HOLDS_RESULTS, **asked | {"device": options.device} | dict(only_models or {}))
         chosen = read_skeleton(skeleton)
         truth = read(path, chosen)
@@ -166,7 +169,13 @@ def open_source(
     model = find_model(source)
     path, images = find_data(data)
     predictor = open_predictor(
-        model, options.device, options.flip, options.short_side, scales=options.scales, need_torch=options.need_torch
+        model,
+        options.device,
+        options.flip,
+        options.short_side,
+        scales=options.scales,
+        need_torch=options.need_torch,
+        form=options.form,
     )
     truth = read(path, predictor.skeleton).in_folder(images)  # before hours of prediction
     return OpenedSource(truth, predictor.skeleton, images, predictor=predictor)

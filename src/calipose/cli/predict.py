@@ -41,6 +41,7 @@ def predict_command(
     smooth: options.Smooth = False,
     every: options.Every = 1,
     model: options.Model = DEFAULT,
+    form: options.As = "",
     short_side: options.ShortSide = None,
     scales: options.Scales = "",
     flip: options.Flip = False,
@@ -83,12 +84,12 @@ def predict_command(
     if model == DEFAULT and any(source.kind == "webcam" for source in found):
         model = FAST  # live: the second look would cost frames
     predictor = open_predictor(
-        model, device, flip, short_side, threshold, providers, threads, scales, need_torch=queries
+        model, device, flip, short_side, threshold, providers, threads, scales, need_torch=queries, form=form
     )
     if not quiet:
         warn_of_setting(predictor)
         if predictor.calibration.is_identity and not to_stdout:
-            note("scores are the network's own; calipose calibrate makes them the expected OKS")
+            note("scores are the model's own; calipose calibrate makes them the expected OKS")
     if target is not None:
         threshold = score_threshold(target, predictor, quiet=quiet or to_stdout)
     predict_options = PredictOptions(

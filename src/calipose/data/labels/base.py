@@ -169,8 +169,10 @@ class LabelFile:
             return list(self.keypoints)
         if order := _align(self.keypoints, skeleton):
             return order
-        other = next(name for name in self.keypoints if not any(same_name(name, own) for own in skeleton.keypoints))
-        raise InputError(f"{self.source}: keypoint '{other}' is none of skeleton '{skeleton.name}'{advice}")
+        for name in self.keypoints:
+            if not any(same_name(name, own) for own in skeleton.keypoints):
+                raise InputError(f"{self.source}: keypoint '{name}' is none of skeleton '{skeleton.name}'{advice}")
+        raise InputError(f"{self.source}: two names of keypoints differ in case or spaces only; give both the same")
 
 
 class Problems:
