@@ -10,6 +10,7 @@ import typer
 
 from calipose._version import __version__
 from calipose.cli.calibrate import calibrate_command
+from calipose.cli.check import check_command
 from calipose.cli.compare import compare_command
 from calipose.cli.console import Commands, examples, out
 from calipose.cli.convert import convert_command
@@ -77,6 +78,7 @@ app.command(
     "calibrate",
     epilog=examples(
         "calipose calibrate runs/first --data labelled",
+        "calipose calibrate yolo26n-pose.onnx --data val.json=val2017",
         "calipose calibrate results.json --ground-truth annotations.json --out better.json",
         "calipose calibrate results.json --ground-truth annotations.json --maps maps.json",
         "calipose calibrate others.json --use maps.json --out better.json",
@@ -117,6 +119,13 @@ app.command(
         "calipose predict photo.jpg --model runs/first --queries",
     ),
 )(predict_command)
+app.command(
+    "check",
+    epilog=examples(
+        "calipose check yolo26n-pose.onnx --data val.json=val2017",
+        "calipose check ecpose.onnx --as ecpose --data val.json=val2017",
+    ),
+)(check_command)
 app.command(
     "convert",
     epilog=examples(

@@ -40,6 +40,7 @@ from calipose.inference.opening import FOREIGN_SUFFIXES, is_two_networks, read_t
 from calipose.inference.packaged import FILES, MODEL_SUFFIX, packaged
 from calipose.io.atomic import replacing
 from calipose.plain_data import parse_json
+from calipose.skeleton import COCO_17
 
 if TYPE_CHECKING:
     from calipose.model.checkpoint import Checkpoint
@@ -51,8 +52,8 @@ def calibrate_command(
         str,
         typer.Argument(
             metavar="CHECKPOINT|RESULTS",
-            help="A .safetensors file, a run folder, 'fast' or 'accurate'; another project's model (.onnx, .tflite); or the "
-            "COCO results (.json) of any model.",
+            help="A .safetensors file, a run folder, 'fast' or 'accurate'; another project's model (.onnx, .tflite); or "
+            "the COCO results (.json) of any model.",
         ),
     ],
     data: Data = "",
@@ -109,9 +110,9 @@ def calibrate_command(
         return
     if Path(source).suffix in FOREIGN_SUFFIXES:
         refuse(source, "another project's model, whose calibration is written beside it", out=output)
-        asked = {"use": use, "cross_fit": cross, "maps": maps, "ground_truth": ground_truth, "skeleton": skeleton}
+        asked = {"use": use, "cross_fit": cross, "maps": maps, "ground_truth": ground_truth}
         refuse(source, "a model, which predicts the images of --data", **asked, only_labelled=only_labelled)
-        _calibrate_foreign(source, data, options, bootstrap, quiet)
+        _calibrate_foreign(source, data, options, skeleton, bootstrap, quiet)
         return
     checkpoints: list[Checkpoint] = []
     target = Path()
@@ -175,9 +176,11 @@ def _calibrate_checkpoint(
     say(f"calibrated on {describe(calibration)}: {target}")
 
 
-def _calibrate_foreign(source: str, data: str, options: ModelOptions, bootstrap: int, quiet: bool) -> None:
+def _calibrate_foreign(
+    source: str, data: str, options: ModelOptions, skeleton: Path | None, bootstrap: int, quiet: bool
+) -> None:
     """Predict, fit, and write what was learnt beside another project's model."""
-    opened = open_source(source, data, options)
+    opened = open_source(source, data, options, skeleton=skeleton)
     assert opened.predictor is not None
     backend = opened.predictor.backend
     if not isinstance(backend, ForeignBackend):
@@ -188,7 +191,11 @@ def _calibrate_foreign(source: str, data: str, options: ModelOptions, bootstrap:
     if not quiet:
         print_evaluation(evaluation)
     stored = msgspec.structs.replace(
-        backend.stored, form=backend.form.name, predict=predictor.settings, calibration=calibration
+        backend.stored,
+        form=backend.form.name,
+        skeleton=None if backend.skeleton is COCO_17 else backend.skeleton,
+        predict=predictor.settings,
+        calibration=calibration,
     )
     say(f"calibrated on {describe(calibration)}: {write_stored(Path(source), stored)}")
 

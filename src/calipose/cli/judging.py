@@ -16,6 +16,7 @@ from calipose.errors import InputError
 from calipose.evaluation.evaluation import Evaluation
 from calipose.evaluation.ground_truth import GroundTruth, read_ground_truth
 from calipose.evaluation.run import predict_data, setting_of
+from calipose.inference.opening import FOREIGN_SUFFIXES
 from calipose.inference.packaged import MODEL_SUFFIX
 from calipose.io.atomic import make_folder
 from calipose.skeleton import COCO_17, Skeleton
@@ -28,8 +29,8 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="MODEL|RESULTS",
-        help="accurate, fast, a .safetensors or .onnx file, a run folder, another project's model (.onnx, .tflite); or the "
-        "COCO results (.json) of any model.",
+        help="accurate, fast, a .safetensors or .onnx file, a run folder, another project's model (.onnx, .tflite); or "
+        "the COCO results (.json) of any model.",
     ),
 ]
 HOLDS_RESULTS = "holds results, which no network predicts"
@@ -39,7 +40,11 @@ Truth = Annotated[
 ]
 SkeletonFile = Annotated[
     Path | None,
-    typer.Option("--skeleton", metavar="FILE", help="Of results, if not COCO's 17 keypoints (.json, .toml)."),
+    typer.Option(
+        "--skeleton",
+        metavar="FILE",
+        help="Of results, or of another project's model, if not COCO's 17 keypoints (.json, .toml).",
+    ),
 ]
 OnlyLabelled = Annotated[
     bool,
@@ -163,7 +168,8 @@ def open_source(
 
     results_only = {"ground_truth": ground_truth, "only_labelled": only_labelled, **(only_results or {})}
     refuse(source, f"{kind}, which predicts the images of --data", **results_only)
-    refuse(source, f"{kind}, which knows its skeleton", skeleton=skeleton)
+    if Path(source).suffix not in FOREIGN_SUFFIXES:
+        refuse(source, f"{kind}, which knows its skeleton", skeleton=skeleton)
     if not data:
         raise InputError(f"{source}: {kind} predicts the images of --data; name them")
     model = find_model(source)
@@ -176,6 +182,7 @@ def open_source(
         scales=options.scales,
         need_torch=options.need_torch,
         form=options.form,
+        skeleton=None if skeleton is None else Skeleton.from_file(skeleton),
     )
     truth = read(path, predictor.skeleton).in_folder(images)  # before hours of prediction
     return OpenedSource(truth, predictor.skeleton, images, predictor=predictor)

@@ -155,8 +155,10 @@ def _open_backend(
         from calipose.inference.backends.onnx import OnnxBackend, OnnxFile
 
         file = OnnxFile(path, providers, threads)
-        if form or skeleton is not None or not file.is_calipose:
+        if not file.is_calipose:
             return ForeignBackend(file, form, skeleton)
+        if form or skeleton is not None:
+            raise InputError(f"{path}: calipose export wrote it, so it knows its form and skeleton; give neither")
         return OnnxBackend(file)
     try:
         from calipose.inference.backends.torch import TorchBackend
