@@ -24,6 +24,7 @@ from calipose.skeleton import COCO_17
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".avif"}
 SPLITS = ("train", "val", "test")
 DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml")
+MAX_DEPTH = 100  # of brackets in a data.yaml
 BOX_NUMBERS = 5  # class, centre, width and height before the keypoints
 
 
@@ -207,6 +208,15 @@ def _flip_pairs(content: dict[str, Any], names: list[str]) -> list[tuple[str, st
     return [(names[i], names[j]) for i, j in enumerate(index) if i < j and index[j] == i]
 
 
+def _depth(data: bytes) -> int:
+    """How deeply brackets are nested, at most."""
+    deepest = depth = 0
+    for byte in data:
+        depth += (byte in b"[{") - (byte in b"]}")
+        deepest = max(deepest, depth)
+    return deepest
+
+
 def _whole(value: object, low: int, high: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
@@ -219,8 +229,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     """
     import yaml
 
+    data = read_bytes(path)
+    if _depth(data) > MAX_DEPTH:  # the parser's time grows with the square of it
+        raise InputError(f"{path} is not valid YAML: lists or tables are nested too deeply")
     try:
-        content = yaml.safe_load(read_bytes(path))
+        content = yaml.safe_load(data)
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError) as error:
         line = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"{path} is not valid YAML: {line}") from None

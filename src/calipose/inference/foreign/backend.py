@@ -54,6 +54,9 @@ class ForeignBackend:
         same_form = not self.stored.form or self.stored.form == self.form.name
         self.calibration = self.stored.calibration if same_form else ForeignModel().calibration
 
+    def __reduce__(self) -> tuple[type[ForeignBackend], tuple[Graph, str, Skeleton]]:
+        return ForeignBackend, (self.graph, self.form.name, self.skeleton)  # a form's functions are not sent
+
     def _skeleton(self, skeleton: Skeleton | None) -> Skeleton:
         k = self.form.keypoints(self.graph)
         if skeleton is None and k == len(COCO_17):

@@ -96,8 +96,7 @@ class Form:
         description: which models have it, in a few words.
         prepared: what is done to an image, for people.
         published: what the project's own accuracy figures hold for, for people who compare.
-        fits: whether a graph has this form.
-        keypoints: their number.
+        keypoints: their number in a graph; 0 where the graph has another form.
         prepare: image and size (width, height) of the input -> pixels of the input (h, w, 3) uint8 RGB, and the affine
             (2, 3) from the image to the coordinates that the model counts in.
         feed: graph and pixels -> what the graph takes.
@@ -110,13 +109,16 @@ class Form:
     description: str
     prepared: str
     published: str
-    fits: Callable[[Graph], bool]
     keypoints: Callable[[Graph], int]
     prepare: Callable[[Image, tuple[int, int]], tuple[Image, Floats]]
     feed: Callable[[Graph, Image], dict[str, NDArray[Any]]]
     decode: Callable[[Mapping[str, NDArray[Any]], tuple[int, int]], Detections]
     side: int = LETTERBOX_SIDE
     channels_last: bool = False
+
+    def fits(self, graph: Graph) -> bool:
+        """Whether a graph has this form."""
+        return self.keypoints(graph) > 0
 
 
 # Recognising

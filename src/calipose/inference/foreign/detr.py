@@ -123,7 +123,6 @@ def decode_rfdetr(outputs: Mapping[str, NDArray[Any]], size: tuple[int, int]) ->
 
 _DECODED: dict[str, Any] = {
     "published": ALL_IMAGES,
-    "fits": lambda graph: _decoded_keypoints(graph) > 0,
     "keypoints": _decoded_keypoints,
     "prepare": squash,
     "decode": decode_decoded,
@@ -147,7 +146,6 @@ ECPOSE_RAW = Form(
     description="ECPose and GTR as LibreYOLO exports them, without decoding",
     prepared="stretched to 640 x 640, RGB less ImageNet's mean over its deviation",
     published=ALL_IMAGES,
-    fits=lambda graph: _raw_keypoints(graph) > 0,
     keypoints=_raw_keypoints,
     prepare=squash,
     feed=_feed_imagenet,
@@ -158,7 +156,6 @@ RFDETR = Form(
     description="RF-DETR keypoint (preview)",
     prepared="stretched to 576 x 576 without averaging, RGB less ImageNet's mean over its deviation",
     published="all 5,000 images of COCO val2017, 576 x 576, no flip",
-    fits=lambda graph: _rfdetr_keypoints(graph) > 0,
     keypoints=_rfdetr_keypoints,
     prepare=squash_without_averaging,
     feed=_feed_imagenet,

@@ -19,11 +19,12 @@ PEOPLE = 6  # found at most
 MIN_SCORE = 0.01  # rows below are nobody: MoveNet always gives six
 
 
-def _fits(graph: Graph) -> bool:
+def _keypoints(graph: Graph) -> int:
+    """17 of (1, 6, 56); 0 for other forms."""
     inputs, outputs = graph.input_ports, graph.output_ports
     if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[3] != 3:
-        return False
-    return outputs[0].shape[1:] == (PEOPLE, 3 * KEYPOINTS + BOX_AND_SCORE)
+        return 0
+    return KEYPOINTS if outputs[0].shape[1:] == (PEOPLE, 3 * KEYPOINTS + BOX_AND_SCORE) else 0
 
 
 def _prepare(image: Image, size: tuple[int, int]) -> tuple[Image, Floats]:
@@ -56,8 +57,7 @@ MOVENET = Form(
     description="MoveNet MultiPose (.tflite, or converted to ONNX)",
     prepared="aspect kept, long side 512, black up to multiples of 32, RGB 0 to 255",
     published="none on COCO val2017 that can be compared; on our coco-val it has been measured (docs/other-models.md)",
-    fits=_fits,
-    keypoints=lambda graph: KEYPOINTS if _fits(graph) else 0,
+    keypoints=_keypoints,
     prepare=_prepare,
     feed=_feed,
     decode=decode_movenet,

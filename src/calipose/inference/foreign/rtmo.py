@@ -15,12 +15,13 @@ NMS_OVERLAP = 0.45
 MIN_SCORE = 0.01  # rtmlib cuts at 0.7, for display
 
 
-def _ends(graph: Graph) -> list[int | None]:
-    """Number of keypoints of the two outputs, boxes (1, n, 5) and keypoints (1, n, k, 3); none for other forms."""
+def _keypoints(graph: Graph) -> int:
+    """K of outputs boxes (1, n, 5) and keypoints (1, n, k, 3); 0 for other forms."""
     outputs = sorted((port.shape for port in graph.output_ports), key=len)
     if len(graph.input_ports) != 1 or image_port(graph) is None or [len(shape) for shape in outputs] != [3, 4]:
-        return []
-    return [outputs[1][2]] if outputs[0][2] == 5 and outputs[1][3] == 3 and outputs[1][2] is not None else []
+        return 0
+    boxes, points = outputs
+    return int(points[2] or 0) if boxes[2] == 5 and points[3] == 3 else 0
 
 
 def _feed(graph: Graph, pixels: Image) -> dict[str, NDArray[Any]]:
@@ -41,8 +42,7 @@ RTMO = Form(
     description="RTMO (MMPose), as MMDeploy exports it and rtmlib runs it",
     prepared="aspect kept, in the corner of 640 x 640 (tiny: 416 x 416) on grey 114, BGR 0 to 255",
     published="all 5,000 images of COCO val2017, single scale, no flip; models trained on COCO only score lower",
-    fits=lambda graph: bool(_ends(graph)),
-    keypoints=lambda graph: int(_ends(graph)[0] or 0) if _ends(graph) else 0,
+    keypoints=_keypoints,
     prepare=corner_box,
     feed=_feed,
     decode=decode_rtmo,

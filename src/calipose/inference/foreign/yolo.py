@@ -56,7 +56,9 @@ def _dense_keypoints(graph: Graph) -> int:
 def _listed_keypoints(graph: Graph) -> int:
     """K of (1, n, 6 + 3 k); 0 for other forms."""
     rows, numbers = (*_only_output(graph), None, None)[:2]
-    if numbers is None or numbers < 9 or (numbers - 6) % 3 or (rows is not None and rows >= FEWEST_ANCHORS):
+    if numbers is None or not 9 <= numbers < FEWEST_ANCHORS or (numbers - 6) % 3:  # more are anchors of the dense form
+        return 0
+    if rows is not None and rows >= FEWEST_ANCHORS:
         return 0
     k = (numbers - 6) // 3
     return k if _said(graph) in {None, k} else 0
@@ -96,7 +98,6 @@ YOLO_POSE = Form(
     description="YOLOv8-pose and YOLO11-pose of Ultralytics, exported without NMS",
     prepared=PREPARED,
     published=PUBLISHED,
-    fits=lambda graph: _dense_keypoints(graph) > 0,
     keypoints=_dense_keypoints,
     prepare=letterbox,
     feed=_feed,
@@ -107,7 +108,6 @@ YOLO26_POSE = Form(
     description="YOLO26-pose of Ultralytics, and its older pose models exported with NMS",
     prepared=PREPARED,
     published=PUBLISHED,
-    fits=lambda graph: _listed_keypoints(graph) > 0,
     keypoints=_listed_keypoints,
     prepare=letterbox,
     feed=_feed,
