@@ -109,6 +109,10 @@ def predict_command(
             written = set(folder.without_videos) & set(folder.formats)
             what = "the videos are left out of it" if written else "of videos only, no such file is written"
             note(f"--save {' and '.join(folder.without_videos)}: for still images only; {what}")
+        if folder.without_images and not quiet:
+            written = set(folder.without_images) & set(folder.formats)
+            what = "the images are left out of it" if written else "of images only, no such file is written"
+            note(f"--save {' and '.join(folder.without_images)}: for people followed through videos only; {what}")
     with ctrl_c("stopping; Ctrl-C again stops at once") as stopped:
         run = PredictionRun(predictor, found, predict_options, stopped, quiet=quiet, verbose=verbose)
         try:

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from calipose.formats.coco import write_coco
+from calipose.formats.coco_dataset import write_coco_dataset
 from calipose.formats.csv import write_csv, write_wide_csv
 from calipose.formats.cvat import write_cvat
 from calipose.formats.entries import Entry, Target
 from calipose.formats.jsonl import write_jsonl
 from calipose.formats.label_studio import write_label_studio
+from calipose.formats.openpose import write_openpose
+from calipose.formats.trc import write_trc
+from calipose.formats.yolo_pose import write_yolo_pose
 from calipose.skeleton import Skeleton
 
 
@@ -38,6 +42,7 @@ class Format:
         file_name: of the file that `--save` writes; None where every prediction writes it anyway.
         write: writes it.
         takes_videos: it holds the frames of videos, too, not only still images.
+        takes_images: it holds still images, too, not only people followed through videos.
         can_stream: it may be written to standard output.
     """
 
@@ -45,6 +50,7 @@ class Format:
     file_name: str | None
     write: Writer
     takes_videos: bool = True
+    takes_images: bool = True
     can_stream: bool = False
 
 
@@ -57,6 +63,10 @@ FORMATS: dict[str, Format] = {
         "Label Studio tasks with pre-annotations", "label_studio.json", write_label_studio, takes_videos=False
     ),
     "cvat": Format("CVAT for images 1.1", "cvat.xml", write_cvat, takes_videos=False),
+    "coco-dataset": Format("COCO annotations, a data set", "people.json", write_coco_dataset, takes_videos=False),
+    "yolo": Format("YOLO pose labels and data.yaml", "yolo.zip", write_yolo_pose, takes_videos=False),
+    "openpose": Format("OpenPose's JSON, a file an image or frame", "openpose.zip", write_openpose),
+    "trc": Format("tracks for OpenSim, a file a person", "trc.zip", write_trc, takes_images=False),
 }
 
 

@@ -128,7 +128,8 @@ class LabelFile:
         """
         skeleton = skeleton or self.skeleton
         order = self._order(skeleton)
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for image_id, image in enumerate(self.images, 1):
             size = {} if image.size is None else {"width": image.size[0], "height": image.size[1]}
             images.append({"id": image_id, "file_name": image.name, **size})
