@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from calipose.cli.console import note, out, progress_over, say
-from calipose.cli.judging import DATA_HELP, ModelOptions, SkeletonFile, open_source
+from calipose.cli.judging import ModelOptions, SkeletonFile, open_source
 from calipose.cli.options import As, Device, Quiet, ShortSide
+from calipose.data.locate import DATA_HELP
 from calipose.evaluation.run import evaluate_predictor
 from calipose.inference.foreign.backend import ForeignBackend
 from calipose.inference.predictor import Predictor

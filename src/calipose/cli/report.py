@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from calipose.cli.console import say, warn
-from calipose.cli.judging import DATA_HELP, Bootstrap, ModelOptions, OnlyLabelled, SkeletonFile, Source, open_source
+from calipose.cli.judging import Bootstrap, ModelOptions, OnlyLabelled, SkeletonFile, Source, open_source
 from calipose.cli.options import As, Device, Flip, Quiet, Scales, ShortSide
+from calipose.data.locate import DATA_HELP
 from calipose.inference.packaged import FILES
 from calipose.report import write_report
 from calipose.report.chart import require_matplotlib

@@ -50,7 +50,9 @@ def to_openpose(poses: Poses) -> dict[str, Any]:
 
 
 def write_openpose(target: Target, entries: Iterable[Entry], skeleton: Skeleton = COCO_17) -> None:
-    """Write a .zip with OpenPose's file of each image, `NAME_keypoints.json`, or frame, `NAME_000000000012_keypoints.json`.
+    """Write a .zip with OpenPose's file of each image, and of each frame of a video.
+
+    They are `NAME_keypoints.json` and, for frame 12, `NAME_000000000012_keypoints.json`.
 
     Example:
         write_openpose("openpose.zip", read_entries("calipose-out/dance.poses.jsonl"))
