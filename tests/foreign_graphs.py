@@ -37,7 +37,7 @@ def write_graph(
         numpy_helper.from_array(np.array([0]), "zero"),
         numpy_helper.from_array(np.array([1]), "one"),
         numpy_helper.from_array(np.array([3 if last else 1]), "channels"),
-        numpy_helper.from_array(np.array(gain, np.float32), "gain"),
+        numpy_helper.from_array(np.array([gain], np.float32), "gain"),
     ]
     nodes = [
         helper.make_node("Cast", [name], ["floats"], to=TensorProto.FLOAT),

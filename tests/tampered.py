@@ -24,7 +24,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from calipose.calibration.maps import Calibration
+from calipose.calibration.maps import Calibration, CalibrationMap
 from calipose.calibration.second_look import SecondLook
 from calipose.config.method import Method
 from calipose.config.recipe import Recipe, load_recipe
@@ -37,12 +37,14 @@ from calipose.evaluation.ground_truth import read_ground_truth
 from calipose.evaluation.results import read_results
 from calipose.formats.table import FORMATS
 from calipose.inference.backends.onnx import METADATA_KEY
+from calipose.inference.foreign.stored import ForeignModel, write_stored
 from calipose.inference.output_folder import OutputFolder
 from calipose.inference.predictor import Predictor
 from calipose.io.images import read_image
 from calipose.io.sources import find_sources
 from calipose.poses import Poses
 from calipose.skeleton import COCO_17, Skeleton
+from foreign_graphs import yolo_pose
 from labels_of_tools import write_cvat, write_label_studio, write_yolo
 
 PATIENCE = 5.0  # seconds for one file
@@ -557,6 +559,26 @@ def make_yolo(folder: Path) -> Path:
     return folder / "labels" / "a.txt"
 
 
+def make_foreign(folder: Path) -> Path:
+    """Another project's ONNX file, which says its number of keypoints."""
+    return yolo_pose(folder / "yolo.onnx", metadata={"kpt_shape": "[17, 3]"})
+
+
+def make_stored(folder: Path) -> Path:
+    """What Calipose knows of such a file, beside it."""
+    score = CalibrationMap(x=(0.0, 1.0), y=(0.1, 0.6), kind="logistic")
+    calibration = Calibration(score=score, oks50=score, oks75=score, keypoint=score)
+    stored = ForeignModel(
+        form="yolo-pose", skeleton=COCO_17, predict=PredictSettings(short_side=64), calibration=calibration
+    )
+    return write_stored(make_foreign(folder), stored)
+
+
+def predict_beside(path: Path) -> None:
+    """Predict with the model that a file lies beside."""
+    predict_with(path.parent / "yolo.onnx")
+
+
 def evaluate_results(path: Path) -> None:
     """Evaluate results."""
     from calipose.evaluation.evaluation import Evaluation
@@ -590,6 +612,8 @@ def resume(path: Path) -> None:
 KINDS: dict[str, Kind] = {
     "checkpoint": Kind(make_checkpoint, mutate_safetensors, predict_with),
     "onnx": Kind(make_onnx, mutate_onnx, predict_with),
+    "foreign": Kind(make_foreign, mutate_onnx, predict_with),
+    "calipose.json": Kind(make_stored, mutate_json, predict_beside),
     "refiner": Kind(make_refiner, mutate_onnx, refine_with),
     "model.json": Kind(make_two_networks, mutate_json, predict_with),
     "annotations": Kind(make_annotations, mutate_json, read_annotations),

@@ -58,7 +58,10 @@ def find_split(source: Path) -> Path:
             places = [root / named, path.parent / named, path.parent / named.removeprefix("../")]
             folders[split] = next((place for place in places if os.path.isdir(place)), places[0])
     if len(set(folders.values())) == 1:
-        return next(iter(folders.values()))
+        folder = next(iter(folders.values()))
+        if not os.path.isdir(folder):
+            raise InputError(f"{path}: names the folder of images {str(folder)[:200]}, which is not there")
+        return folder
     if not folders:
         raise InputError(f"{path}: names no folder of images as 'train', 'val' or 'test'")
     listed = ", ".join(f"{folder}" for folder in folders.values())

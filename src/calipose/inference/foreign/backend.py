@@ -17,6 +17,7 @@ from calipose.skeleton import COCO_17, Skeleton
 
 SCORE_THRESHOLD = 0.01  # low: a calibrated score says itself what a weak pose is worth
 MAX_POSES = 100
+MAX_SIDE = 8192  # of an input: a damaged file must not fill the memory
 NO_NMS = 1.0  # an OKS above it does not exist: each form drops duplicates as its own project does
 NEUTRAL_SIGMA = 0.067  # mean of COCO's, for keypoints that nobody has named
 
@@ -74,6 +75,10 @@ class ForeignBackend:
             if len(port.shape) == 4:
                 height, width = port.shape[1:3] if self.form.channels_last else port.shape[2:4]
                 if height is not None and width is not None and min(height, width) > 1:
+                    if max(height, width) > MAX_SIDE:
+                        raise InputError(
+                            f"{self.graph.path}: takes {width} x {height} pixels; at most {MAX_SIDE} a side"
+                        )
                     return width, height
         return None
 
