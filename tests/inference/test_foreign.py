@@ -130,6 +130,9 @@ def test_own_keypoints(tmp_path: Path) -> None:
     output[0, 0] = [0, 0, 9, 9, 0.9, 0, *range(12)]
     path = graphs.write_graph(tmp_path / "four.onnx", {"o": output}, {}, metadata={"kpt_shape": "[4, 3]"})
     assert Predictor(path).skeleton.keypoints == ("keypoint_1", "keypoint_2", "keypoint_3", "keypoint_4")
+    graphs.write_graph(tmp_path / "flat.onnx", {"o": output}, {}, metadata={"kpt_shape": "[6, 2]"})
+    with pytest.raises(InputError, match=r"flat\.onnx: neither .* gives o float32 \(1, 300, 18\)"):
+        Predictor(tmp_path / "flat.onnx")
     own = Skeleton("own", ("a", "b", "c", "d"), (), (), (0.1,) * 4)
     assert Predictor(path, skeleton=own).predict(plain_image()).skeleton is own
     with pytest.raises(InputError, match="gives 4 keypoints, skeleton 'coco-17' has 17"):

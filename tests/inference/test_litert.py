@@ -65,6 +65,11 @@ def test_a_file_that_is_none(tmp_path: Path, content: bytes | None, words: str) 
         LiteFile(path)
 
 
+def test_litert_runs_on_the_cpu(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"LiteRT runs \.tflite files on the CPU"):
+        Predictor(tmp_path / "a.tflite", device="cuda")
+
+
 def test_without_litert_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.tflite").write_bytes(b"")
     monkeypatch.setitem(__import__("sys").modules, "ai_edge_litert.interpreter", None)

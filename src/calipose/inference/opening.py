@@ -150,6 +150,8 @@ def _open_backend(
     if path.suffix == ".tflite":
         from calipose.inference.backends.litert import LiteFile
 
+        if providers or device not in {"", "cpu"}:
+            raise InputError(f"{path}: LiteRT runs .tflite files on the CPU; leave out device and providers")
         return ForeignBackend(LiteFile(path, threads), form, skeleton)
     if path.suffix == ".onnx":
         from calipose.inference.backends.onnx import OnnxBackend, OnnxFile

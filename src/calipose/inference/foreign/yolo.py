@@ -39,9 +39,11 @@ def _only_output(graph: Graph) -> tuple[int | None, ...]:
 
 
 def _said(graph: Graph) -> int | None:
-    """The number of keypoints that Ultralytics' metadata say; None where they do not, or say two numbers a point."""
-    match = re.fullmatch(r"\s*[\[(]\s*(\d{1,4})\s*,\s*3\s*[\])]\s*", graph.metadata.get("kpt_shape", ""))
-    return int(match.group(1)) if match else None
+    """The number of keypoints that Ultralytics' metadata say; None without them, 0 if a point has not three numbers."""
+    if "kpt_shape" not in graph.metadata:
+        return None
+    match = re.fullmatch(r"\s*[\[(]\s*(\d{1,4})\s*,\s*3\s*[\])]\s*", graph.metadata["kpt_shape"])
+    return int(match.group(1)) if match else 0
 
 
 def _dense_keypoints(graph: Graph) -> int:
