@@ -82,7 +82,7 @@ def main() -> None:
         start = time.perf_counter()
         poses = network.predict(image)
         seconds.append(time.perf_counter() - start)
-        results += poses.to_coco(image["id"])
+        results += poses.to_coco(entry["id"])
     figures = evaluate_results(annotations, results, COCO_17, 1000, setting={"long side": arguments.long_side})
     from rich.console import Console
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 import struct
 import time
 import tomllib
@@ -23,23 +24,28 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from calipose.calibration.maps import Calibration
+from calipose.calibration.maps import Calibration, CalibrationMap
 from calipose.calibration.second_look import SecondLook
 from calipose.config.method import Method
 from calipose.config.recipe import Recipe, load_recipe
 from calipose.config.settings import BackboneSettings, PredictSettings
 from calipose.data.coco import read_coco
+from calipose.data.labels.convert import convert_labels
+from calipose.data.locate import find_data
 from calipose.errors import CaliposeError
 from calipose.evaluation.ground_truth import read_ground_truth
 from calipose.evaluation.results import read_results
 from calipose.formats.table import FORMATS
 from calipose.inference.backends.onnx import METADATA_KEY
+from calipose.inference.foreign.stored import ForeignModel, write_stored
 from calipose.inference.output_folder import OutputFolder
 from calipose.inference.predictor import Predictor
 from calipose.io.images import read_image
 from calipose.io.sources import find_sources
 from calipose.poses import Poses
 from calipose.skeleton import COCO_17, Skeleton
+from foreign_graphs import yolo_pose
+from labels_of_tools import write_cvat, write_label_studio, write_yolo
 
 PATIENCE = 5.0  # seconds of the processor, all threads together, for one file: other programs do not count
 SIDE = 64  # of the images
@@ -274,6 +280,67 @@ def mutate_toml(data: bytes, rng: random.Random) -> bytes:
     return "\n".join(lines).encode("utf-8", "surrogatepass")
 
 
+ODD_TEXTS = (
+    "",
+    "nan",
+    "-1",
+    "1e400",
+    "a",
+    "1,2",
+    "1,2;3,4",
+    ";",
+    "\u00e9",
+    "person",
+    "nose",
+    "0",
+    "1",
+    "x" * 5000,
+    "../x",
+)
+
+
+def mutate_xml(data: bytes, rng: random.Random) -> bytes:
+    """An XML file: texts between quotes or tags, whole elements, or its bytes changed."""
+    if rng.random() < 0.3:
+        return mutate_bytes(data, rng)
+    text = data.decode()
+    for _ in range(rng.choice((1, 1, 2, 5))):
+        spots = list(re.finditer(r'"[^"<>]*"|(?<=>)[^<>]+(?=</)|<[^<>]*>|(?<=<)[a-z]+|[a-z_]+(?==)', text))
+        spot = rng.choice(spots)
+        how = rng.randrange(4)
+        old = spot.group()
+        new = {0: "", 1: old + old, 2: rng.choice(spots).group(), 3: rng.choice(ODD_TEXTS)}[how]
+        if how == 3 and old.startswith('"'):
+            new = f'"{new}"'
+        text = text[: spot.start()] + new + text[spot.end() :]
+    if rng.random() < 0.05:
+        text = "<a>" * 50_000 + text
+    return text.encode()
+
+
+def mutate_words(data: bytes, rng: random.Random) -> bytes:
+    """A text file: some of its words, or its bytes, changed."""
+    if rng.random() < 0.3:
+        return mutate_bytes(data, rng)
+    text = data.decode()
+    odd = (
+        *ODD_TEXTS,
+        "[" * 2000,
+        "{a: " * 2000,
+        "&a [*a]",
+        "!!python/object:os.system",
+        "0x1F",
+        "1:30",
+        "~",
+        "\t",
+        "2.0",
+    )
+    for _ in range(rng.choice((1, 1, 2, 5))):
+        spot = rng.choice(list(re.finditer(r"[^\s]+|\n", text)))
+        text = text[: spot.start()] + rng.choice((*odd, spot.group() * 2)) + text[spot.end() :]
+    return text.encode()
+
+
 # Sound files
 
 
@@ -477,6 +544,48 @@ def _names(data: Any) -> list[Path]:
     return [data.image_path(index) for index in range(len(data))]
 
 
+def read_foreign_labels(path: Path) -> None:
+    """Read labels of another tool as --data does, and convert them; each must cope alone."""
+    source = path.parent.parent / "data.yaml" if path.suffix == ".txt" else path
+    images = "" if path.suffix in {".txt", ".yaml"} else f"={path.parent / 'images'}"
+    annotations, folder = find_data(f"{source}{images}")
+    problem: CaliposeError | None = None
+    for read in (lambda: read_coco(annotations, folder), lambda: read_ground_truth(annotations),
+                 lambda: convert_labels(f"{source}{images}", path.parent / "out.json")):  # fmt: skip
+        try:
+            read()
+        except CaliposeError as error:
+            problem = error
+    if problem is not None:
+        raise problem
+
+
+def make_yolo(folder: Path) -> Path:
+    """The file of an image's labels."""
+    write_yolo(folder)
+    return folder / "labels" / "a.txt"
+
+
+def make_foreign(folder: Path) -> Path:
+    """Another project's ONNX file, which says its number of keypoints."""
+    return yolo_pose(folder / "yolo.onnx", metadata={"kpt_shape": "[17, 3]"})
+
+
+def make_stored(folder: Path) -> Path:
+    """What Calipose knows of such a file, beside it."""
+    score = CalibrationMap(x=(0.0, 1.0), y=(0.1, 0.6), kind="logistic")
+    calibration = Calibration(score=score, oks50=score, oks75=score, keypoint=score)
+    stored = ForeignModel(
+        form="yolo-pose", skeleton=COCO_17, predict=PredictSettings(short_side=64), calibration=calibration
+    )
+    return write_stored(make_foreign(folder), stored)
+
+
+def predict_beside(path: Path) -> None:
+    """Predict with the model that a file lies beside."""
+    predict_with(path.parent / "yolo.onnx")
+
+
 def evaluate_results(path: Path) -> None:
     """Evaluate results."""
     from calipose.evaluation.evaluation import Evaluation
@@ -510,9 +619,15 @@ def resume(path: Path) -> None:
 KINDS: dict[str, Kind] = {
     "checkpoint": Kind(make_checkpoint, mutate_safetensors, predict_with),
     "onnx": Kind(make_onnx, mutate_onnx, predict_with),
+    "foreign": Kind(make_foreign, mutate_onnx, predict_with),
+    "calipose.json": Kind(make_stored, mutate_json, predict_beside),
     "refiner": Kind(make_refiner, mutate_onnx, refine_with),
     "model.json": Kind(make_two_networks, mutate_json, predict_with),
     "annotations": Kind(make_annotations, mutate_json, read_annotations),
+    "cvat": Kind(write_cvat, mutate_xml, read_foreign_labels),
+    "label-studio": Kind(write_label_studio, mutate_json, read_foreign_labels),
+    "yolo": Kind(make_yolo, mutate_words, read_foreign_labels),
+    "data.yaml": Kind(write_yolo, mutate_words, read_foreign_labels),
     "results": Kind(make_results, mutate_json, evaluate_results),
     "skeleton": Kind(make_skeleton, mutate_json, Skeleton.from_file),
     "recipe": Kind(make_recipe, mutate_toml, load_recipe),

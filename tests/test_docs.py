@@ -23,13 +23,15 @@ from calipose.calibration.regions import RegionGroup, RegionMap
 from calipose.cli import app
 from calipose.data.synthetic.scene import EASY, HARD, synthesize_scene, write_synthetic_data
 from calipose.draw import save_image
+from calipose.formats.table import FORMATS as STREAMS
+from calipose.inference.foreign.table import FORMS
 from calipose.inference.predictor import Predictor
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
-    "README.md", "docs/evaluation.md", "docs/finetune.md", "docs/label-studio.md", "docs/onnx.md", "docs/predict.md",
-    "docs/regions.md", "docs/report.md", "docs/scores.md", "docs/second-look.md",
-    "examples/browser/README.md",
+    "README.md", "docs/evaluation.md", "docs/finetune.md", "docs/formats.md", "docs/label-studio.md", "docs/onnx.md",
+    "docs/other-models.md", "docs/predict.md", "docs/regions.md", "docs/report.md", "docs/scores.md",
+    "docs/second-look.md", "examples/browser/README.md",
 ]  # fmt: skip
 
 
@@ -242,3 +244,16 @@ def test_commands_and_options_exist(name: str) -> None:
         assert command in commands
         options = {option for given in commands[command].params for option in (*given.opts, *given.secondary_opts)}
         assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest)) <= {*options, "--help"}, f"{command}{rest}"
+
+
+def test_the_docs_list_every_form_of_other_models() -> None:
+    rows = [line for line in page("docs/other-models.md").splitlines() if line.startswith("| `")]
+    assert rows == [f"| `{form.name}` | {form.description} | {form.prepared} |" for form in FORMS.values()]
+
+
+def test_the_docs_list_what_every_format_holds() -> None:
+    """docs/formats.md: a row for each format, and what it says of videos."""
+    rows = [line.split("|")[1:-1] for line in page("docs/formats.md").splitlines() if line.startswith("| `")]
+    said = {name: row[5].strip() for row in rows for name in re.findall(r"`([^`]+)`", row[0])}
+    for name, row in STREAMS.items():
+        assert said[name] == ("only" if not row.takes_images else "yes" if row.takes_videos else "no"), name

@@ -9,6 +9,7 @@ from calipose.calibration.second_look import SecondLook
 from calipose.config.method import Method
 from calipose.config.recipe import Recipe, load_recipe, recipe_names
 from calipose.config.settings import PredictSettings
+from calipose.data.labels.convert import convert_labels
 from calipose.draw import contact_sheet, draw_poses, save_image
 from calipose.errors import CaliposeError, ImageError, InputError, NonFiniteLossError
 from calipose.evaluation.comparison import Comparison, compare
@@ -16,7 +17,9 @@ from calipose.evaluation.evaluation import Evaluation, evaluate, fit_calibration
 from calipose.evaluation.ground_truth import GroundTruth, read_ground_truth
 from calipose.formats.cvat import to_cvat
 from calipose.formats.label_studio import label_studio_config, to_label_studio
+from calipose.formats.movement import to_movement
 from calipose.formats.one_image import save_poses
+from calipose.formats.openpose import to_openpose
 from calipose.formats.pandas import to_pandas
 from calipose.formats.supervision import to_supervision
 from calipose.inference.hub import from_pretrained, push_to_hub, save_pretrained
@@ -55,6 +58,7 @@ __all__ = [
     "__version__",
     "compare",
     "contact_sheet",
+    "convert_labels",
     "draw_poses",
     "evaluate",
     "fill_gaps",
@@ -72,6 +76,8 @@ __all__ = [
     "save_pretrained",
     "to_cvat",
     "to_label_studio",
+    "to_movement",
+    "to_openpose",
     "to_pandas",
     "to_supervision",
 ]

@@ -722,7 +722,7 @@ def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(
     assert "left" not in call("in", "walk.mp4").stderr
     monkeypatch.setattr("calipose.cli.console.LINE_SECONDS", 0.0)
     first, *lines = call("in", "walk.mp4", "--every", 2).stderr.splitlines()
-    assert first == "scores are the network's own; calipose calibrate makes them the expected OKS"
+    assert first == "scores are the model's own; calipose calibrate makes them the expected OKS"
     assert [line.split()[0] for line in lines] == [f"{i}/7" for i in range(1, 8)]
     assert re.fullmatch(r"7/7  [\d.]+ images/s  0 s left", lines[-1])
     assert call("in", "-q").output == ""

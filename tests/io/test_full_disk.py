@@ -29,12 +29,15 @@ Limit = Callable[[int], AbstractContextManager[None]]
 
 SPACE = 20_000  # bytes, less than any of the writers below wants
 NOISE = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)  # hardly compressible
-CROWD = Poses(np.ones((100, 17, 2)) / 3, np.full(100, 0.5), (640, 480), skeleton=COCO_17)
+PLACES = np.random.default_rng(1).uniform(0, 480, (100, 17, 2))
+CROWD = Poses(PLACES, np.full(100, 0.5), (640, 480), skeleton=COCO_17, track_ids=np.arange(1, 101))
 REASON = "File too large"  # what the limit gives; a full disk has its own words
 
 
-def entries() -> list[Entry]:
-    return [{"file": f"{i}.jpg", **CROWD.to_dict()} for i in range(3)]
+def entries(takes_images: bool = True) -> list[Entry]:
+    """Of images, or of a video's frames."""
+    frames = [{"file": f"{i}.jpg"} if takes_images else {"file": "dance.mp4", "index": i} for i in range(3)]
+    return [{**frame, **CROWD.to_dict()} for frame in frames]
 
 
 def write_video(path: Path) -> None:
@@ -79,7 +82,7 @@ def write_onnx(path: Path) -> None:
 
 WRITERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     **{
-        name: (f"poses.{name}", lambda path, row=row: row.write(path, entries(), COCO_17))
+        name: (f"poses.{name}", lambda path, row=row: row.write(path, entries(row.takes_images), COCO_17))
         for name, row in FORMATS.items()
     },
     "one image": ("poses.json", lambda path: save_poses(CROWD, path)),

@@ -10,8 +10,10 @@ import typer
 
 from calipose._version import __version__
 from calipose.cli.calibrate import calibrate_command
+from calipose.cli.check import check_command
 from calipose.cli.compare import compare_command
 from calipose.cli.console import Commands, examples, out
+from calipose.cli.convert import convert_command
 from calipose.cli.demo import demo_command
 from calipose.cli.evaluate import evaluate_command
 from calipose.cli.export import export_command
@@ -76,6 +78,7 @@ app.command(
     "calibrate",
     epilog=examples(
         "calipose calibrate runs/first --data labelled",
+        "calipose calibrate yolo26n-pose.onnx --data val.json=val2017",
         "calipose calibrate results.json --ground-truth annotations.json --out better.json",
         "calipose calibrate results.json --ground-truth annotations.json --maps maps.json",
         "calipose calibrate others.json --use maps.json --out better.json",
@@ -116,6 +119,21 @@ app.command(
         "calipose predict photo.jpg --model runs/first --queries",
     ),
 )(predict_command)
+app.command(
+    "check",
+    epilog=examples(
+        "calipose check yolo26n-pose.onnx --data val.json=val2017",
+        "calipose check ecpose.onnx --as ecpose --data val.json=val2017",
+    ),
+)(check_command)
+app.command(
+    "convert",
+    epilog=examples(
+        "calipose convert cvat.xml people.json",
+        "calipose convert label-studio.json=images people.json",
+        "calipose convert yolo/data.yaml people.json",
+    ),
+)(convert_command)
 app.command("export", epilog=examples("calipose export runs/first poses.onnx"))(export_command)
 app.command("info", epilog=examples("calipose info", "calipose info coco-w32-512 my-recipe.toml"))(info_command)
 app.command("synthesize", epilog=examples("calipose synthesize people --images 1000 --preset easy --size 192x192"))(

@@ -29,15 +29,18 @@ from calipose.cli.judging import (
     read_skeleton,
     refuse,
 )
-from calipose.cli.options import Device, Flip, Quiet, Scales, ShortSide
+from calipose.cli.options import As, Device, Flip, Quiet, Scales, ShortSide
 from calipose.errors import InputError
 from calipose.evaluation.fitting import calibrate_entries, with_radii
 from calipose.evaluation.results import load_results, require_triples
 from calipose.evaluation.run import save_results
-from calipose.inference.opening import is_two_networks, read_two_networks, write_two_networks
+from calipose.inference.foreign.backend import ForeignBackend
+from calipose.inference.foreign.stored import write_stored
+from calipose.inference.opening import FOREIGN_SUFFIXES, is_two_networks, read_two_networks, write_two_networks
 from calipose.inference.packaged import FILES, MODEL_SUFFIX, packaged
 from calipose.io.atomic import replacing
 from calipose.plain_data import parse_json
+from calipose.skeleton import COCO_17
 
 if TYPE_CHECKING:
     from calipose.model.checkpoint import Checkpoint
@@ -49,7 +52,8 @@ def calibrate_command(
         str,
         typer.Argument(
             metavar="CHECKPOINT|RESULTS",
-            help="A .safetensors file, a run folder, 'fast' or 'accurate'; or the COCO results (.json) of any model.",
+            help="A .safetensors file, a run folder, 'fast' or 'accurate'; another project's model (.onnx, .tflite); "
+            "or the COCO results (.json) of any model.",
         ),
     ],
     data: Data = "",
@@ -90,6 +94,7 @@ def calibrate_command(
             show_default=False,
         ),
     ] = None,
+    form: As = "",
     flip: Flip = False,
     scales: Scales = "",
     short_side: ShortSide = None,
@@ -102,7 +107,7 @@ def calibrate_command(
     Shows what the scores are worth before and after; "calibrated" figures are cross-fitted: each image is judged by
     maps that were fitted on others.
     """
-    options = ModelOptions(flip, scales, short_side, device)
+    options = ModelOptions(flip, scales, short_side, device, form=form)
     if use is not None and is_results(source):
         refuse(source, HOLDS_RESULTS, flip=flip, scales=scales, short_side=short_side, device=device)
         why = "--use applies maps as they are"
@@ -114,6 +119,12 @@ def calibrate_command(
     if is_two_networks(source):
         refuse(source, "a model keeps the regions of every coverage", regions=regions)
         _calibrate_two_networks(source, data, options, output, bootstrap, quiet)
+        return
+    if Path(source).suffix in FOREIGN_SUFFIXES:
+        refuse(source, "another project's model, whose calibration is written beside it", out=output)
+        asked = {"use": use, "cross_fit": cross, "maps": maps, "ground_truth": ground_truth}
+        refuse(source, "a model, which predicts the images of --data", **asked, only_labelled=only_labelled)
+        _calibrate_foreign(source, data, options, skeleton, bootstrap, quiet)
         return
     checkpoints: list[Checkpoint] = []
     target = Path()
@@ -175,6 +186,30 @@ def _calibrate_checkpoint(
     recipe = msgspec.structs.replace(checkpoint.recipe, predict=predictor.settings)
     save_checkpoint(target, replace(checkpoint, calibration=calibration, recipe=recipe))
     say(f"calibrated on {describe(calibration)}: {target}")
+
+
+def _calibrate_foreign(
+    source: str, data: str, options: ModelOptions, skeleton: Path | None, bootstrap: int, quiet: bool
+) -> None:
+    """Predict, fit, and write what was learnt beside another project's model."""
+    opened = open_source(source, data, options, skeleton=skeleton)
+    assert opened.predictor is not None
+    backend = opened.predictor.backend
+    if not isinstance(backend, ForeignBackend):
+        raise InputError(f"{source}: calipose export wrote it; calibrate its checkpoint, and export that again")
+    predictor = opened.predictor.with_calibration(Calibration())  # gives the model's own scores
+    evaluation = replace(opened, predictor=predictor).evaluation(bootstrap, quiet)
+    calibration = evaluation.fit_calibration(predictor.setting, Path(data.partition("=")[0]).name)
+    if not quiet:
+        print_evaluation(evaluation)
+    stored = msgspec.structs.replace(
+        backend.stored,
+        form=backend.form.name,
+        skeleton=None if backend.skeleton is COCO_17 else backend.skeleton,
+        predict=predictor.settings,
+        calibration=calibration,
+    )
+    say(f"calibrated on {describe(calibration)}: {write_stored(Path(source), stored)}")
 
 
 def _calibrate_two_networks(

@@ -24,7 +24,7 @@ from calipose.cli.judging import (
     open_source,
     refuse,
 )
-from calipose.cli.options import Device, Flip, Quiet, Scales, ShortSide, read_scales
+from calipose.cli.options import As, Device, Flip, Quiet, Scales, ShortSide, read_scales
 from calipose.errors import InputError
 from calipose.evaluation.chance import LEVEL, ByChance
 from calipose.evaluation.metrics import METRICS
@@ -59,6 +59,7 @@ def evaluate_command(
     figures: Annotated[
         Path | None, typer.Option("--figures", metavar="FILE", help="Write all figures as JSON.")
     ] = None,
+    form: As = "",
     flip: Flip = False,
     scales: Scales = "",
     short_side: ShortSide = None,
@@ -74,7 +75,7 @@ def evaluate_command(
     opened = open_source(
         source,
         data,
-        ModelOptions(flip, "" if grid else scales, short_side, device, need_torch=grid),
+        ModelOptions(flip, "" if grid else scales, short_side, device, need_torch=grid, form=form),
         ground_truth=ground_truth,
         skeleton=skeleton,
         only_labelled=only_labelled,

@@ -11,11 +11,12 @@ import typer
 
 from calipose.cli.console import progress_over
 from calipose.cli.model import open_predictor
-from calipose.data.locate import find_data
+from calipose.data.locate import DATA_HELP, find_annotations, find_data
 from calipose.errors import InputError
 from calipose.evaluation.evaluation import Evaluation
 from calipose.evaluation.ground_truth import GroundTruth, read_ground_truth
 from calipose.evaluation.run import predict_data, setting_of
+from calipose.inference.opening import FOREIGN_SUFFIXES
 from calipose.inference.packaged import MODEL_SUFFIX
 from calipose.io.atomic import make_folder
 from calipose.skeleton import COCO_17, Skeleton
@@ -28,18 +29,22 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="MODEL|RESULTS",
-        help="accurate, fast, a .safetensors or .onnx file, a run folder; or the COCO results (.json) of any model.",
+        help="accurate, fast, a .safetensors or .onnx file, a run folder, another project's model (.onnx, .tflite); or "
+        "the COCO results (.json) of any model.",
     ),
 ]
 HOLDS_RESULTS = "holds results, which no network predicts"
-DATA_HELP = "Folder with annotations.json and images/, or ANNOTATIONS.json=IMAGES"
 Data = Annotated[str, typer.Option(metavar="DATA", help=f"{DATA_HELP}; to predict.")]
 Truth = Annotated[
     str, typer.Option("--ground-truth", metavar="FILE", help="COCO annotations to judge a results file by.")
 ]
 SkeletonFile = Annotated[
     Path | None,
-    typer.Option("--skeleton", metavar="FILE", help="Of results, if not COCO's 17 keypoints (.json, .toml)."),
+    typer.Option(
+        "--skeleton",
+        metavar="FILE",
+        help="Of results, or of another project's model, if not COCO's 17 keypoints (.json, .toml).",
+    ),
 ]
 OnlyLabelled = Annotated[
     bool,
@@ -58,6 +63,7 @@ class ModelOptions:
         short_side: as the option.
         device: as the option.
         need_torch: a checkpoint is needed, for what an ONNX file cannot.
+        form: of another project's model, as the option `--as`.
     """
 
     flip: bool = False
@@ -65,6 +71,7 @@ class ModelOptions:
     short_side: int | None = None
     device: str = ""
     need_torch: bool = False
+    form: str = ""
 
 
 @dataclass(frozen=True)
@@ -151,7 +158,7 @@ def open_source(
     """
     if is_results(source):
         path, images = find_data(data) if needs_images else (find_truth(source, data, ground_truth), None)
-        asked = {"flip": options.flip, "scales": options.scales, "short_side": options.short_side}
+        asked = {"flip": options.flip, "scales": options.scales, "short_side": options.short_side, "as": options.form}
         refuse(source, HOLDS_RESULTS, **asked | {"device": options.device} | dict(only_models or {}))
         chosen = read_skeleton(skeleton)
         truth = read(path, chosen)
@@ -161,13 +168,21 @@ def open_source(
 
     results_only = {"ground_truth": ground_truth, "only_labelled": only_labelled, **(only_results or {})}
     refuse(source, f"{kind}, which predicts the images of --data", **results_only)
-    refuse(source, f"{kind}, which knows its skeleton", skeleton=skeleton)
+    if Path(source).suffix not in FOREIGN_SUFFIXES:
+        refuse(source, f"{kind}, which knows its skeleton", skeleton=skeleton)
     if not data:
         raise InputError(f"{source}: {kind} predicts the images of --data; name them")
     model = find_model(source)
     path, images = find_data(data)
     predictor = open_predictor(
-        model, options.device, options.flip, options.short_side, scales=options.scales, need_torch=options.need_torch
+        model,
+        options.device,
+        options.flip,
+        options.short_side,
+        scales=options.scales,
+        need_torch=options.need_torch,
+        form=options.form,
+        skeleton=None if skeleton is None else Skeleton.from_file(skeleton),
     )
     truth = read(path, predictor.skeleton).in_folder(images)  # before hours of prediction
     return OpenedSource(truth, predictor.skeleton, images, predictor=predictor)
@@ -209,12 +224,7 @@ def find_truth(source: str, data: str, ground_truth: str) -> Path:
         raise InputError(f"{source}: --data and --ground-truth both name annotations; leave out --data")
     if not data and not ground_truth:
         raise InputError(f"{source}: a results file is judged by --ground-truth ANNOTATIONS.json")
-    path = Path(ground_truth or data.partition("=")[0])
-    if path.is_dir():
-        path = path / "annotations.json"
-    if not path.is_file():
-        raise InputError(f"{path}: no such annotation file")
-    return path
+    return find_annotations(ground_truth or data.partition("=")[0])[0]
 
 
 def make_folders(*files: Path | None) -> None:

@@ -11,6 +11,7 @@ from calipose.cli.options import read_scales
 
 if TYPE_CHECKING:
     from calipose.inference.predictor import Predictor
+    from calipose.skeleton import Skeleton
 
 
 def open_predictor(
@@ -23,6 +24,8 @@ def open_predictor(
     threads: int = 0,
     scales: str = "",
     need_torch: bool = False,
+    form: str = "",
+    skeleton: Skeleton | None = None,
 ) -> Predictor:
     """Predictor of a model with its own settings, except for those that the options change.
 
@@ -37,6 +40,8 @@ def open_predictor(
         threads: see `Predictor`.
         scales: numbers with commas between, as the option has them; empty: the model's.
         need_torch: something is asked for that only a checkpoint can.
+        form: of another project's model, see `Predictor`.
+        skeleton: likewise.
 
     Raises:
         InputError: as `Predictor`; or `scales` is no list of positive numbers.
@@ -44,7 +49,15 @@ def open_predictor(
     from calipose.inference.predictor import Predictor
 
     with_torch = flip or need_torch
-    predictor = Predictor(model, device=device, providers=providers, threads=threads, with_torch=with_torch)
+    predictor = Predictor(
+        model,
+        device=device,
+        providers=providers,
+        threads=threads,
+        with_torch=with_torch,
+        form=form,
+        skeleton=skeleton,
+    )
     return predictor.with_settings(
         flip=flip or predictor.settings.flip,
         short_side=short_side or predictor.settings.short_side,

@@ -45,6 +45,17 @@ ShortSide = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+As = Annotated[
+    str,
+    typer.Option(
+        "--as",
+        metavar="FORM",
+        help="Of another project's model (.onnx, .tflite): rtmo, yolo-pose, ... (docs/other-models.md); by default as "
+        "its inputs and outputs say.",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
 Scales = Annotated[
     str,
     typer.Option(
@@ -206,8 +217,8 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="NAME|FILE",
-        help="accurate, fast, a .onnx or .safetensors file, a run folder, or a .model.json file; by default accurate, "
-        "for webcams fast.",
+        help="accurate, fast, a .onnx or .safetensors file, a run folder, a .model.json file, or another project's "
+        "model (.onnx, .tflite); by default accurate, for webcams fast.",
         show_default=False,
         rich_help_panel=MODEL,
     ),

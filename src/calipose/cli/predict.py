@@ -45,6 +45,7 @@ def predict_command(
     smooth: options.Smooth = False,
     every: options.Every = 1,
     model: options.Model = DEFAULT,
+    form: options.As = "",
     short_side: options.ShortSide = None,
     scales: options.Scales = "",
     flip: options.Flip = False,
@@ -92,12 +93,12 @@ def predict_command(
     if model == DEFAULT and any(source.kind == "webcam" for source in found):
         model = FAST  # live: the second look would cost frames
     predictor = open_predictor(
-        model, device, flip, short_side, threshold, providers, threads, scales, need_torch=queries
+        model, device, flip, short_side, threshold, providers, threads, scales, need_torch=queries, form=form
     )
     if not quiet:
         warn_of_setting(predictor)
         if predictor.calibration.is_identity and not to_stdout:
-            note("scores are the network's own; calipose calibrate makes them the expected OKS")
+            note("scores are the model's own; calipose calibrate makes them the expected OKS")
     if regions is not None:
         predictor.calibration.regions.require(regions)  # before anything is predicted
     if target is not None:
@@ -126,6 +127,10 @@ def predict_command(
             written = set(folder.without_videos) & set(folder.formats)
             what = "the videos are left out of it" if written else "of videos only, no such file is written"
             note(f"--save {' and '.join(folder.without_videos)}: for still images only; {what}")
+        if folder.without_images and not quiet:
+            written = set(folder.without_images) & set(folder.formats)
+            what = "the images are left out of it" if written else "of images only, no such file is written"
+            note(f"--save {' and '.join(folder.without_images)}: for people followed through videos only; {what}")
     with ctrl_c("stopping; Ctrl-C again stops at once") as stopped:
         run = PredictionRun(predictor, found, predict_options, stopped, quiet=quiet, verbose=verbose)
         try:

@@ -9,7 +9,6 @@ import typer
 
 from calipose.cli.console import say, warn
 from calipose.cli.judging import (
-    DATA_HELP,
     Bootstrap,
     ModelOptions,
     OnlyLabelled,
@@ -18,7 +17,8 @@ from calipose.cli.judging import (
     open_source,
     refuse,
 )
-from calipose.cli.options import Device, Flip, Quiet, Scales, ShortSide
+from calipose.cli.options import As, Device, Flip, Quiet, Scales, ShortSide
+from calipose.data.locate import DATA_HELP
 from calipose.inference.packaged import FILES
 from calipose.report import write_comparison_report, write_report
 from calipose.report.chart import require_matplotlib
@@ -40,6 +40,7 @@ def report_command(
     folder: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="For report.html and figures/.")] = Path(
         "calipose-report"
     ),
+    form: As = "",
     flip: Flip = False,
     short_side: ShortSide = None,
     scales: Scales = "",
@@ -52,7 +53,7 @@ def report_command(
 ) -> None:
     """Write a page with AP, reliability diagrams, error kinds and a gallery of failures; it needs no network."""
     require_matplotlib()
-    options = ModelOptions(flip, scales, short_side, device)
+    options = ModelOptions(flip, scales, short_side, device, form=form)
     opened = open_source(source, data, options, skeleton=skeleton, only_labelled=only_labelled, needs_images=True)
     assert opened.images is not None
     opened.truth.require_files()  # before hours of prediction

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from calipose.cli.console import LINE_SECONDS, err, out, say, warn
 from calipose.cli.options import Quiet
 from calipose.config.recipe import Recipe, load_recipe
-from calipose.data.locate import find_data, read_data
+from calipose.data.locate import DATA_HELP, find_data, read_data
 from calipose.draw import contact_sheet, draw_poses, save_image
 from calipose.errors import InputError
 from calipose.evaluation.ground_truth import read_ground_truth
@@ -43,7 +43,7 @@ def train_command(
         list[str],
         typer.Option(
             metavar="DATA",
-            help="Folder with annotations.json and images/, or ANNOTATIONS.json=IMAGES; may be repeated.",
+            help=f"{DATA_HELP}; may be repeated.",
         ),
     ],
     run: Annotated[

@@ -26,6 +26,7 @@ from calipose.data.dialects import (
     place_unlabelled,
     same_name,
 )
+from calipose.data.labels.table import read_labels
 from calipose.data.store import KeypointData, Ragged
 from calipose.errors import ImageError, InputError
 from calipose.geometry import AREA_PER_BOX
@@ -47,7 +48,7 @@ def read_coco(
     skeleton: Skeleton | None = None,
     check_files: bool = True,
 ) -> KeypointData:
-    """Read a COCO keypoint file.
+    """Read a COCO keypoint file, or labels of CVAT, Label Studio or YOLO (`calipose.data.labels`).
 
     Crowds, people without labelled keypoints and people with `num_keypoints` 0 become ignore regions.
     Boxes and polygons, which COCO counts from the image's corner, are moved by half a pixel to pixel
@@ -58,7 +59,7 @@ def read_coco(
     file's place from its name without folders. `KeypointData.assumptions` says what was assumed.
 
     Args:
-        annotations: the JSON file.
+        annotations: the JSON file, or another tool's labels.
         image_folder: the folder that `file_name` starts from.
         skeleton: needed unless the file has COCO's own 17 keypoints.
         check_files: find all image files, and check that they exist (each folder is listed once).
@@ -74,7 +75,12 @@ def read_coco(
     """
     annotations, image_folder = Path(annotations), Path(image_folder)
     assumed = Assumptions()
-    content = mend_ground_truth(_read_json(annotations), assumed)
+    labels = read_labels(annotations)
+    if labels is None:
+        content = mend_ground_truth(_read_json(annotations), assumed)
+    else:
+        content = labels.content(skeleton or COCO_17)
+        assumed.take(labels.assumed)
     category_id, other_ids, names = _categories(content["categories"], skeleton or COCO_17, annotations, assumed)
     skeleton = _matching(skeleton, names, annotations, assumed)
     problems: list[str] = []

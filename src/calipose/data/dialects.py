@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-")  # that Label Studio puts before the names of uploaded files
 PERSON_NAMES = {"person", "people", "human"}  # of the category of people, where several may be it
 TRIPLE = 3  # numbers of a keypoint: x, y, visibility or score
 
@@ -38,6 +39,10 @@ class Assumptions:
         """Count one more, or several more, of an assumption; none of count 0."""
         if count:
             self._counts[what] += count
+
+    def take(self, other: Assumptions) -> None:
+        """Count what was assumed elsewhere, too."""
+        self._counts.update(other._counts)
 
     def remarks(self, source: str) -> tuple[str, ...]:
         """A sentence for each assumption.
@@ -168,8 +173,8 @@ def find_names(folder: Path, names: Sequence[str], assumed: Assumptions) -> list
     """The file names below a folder, without those of their own folders that are not there.
 
     A name such as `val2017/1.jpg`, or a whole path of another machine, is cut from the left until the file is found;
-    backslashes may stand for slashes. A name that is not found, and one that would then be the file of two names,
-    stays as it is.
+    backslashes may stand for slashes, and Label Studio's prefix of an uploaded file is left out. A name
+    that is not found, and one that would then be the file of two names, stays as it is.
 
     Args:
         folder: of the images; each of its folders is listed once.
@@ -207,4 +212,6 @@ def _find_name(folder: Path, name: str, is_there: Callable[[Path], bool]) -> str
             shorter = str(PurePosixPath(*parts[i:]))
             if is_there(folder / shorter):
                 return shorter
+        if parts and (prefix := UPLOAD_PREFIX.match(parts[-1])) and is_there(folder / parts[-1][prefix.end() :]):
+            return parts[-1][prefix.end() :]
     return name

@@ -5,9 +5,39 @@ from __future__ import annotations
 from pathlib import Path
 
 from calipose.data.coco import read_coco
+from calipose.data.labels.table import find_labels
 from calipose.data.store import KeypointData, concatenate
 from calipose.errors import InputError
 from calipose.skeleton import Skeleton
+
+DATA_HELP = (
+    "Folder with annotations.json and images/, or ANNOTATIONS.json=IMAGES; also labels of CVAT (.xml), Label Studio "
+    "(.json) or YOLO pose (data.yaml)"
+)
+
+
+def find_annotations(source: str | Path) -> tuple[Path, Path | None]:
+    """Find the annotations that a path stands for.
+
+    Args:
+        source: an annotation file; a folder with `annotations.json` or `annotations.xml`; or, of YOLO labels, a
+            data.yaml, a folder with one, or a folder of images below it.
+
+    Returns:
+        Path of the annotations, and of the images where the annotations say it.
+
+    Raises:
+        InputError: the path does not exist, or stands for several parts of a data set.
+    """
+    path = Path(source)
+    for name in ("annotations.json", "annotations.xml"):
+        if (path / name).is_file():
+            return path / name, None
+    if (labels := find_labels(path)) is not None:
+        return labels
+    if not path.is_file():
+        raise InputError(f"{path / 'annotations.json' if path.is_dir() else path}: no such annotation file")
+    return path, None
 
 
 def find_data(source: str | Path) -> tuple[Path, Path]:
@@ -15,7 +45,7 @@ def find_data(source: str | Path) -> tuple[Path, Path]:
 
     Args:
         source: a folder with `annotations.json` and `images/`; or `ANNOTATIONS.json`, with its images in `images/`
-            beside it; or `ANNOTATIONS.json=IMAGES`.
+            beside it; or `ANNOTATIONS.json=IMAGES`. Labels of other tools likewise (`find_annotations`).
 
     Returns:
         Path of the annotation file and path of the image folder.
@@ -24,12 +54,8 @@ def find_data(source: str | Path) -> tuple[Path, Path]:
         InputError: the file or the folder does not exist.
     """
     first, _, second = str(source).partition("=")
-    annotations = Path(first)
-    if annotations.is_dir():
-        annotations = annotations / "annotations.json"
-    images = Path(second) if second else annotations.parent / "images"
-    if not annotations.is_file():
-        raise InputError(f"{annotations}: no such annotation file")
+    annotations, own_images = find_annotations(first)
+    images = Path(second) if second else own_images or annotations.parent / "images"
     if not images.is_dir():
         raise InputError(f"{images}: no such image folder; name it with ANNOTATIONS.json=IMAGES")
     return annotations, images

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from calipose.data.coco import NO_AREA, OTHER_SPELLING, require_keypoints
 from calipose.data.dialects import Assumptions, choose_category, find_names, mend_ground_truth, place_unlabelled
+from calipose.data.labels.table import read_labels
 from calipose.errors import InputError
 from calipose.geometry import AREA_PER_BOX, Floats
 from calipose.plain_data import convert, parse_json
@@ -171,6 +172,8 @@ def by_image(image: Sequence[int], images: int) -> list[Integers]:
 def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -> GroundTruth:
     """A COCO keypoint file, or its content, as arrays; what was read already is returned as it is.
 
+    The file may also hold labels of CVAT, Label Studio or YOLO (`calipose.data.labels`).
+
     The people's category is the one with `keypoints`, as `read_coco` chooses it; where none has them, the only one.
     Annotations of other categories are left out. A crowd, or a person without labelled keypoints, has the area of its
     box where it has none of its own; any other person 0.53 times that. What other tools write otherwise is read where
@@ -193,7 +196,11 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
 
     if isinstance(source, str | Path):
         name = f"ground truth {source}"
-        content = read_json(source, name, _GroundTruthFile, mend)
+        if (labels := read_labels(source)) is not None:
+            content = checked(labels.content(skeleton), name, _GroundTruthFile)
+            assumed.take(labels.assumed)
+        else:
+            content = read_json(source, name, _GroundTruthFile, mend)
     else:
         name = "ground truth"
         content = checked(source, name, _GroundTruthFile, mend)

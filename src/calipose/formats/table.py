@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from calipose.formats.coco import write_coco
+from calipose.formats.coco_dataset import write_coco_dataset
 from calipose.formats.csv import write_csv, write_wide_csv
 from calipose.formats.cvat import write_cvat
 from calipose.formats.entries import Entry, Target
 from calipose.formats.jsonl import write_jsonl
 from calipose.formats.label_studio import label_studio_config, write_label_studio
+from calipose.formats.openpose import write_openpose
+from calipose.formats.trc import write_trc
+from calipose.formats.yolo_pose import write_yolo_pose
 from calipose.skeleton import Skeleton
 
 
@@ -51,6 +55,7 @@ class Format:
         file_name: of the file that `--save` writes; None where every prediction writes it anyway.
         write: writes it.
         takes_videos: it holds the frames of videos, too, not only still images.
+        takes_images: it holds still images, too, not only people followed through videos.
         can_stream: it may be written to standard output.
         opens_images: the program that reads it opens the images by the names in it, so that `--image-prefix` is for it.
         beside: a second file that belongs to it, or None.
@@ -60,6 +65,7 @@ class Format:
     file_name: str | None
     write: Writer
     takes_videos: bool = True
+    takes_images: bool = True
     can_stream: bool = False
     opens_images: bool = False
     beside: Beside | None = None
@@ -84,6 +90,10 @@ FORMATS: dict[str, Format] = {
         beside=Beside("label_studio.xml", label_studio_config),
     ),
     "cvat": Format("CVAT for images 1.1", "cvat.xml", write_cvat, takes_videos=False),
+    "coco-dataset": Format("COCO annotations, a data set", "people.json", write_coco_dataset, takes_videos=False),
+    "yolo": Format("YOLO pose labels and data.yaml", "yolo.zip", write_yolo_pose, takes_videos=False),
+    "openpose": Format("OpenPose's JSON, a file an image or frame", "openpose.zip", write_openpose),
+    "trc": Format("tracks for OpenSim, a file a person", "trc.zip", write_trc, takes_images=False),
 }
 
 

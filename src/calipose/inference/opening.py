@@ -12,10 +12,14 @@ from calipose.config.settings import PredictSettings
 from calipose.errors import InputError, install_hint
 from calipose.inference.backends.base import Backend
 from calipose.inference.beside import with_images_beside
+from calipose.inference.foreign.backend import ForeignBackend
 from calipose.inference.packaged import FILES, MODEL_SUFFIX, packaged
 from calipose.inference.refiner import Refiner
 from calipose.io.atomic import replacing
 from calipose.plain_data import parse_json
+from calipose.skeleton import Skeleton
+
+FOREIGN_SUFFIXES = (".onnx", ".tflite")
 
 
 class TwoNetworks(Stored, frozen=True, kw_only=True):
@@ -56,22 +60,35 @@ class OpenModel:
 
 
 def open_model(
-    model: str | Path, device: str = "", providers: list[str] | None = None, threads: int = 0, with_torch: bool = False
+    model: str | Path,
+    device: str = "",
+    providers: list[str] | None = None,
+    threads: int = 0,
+    with_torch: bool = False,
+    form: str = "",
+    skeleton: Skeleton | None = None,
 ) -> OpenModel:
     """Open a model.
 
     Args:
-        model: "fast", "accurate" or "default"; an ONNX file; a checkpoint, a run folder, or a folder that
-            `save_pretrained` wrote (need torch); or a .model.json file (`TwoNetworks`).
+        model: "fast", "accurate" or "default"; an ONNX file, also of other projects (`foreign`); a .tflite file of
+            theirs; a checkpoint, a run folder, or a folder that `save_pretrained` wrote (need torch); or a .model.json
+            file (`TwoNetworks`).
         device: of a checkpoint: "cpu", "cuda", ...; by default a GPU where there is one.
         providers: of ONNX files: ONNX Runtime's, such as "cuda"; by default the CPU's.
         threads: of ONNX files; 0 for ONNX Runtime's own choice.
         with_torch: open the checkpoint that lies beside an ONNX file of a packaged model.
+        form: of another project's model; by default as its inputs and outputs say.
+        skeleton: of another project's model; by default COCO's, for 17 keypoints.
 
     Raises:
         InputError: the model is missing, damaged, or not Calipose's, or a device or provider is not there.
     """
     path = packaged(str(model)) if str(model) in FILES else Path(model)
+    if (form or skeleton is not None) and path.suffix not in FOREIGN_SUFFIXES:
+        raise InputError(
+            f"{path}: only models of other projects ({', '.join(FOREIGN_SUFFIXES)}) are given a form or skeleton"
+        )
     if device not in {"", "cpu"} and not providers and (path.suffix == ".onnx" or is_two_networks(path)):
         providers = [device]
     if is_two_networks(path):
@@ -84,7 +101,7 @@ def open_model(
         return OpenModel(backend, both.predict, calibration, refiner, both.second_look)
     if with_torch and str(model) in FILES:
         path = path.with_suffix(".safetensors")
-    backend = _open_backend(path, device, providers, threads)
+    backend = _open_backend(path, device, providers, threads, form, skeleton)
     return OpenModel(backend, backend.settings, with_images_beside(backend.calibration, path))
 
 
@@ -124,11 +141,29 @@ def _part(path: Path, name: str) -> Path:
     return beside if beside.is_file() else packaged(name)
 
 
-def _open_backend(path: Path, device: str, providers: list[str] | None, threads: int) -> Backend:
-    if path.suffix == ".onnx":
-        from calipose.inference.backends.onnx import OnnxBackend
+def _open_backend(
+    path: Path,
+    device: str,
+    providers: list[str] | None,
+    threads: int,
+    form: str = "",
+    skeleton: Skeleton | None = None,
+) -> Backend:
+    if path.suffix == ".tflite":
+        from calipose.inference.backends.litert import LiteFile
 
-        return OnnxBackend(path, providers, threads)
+        if providers or device not in {"", "cpu"}:
+            raise InputError(f"{path}: LiteRT runs .tflite files on the CPU; leave out device and providers")
+        return ForeignBackend(LiteFile(path, threads), form, skeleton)
+    if path.suffix == ".onnx":
+        from calipose.inference.backends.onnx import OnnxBackend, OnnxFile
+
+        file = OnnxFile(path, providers, threads)
+        if not file.is_calipose:
+            return ForeignBackend(file, form, skeleton)
+        if form or skeleton is not None:
+            raise InputError(f"{path}: calipose export wrote it, so it knows its form and skeleton; give neither")
+        return OnnxBackend(file)
     try:
         from calipose.inference.backends.torch import TorchBackend
         from calipose.model.checkpoint import load_checkpoint

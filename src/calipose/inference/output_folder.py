@@ -66,6 +66,7 @@ class OutputFolder:
         formats: those that `save` writes. A format of still images only is not among them where all sources are
             videos.
         without_videos: the formats asked for that leave out the videos among the sources.
+        without_images: the formats asked for that leave out the still images among the sources.
 
     Raises:
         InputError: an unknown format, a file that no prediction made is in the way, a drawing would overwrite its
@@ -91,7 +92,9 @@ class OutputFolder:
         self.folder, self.draw, self.sources, self._image_prefix = folder, draw, sources, image_prefix
         videos_only, some_videos = all(map(is_video, sources)), any(map(is_video, sources))
         self.without_videos = [name for name in formats if some_videos and not FORMATS[name].takes_videos]
-        self.formats = [name for name in formats if not (videos_only and name in self.without_videos)]
+        self.without_images = [name for name in formats if not videos_only and not FORMATS[name].takes_images]
+        empty = set(self.without_videos if videos_only else [] if some_videos else self.without_images)
+        self.formats = [name for name in formats if name not in empty]
         for source in sources:
             if source.kind == "image":
                 image_address(source.name, image_prefix)  # raises now what would be raised at the end

@@ -16,7 +16,7 @@ from calipose.calibration.second_look import SecondLook
 from calipose.config.settings import PredictSettings
 from calipose.errors import InputError
 from calipose.geometry import Floats, apply_affine, invert_affine, pose_nms
-from calipose.inference.backends.base import Backend, BatchCandidates
+from calipose.inference.backends.base import Backend, BatchCandidates, OwnInput
 from calipose.inference.opening import OpenModel, open_model
 from calipose.inference.packaged import DEFAULT
 from calipose.inference.refiner import Refiner, look_again
@@ -31,9 +31,10 @@ class Predictor:
     """Finds the poses of all people in images.
 
     Args:
-        model: "accurate" (the default) or "fast", which come with the package; an ONNX file (needs no torch); a
-            checkpoint, a run folder, or a folder that `save_pretrained` wrote (need torch); a .model.json
-            file, which names two networks (docs/second-look.md); or a backend.
+        model: "accurate" (the default) or "fast", which come with the package; an ONNX file (needs no torch), also
+            of several other projects (docs/other-models.md), whose .tflite files need LiteRT; a checkpoint, a run
+            folder, or a folder that `save_pretrained` wrote (need torch); a .model.json file, which names two
+            networks (docs/second-look.md); or a backend.
         settings: of prediction; by default the model's own.
         calibration: what the raw scores mean; by default what the model says.
         refiner: a network for one person that looks at each pose again; by default the model's own, if it has one.
@@ -41,6 +42,9 @@ class Predictor:
         device: of a checkpoint: "cpu", "cuda", ...; by default a GPU where there is one.
         providers: of an ONNX file: ONNX Runtime's, such as "cuda"; by default the CPU's.
         threads: of an ONNX file; 0 for ONNX Runtime's own choice.
+        form: of another project's model (.onnx, .tflite), such as "rtmo" (docs/other-models.md); by default as its
+            inputs and outputs say.
+        skeleton: of another project's model, if its keypoints are not COCO's 17.
         with_torch: run the checkpoint of a packaged model, which can flip and has queries, and not its ONNX file.
 
     Attributes:
@@ -72,9 +76,11 @@ class Predictor:
         providers: list[str] | None = None,
         threads: int = 0,
         with_torch: bool = False,
+        form: str = "",
+        skeleton: Skeleton | None = None,
     ) -> None:
         if isinstance(model, str | Path):
-            opened = open_model(model, device, providers, threads, with_torch)
+            opened = open_model(model, device, providers, threads, with_torch, form, skeleton)
         else:
             opened = OpenModel(model, model.settings, model.calibration)
         self.backend: Backend = opened.backend
@@ -248,7 +254,11 @@ class Predictor:
             short_side: of the network's input, in pixels.
         """
         settings = self.settings
-        inputs = [network_input(image, short_side, self.backend.pad_colour, settings.max_aspect) for image in images]
+        if isinstance(self.backend, OwnInput):
+            inputs = [self.backend.network_input(image, short_side) for image in images]
+        else:
+            colour = self.backend.pad_colour
+            inputs = [network_input(image, short_side, colour, settings.max_aspect) for image in images]
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, (pixels, _) in enumerate(inputs):
             groups.setdefault(pixels.shape, []).append(index)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from calipose.calibration.maps import Calibration
 from calipose.config.settings import PredictSettings
 from calipose.geometry import Floats
+from calipose.io.images import Image
 from calipose.skeleton import Skeleton
 
 
@@ -75,5 +76,22 @@ class Backend(Protocol):
             images: (b, h, w, 3) RGB.
             max_poses: candidates of an image, at most.
             flip: average with the mirrored images.
+        """
+        ...
+
+
+@runtime_checkable
+class OwnInput(Protocol):
+    """A backend that prepares images in its own way, as another project's model needs; others take the padded image."""
+
+    def network_input(self, image: Image, short_side: int) -> tuple[Image, Floats]:
+        """The network's input of an image.
+
+        Args:
+            image: (h, w, 3) RGB.
+            short_side: of the input, in pixels.
+
+        Returns:
+            The input (H, W, 3) uint8, and the affine `(2, 3)` from the image to the coordinates of the candidates.
         """
         ...

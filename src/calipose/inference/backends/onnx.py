@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from calipose.config.settings import PredictSettings
 from calipose.errors import InputError
 from calipose.geometry import Floats
 from calipose.inference.backends.base import BatchCandidates
+from calipose.inference.foreign.base import Port
 from calipose.plain_data import parse_json
 from calipose.skeleton import Skeleton
 
@@ -25,7 +28,7 @@ class OnnxBackend:
     """An ONNX file that `calipose export` wrote (docs/onnx.md).
 
     Args:
-        path: the file.
+        path: the file, or the file as opened already.
         providers: of ONNX Runtime, by full or short name ("cuda" for CUDAExecutionProvider); by default the CPU's.
         threads: of one network run; 0 for ONNX Runtime's own choice.
 
@@ -38,8 +41,9 @@ class OnnxBackend:
         InputError: the file is missing, damaged, or not Calipose's, or a provider is not there.
     """
 
-    def __init__(self, path: str | Path, providers: list[str] | None = None, threads: int = 0) -> None:
-        self._file = OnnxFile(path, providers, threads)
+    def __init__(self, path: str | Path | OnnxFile, providers: list[str] | None = None, threads: int = 0) -> None:
+        self._file = path if isinstance(path, OnnxFile) else OnnxFile(path, providers, threads)
+        path = self._file.path
         self.header = self._file.header
         self.skeleton = Skeleton.from_dict(self.header.get("skeleton"), str(path))
         try:
@@ -91,7 +95,7 @@ class OnnxBackend:
 
 
 class OnnxFile:
-    """An ONNX file of ours, open in ONNX Runtime; pickled, it is opened again from its path.
+    """An ONNX file, open in ONNX Runtime; pickled, it is opened again from its path.
 
     Args:
         path: the file.
@@ -100,11 +104,12 @@ class OnnxFile:
 
     Attributes:
         path: the file.
-        header: what the file says of itself: its metadata under the key "calipose", a JSON object.
+        metadata: what the file says of itself.
+        input_ports, output_ports: what it takes and gives.
         inputs, outputs: their names.
 
     Raises:
-        InputError: the file is missing, damaged, or not Calipose's, or a provider is not there.
+        InputError: the file is missing or damaged, or a provider is not there.
     """
 
     def __init__(self, path: str | Path, providers: list[str] | None = None, threads: int = 0) -> None:
@@ -112,17 +117,32 @@ class OnnxFile:
         self._again = self.path.absolute(), providers, threads  # the working directory may change
         self._session = _open_session(self.path, providers, threads)
         try:
-            entries = self._session.get_modelmeta().custom_metadata_map
+            self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: its metadata are no text ({error})") from None
-        if METADATA_KEY not in entries:
-            raise InputError(f"{path}: an ONNX file, but not one that calipose export wrote")
-        header = parse_json(entries[METADATA_KEY], f"the metadata of {path}")
+        self.input_ports = [_port(entry) for entry in self._session.get_inputs()]
+        self.output_ports = [_port(entry) for entry in self._session.get_outputs()]
+        self.inputs = [port.name for port in self.input_ports]
+        self.outputs = [port.name for port in self.output_ports]
+
+    @property
+    def is_calipose(self) -> bool:
+        """Whether `calipose export` wrote the file."""
+        return METADATA_KEY in self.metadata
+
+    @cached_property
+    def header(self) -> dict[str, Any]:
+        """What a file of ours says of itself: its metadata under the key "calipose", a JSON object.
+
+        Raises:
+            InputError: the file is not Calipose's, or its metadata are damaged.
+        """
+        if not self.is_calipose:
+            raise InputError(f"{self.path}: an ONNX file, but not one that calipose export wrote")
+        header = parse_json(self.metadata[METADATA_KEY], f"the metadata of {self.path}")
         if not isinstance(header, dict):
-            raise InputError(f"{path}: its metadata are {type(header).__name__}, not an object; export it again")
-        self.header: dict[str, Any] = header
-        self.inputs: list[str] = [entry.name for entry in self._session.get_inputs()]
-        self.outputs: list[str] = [entry.name for entry in self._session.get_outputs()]
+            raise InputError(f"{self.path}: its metadata are {type(header).__name__}, not an object; export it again")
+        return header
 
     def __reduce__(self) -> tuple[type[OnnxFile], tuple[Path, list[str] | None, int]]:
         return OnnxFile, self._again  # a session lives in this process alone
@@ -186,6 +206,13 @@ def _open_session(path: Path, providers: list[str] | None, threads: int) -> Any:
     if missing := [name for name in wanted if name not in session.get_providers()]:
         raise InputError(f"ONNX Runtime could not start {missing[0]}; are its libraries installed?")
     return session
+
+
+def _port(entry: Any) -> Port:
+    """An input or output as ONNX Runtime describes it; its types are such as "tensor(float)"."""
+    kind = str(entry.type).removeprefix("tensor(").removesuffix(")")
+    shape = tuple(side if isinstance(side, int) else None for side in entry.shape)
+    return Port(entry.name, shape, {"float": "float32", "double": "float64"}.get(kind, kind))
 
 
 def _first_line(error: Exception) -> str:
