@@ -18,7 +18,6 @@ from calipose.inference.packaged import DEFAULT
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from calipose.serve.settings import ServeSettings
 
 ENVIRONMENT = "CALIPOSE_SERVE"  # what a worker process is to do, as JSON
 LIMITS, ACCESS, SERVER = "Limits", "Access", "Server"
@@ -102,7 +101,7 @@ def serve_command(
     seconds: Annotated[
         float,
         typer.Option(
-            min=0.01, metavar="S", help="Time until an answer, from its last byte on.", rich_help_panel=LIMITS
+            min=0.01, metavar="S", help="Time until the answer, once all has arrived.", rich_help_panel=LIMITS
         ),
     ] = 60,
     receive_seconds: Annotated[

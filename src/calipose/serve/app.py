@@ -20,9 +20,9 @@ from calipose.serve.engine import Engine
 from calipose.serve.front import FrontDoor, answer_errors
 from calipose.serve.intake import Intake, Upload, check_header
 from calipose.serve.metrics import Metrics
-from calipose.serve.static import add_page
 from calipose.serve.refusal import Refusal
 from calipose.serve.settings import ServeSettings
+from calipose.serve.static import add_page
 
 Share = Annotated[float, Query(ge=0, le=1, allow_inf_nan=False)]
 

@@ -194,9 +194,7 @@ def check_header(upload: Upload, max_pixels: int) -> None:
         with PilImage.open(io.BytesIO(upload.data), formats=_formats()) as header:
             width, height = header.size
     except UnidentifiedImageError:
-        sentence = (
-            f"{upload.name} is no image of a format that is read here: JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF, ..."
-        )
+        sentence = f"{upload.name} is no image of a format read here: JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF, ..."
         raise Refusal(415, sentence) from None
     except PilImage.DecompressionBombError:
         raise Refusal(413, f"{upload.name} has more than {limit} pixels; make it smaller") from None

@@ -14,6 +14,11 @@ GRACE_SECONDS = 30  # for requests in hand when the service is stopped
 KEEP_ALIVE_SECONDS = 15
 TOO_SLOW = b'{"status":408,"error":"the header of the request did not arrive in time"}'
 
+TOO_SLOW_HEAD = (
+    b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n" % len(TOO_SLOW)
+)
+
 
 class PatientProtocol(H11Protocol):
     """HTTP/1.1 as uvicorn speaks it, with a limit on how long a header may take, which uvicorn has none of."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from calipose._version import __version__
 from calipose.errors import InputError
 from calipose.inference.packaged import FAST, packaged
 from calipose.inference.predictor import Predictor
-from calipose.serve.refusal import Refusal
 from calipose.serve.settings import ServeSettings
 
 TYPES = {
@@ -67,9 +67,11 @@ def add_page(app: FastAPI, predictor: Predictor, settings: ServeSettings) -> Non
             "max_bytes": settings.max_bytes,
         }
 
-    @app.api_route("/{path:path}", methods=["GET", "HEAD"], include_in_schema=False)
-    async def static(path: str) -> FileResponse:
-        file = files.get(f"/{path}")  # only these: no path leads out of them
-        if file is None:
-            raise Refusal(404, "there is nothing at this path; /openapi.json lists what there is")
-        return FileResponse(file, headers=HEADERS, media_type=TYPES[file.suffix])
+    def answers_with(file: Path) -> Callable[[], Awaitable[FileResponse]]:
+        async def answer() -> FileResponse:
+            return FileResponse(file, headers=HEADERS, media_type=TYPES[file.suffix])
+
+        return answer
+
+    for path, file in files.items():  # only these: no path leads out of them
+        app.add_api_route(path, answers_with(file), methods=["GET", "HEAD"], include_in_schema=False)
