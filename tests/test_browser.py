@@ -1,4 +1,4 @@
-"""The page in examples/browser, in headless Chromium: it finds Python's poses, uploads nothing, and says what is wrong.
+"""The page of the service, served as plain files, in headless Chromium: it finds Python's poses, uploads nothing, and says what is wrong.
 
 Needs Chromium, and `npm install` in examples/browser (no test does that); skipped with the reason where one is missing.
 """
@@ -32,7 +32,8 @@ from chromium import CHROMIUM, PATIENCE, Browser
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 
-FOLDER = Path(__file__).resolve().parents[1] / "examples" / "browser"
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER, PAGE = ROOT / "examples" / "browser", ROOT / "src" / "calipose" / "serve" / "page"
 NODE = shutil.which("node")
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt install chromium"),
@@ -114,6 +115,8 @@ def serve(model: Path | None) -> Iterator[tuple[str, list[str]]]:
 
     class Handler(SimpleHTTPRequestHandler):
         def translate_path(self, path: str) -> str:
+            if path.startswith("/node_modules"):
+                return str(FOLDER) + path
             return str(model) if path == "/model.onnx" else super().translate_path(path)
 
         def log_request(self, code: Any = "-", size: Any = "-") -> None:
@@ -122,7 +125,7 @@ def serve(model: Path | None) -> Iterator[tuple[str, list[str]]]:
         def log_message(self, format: str, *values: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("localhost", 0), lambda *a: Handler(*a, directory=str(FOLDER)))  # type: ignore[misc]
+    server = ThreadingHTTPServer(("localhost", 0), lambda *a: Handler(*a, directory=str(PAGE)))  # type: ignore[misc]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://localhost:{server.server_port}/", lines

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 
 from calipose._version import __version__
 from calipose.errors import ImageError, InputError
+from calipose.inference.packaged import FAST
 from calipose.inference.predictor import Predictor
 from calipose.io.images import Image, decode_image
 from calipose.serve import openapi
@@ -96,10 +97,14 @@ def create_app(predictor: Predictor, settings: ServeSettings | None = None) -> F
         return await engine.run(partial(_decode, upload, settings.max_pixels), partial(wanted.entry, upload.name))
 
     @app.get("/threshold", summary="The score threshold for a target precision", openapi_extra=openapi.THRESHOLD)
-    async def threshold(request: Request, precision: Annotated[str, Query(max_length=20)]) -> dict[str, Any]:
+    async def threshold(
+        request: Request, precision: Annotated[str, Query(max_length=20)], model: str = ""
+    ) -> dict[str, Any]:
         """The lowest score from which on the poses have the target's OKS, by the model's calibration data."""
         openapi.check_query(request.query_params, "/threshold")
-        return _threshold(predictor, precision)
+        if model not in {"", FAST}:
+            raise Refusal(422, f"model is left out for the service's own, or {FAST} for that of the page")
+        return _threshold(await asyncio.to_thread(_page_model) if model else predictor, precision)
 
     @app.get("/health", summary="The process answers")
     async def health() -> dict[str, str]:
@@ -133,6 +138,12 @@ def _decode(upload: Upload, max_pixels: int) -> Image:
         raise Refusal(422, str(error)) from None
     except MemoryError:
         raise Refusal(503, "there is not enough memory for this image now; try again later", 5) from None
+
+
+@cache
+def _page_model() -> Predictor:
+    """The model that the page runs."""
+    return Predictor(FAST)
 
 
 def _threshold(predictor: Predictor, precision: str) -> dict[str, Any]:

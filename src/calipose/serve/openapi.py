@@ -13,7 +13,7 @@ DESCRIPTION = (
 )
 QUERIES = {
     "/predict": {"min_score", "precision", "draw", "min_keypoint_score", "format", "name"},
-    "/threshold": {"precision"},
+    "/threshold": {"model", "precision"},
 }
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 ERRORS = {
@@ -95,7 +95,9 @@ def predict(formats: list[str]) -> dict[str, Any]:
 
 THRESHOLD: dict[str, Any] = {
     "parameters": [{"name": "precision", "in": "query", "required": True, "example": "0.7@0.5",
-                    "schema": {"type": "string"}, "description": "SHARE@OKS."}],
+                    "schema": {"type": "string"}, "description": "SHARE@OKS."},
+                   {"name": "model", "in": "query", "example": "fast", "schema": {"type": "string"},
+                    "description": "fast: of the model that the page runs."}],
     "responses": {"422": {"description": "The calibration data cannot support it.", "content": REFUSED}},
 }  # fmt: skip
 

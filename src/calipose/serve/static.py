@@ -35,7 +35,9 @@ HEADERS = {
     "X-Frame-Options": "DENY",
     "Cache-Control": "no-cache",
 }
-PAGE = ("index.html", "page.css", "page.js", "calipose.js", "draw.js", "icon.svg")
+PAGE = (
+    "index.html", "page.css", "page.js", "calipose.js", "draw.js", "files.js", "film.js", "server.js", "icon.svg",
+)  # fmt: skip
 RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 RUNTIME_PATH = "/node_modules/onnxruntime-web/dist/"  # as beside the page in a checkout
 
