@@ -1,4 +1,4 @@
-"""What mkdocs does beside its own: pages that do not exist leave the navigation, and links out of docs/ find their page."""
+"""Hooks of mkdocs: pages that do not exist leave the navigation, and links out of docs/ find their page."""
 
 from __future__ import annotations
 
@@ -64,6 +64,11 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         return text if "`" in text else f"`{path}`" if text == path else f"{text} (`{path}`)"
 
     return LINK.sub(link, markdown)
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
+    """A table's empty heading is no heading: screen readers would announce nothing."""
+    return html.replace("<th></th>", "<td></td>")
 
 
 def _from(page: Any, target: str) -> str:

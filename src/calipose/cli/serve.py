@@ -144,7 +144,7 @@ def serve_command(
         web_runtime=os.path.abspath(web_runtime) if web_runtime else "",
         token=token,
     )
-    opening = {
+    opening: dict[str, Any] = {
         "model": model, "device": device, "flip": flip, "short_side": short_side, "min_score": options.MIN_SCORE,
         "providers": providers, "threads": threads, "scales": scales,
     }  # fmt: skip

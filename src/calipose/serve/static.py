@@ -53,9 +53,9 @@ def add_page(app: FastAPI, predictor: Predictor, settings: ServeSettings) -> Non
     files["/model.onnx"] = packaged(FAST)
     if settings.web_runtime:
         for name in RUNTIME:
-            files[RUNTIME_PATH + name] = path = Path(settings.web_runtime) / name
-            if not path.is_file():
-                raise InputError(f"{path} is missing: name the folder node_modules/onnxruntime-web/dist")
+            files[RUNTIME_PATH + name] = file = Path(settings.web_runtime) / name
+            if not file.is_file():
+                raise InputError(f"{file} is missing: name the folder node_modules/onnxruntime-web/dist")
 
     @app.get("/info", include_in_schema=False)
     async def info() -> dict[str, Any]:
