@@ -8,3 +8,8 @@ document$.subscribe(() => {
     nav.setAttribute("aria-label", `${name || "Contents"}, part ${number + 1}`);
   });
 });
+
+// The theme's copy buttons come later, each in a <nav> of its own without a name.
+new MutationObserver(() => {
+  document.querySelectorAll("nav.md-code__nav:not([role])").forEach((nav) => nav.setAttribute("role", "group"));
+}).observe(document.documentElement, { childList: true, subtree: true });

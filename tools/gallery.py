@@ -49,9 +49,9 @@ def main() -> None:
 
 PAGE = f"""# Gallery
 
-Poses of `accurate` with a score of {MIN_SCORE} or more; keypoints below {MIN_SCORE} are not drawn. Nothing was chosen by its result: drawn
-people are far from the photographs that the model has learned from, and it misses many of them. `tools/gallery.py` makes this
-page and its images.
+Poses of `accurate` with a score of {MIN_SCORE} or more; keypoints below {MIN_SCORE} are not drawn. Nothing was chosen
+by its result, and failures are among them: drawn people are far from the photographs that the model has learned from.
+`tools/gallery.py` makes this page and its images.
 """
 
 
@@ -65,11 +65,11 @@ def photographs() -> list[tuple[str, Image, str]]:
     dark = (portrait * 0.25).astype(np.uint8)
     reduced = cv2.resize(portrait, (128, 128), interpolation=cv2.INTER_AREA)
     reduced = cv2.resize(portrait, (128, 128), interpolation=cv2.INTER_AREA)
-    small = cv2.copyMakeBorder(reduced, 180, 180, 256, 256, cv2.BORDER_REPLICATE)
+    small = cv2.copyMakeBorder(reduced, 180, 180, 256, 256, cv2.BORDER_CONSTANT, value=(128, 128, 128))
     return [
         ("portrait", portrait, "A portrait (NASA, public domain)"),
         ("dark", dark, "The same, at a quarter of its brightness"),
-        ("small", small, "The same, small in a wide image"),
+        ("small", small, "The same, small in a grey image"),
         ("photographer", photographer, "From the side, in grey (scikit-image, CC0)"),
     ]
 

@@ -42,6 +42,9 @@ def main() -> None:
                 for scheme in ("light", "dark"):
                     form(browser, width, scheme)
                     browser.events.clear()
+                    # The site keeps what was light or dark before.
+                    origin = "/".join(address.split("/")[:3])
+                    browser.call("Storage.clearDataForOrigin", origin=origin, storageTypes="local_storage")
                     browser.call("Page.navigate", url=address)
                     settle(browser)
                     if given.image and browser.evaluate("!!document.getElementById('image-file')"):

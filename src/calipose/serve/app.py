@@ -25,7 +25,12 @@ from calipose.serve.refusal import Refusal
 from calipose.serve.settings import ServeSettings
 from calipose.serve.static import add_page
 
-Share = Annotated[float, Query(ge=0, le=1, allow_inf_nan=False)]
+SHARE: dict[str, Any] = {"ge": 0, "le": 1, "allow_inf_nan": False}
+
+
+def _option(description: str, example: object, **limits: Any) -> Any:
+    """An option in the query, as the OpenAPI document tells it."""
+    return Query(description=description, examples=[example], **limits)
 
 
 def create_app(predictor: Predictor, settings: ServeSettings | None = None) -> FastAPI:
@@ -57,15 +62,15 @@ def create_app(predictor: Predictor, settings: ServeSettings | None = None) -> F
     answer_errors(app)
     app.add_middleware(FrontDoor, settings=settings, metrics=metrics, intake=intake)
 
-    @app.post("/predict", summary="Find the poses in images", openapi_extra=openapi.predict(answer_formats()))
+    @app.post("/predict", summary="Find the poses in images", openapi_extra=openapi.predict())
     async def predict(
         request: Request,
-        min_score: Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)] = None,
-        precision: Annotated[str, Query(max_length=20)] = "",
-        draw: bool = False,
-        min_keypoint_score: Share = MIN_SCORE,
-        format: str = JSON,
-        name: Annotated[str, Query(max_length=500)] = "",
+        min_score: Annotated[float | None, _option("Leave out poses below; by default 0.3.", 0.5, **SHARE)] = None,
+        precision: Annotated[str, _option("Instead of min_score: SHARE@OKS.", "0.5@0.5", max_length=20)] = "",
+        draw: Annotated[bool, _option("Give the drawing, too, as a data URL.", True)] = False,
+        min_keypoint_score: Annotated[float, _option("Do not draw keypoints below.", 0.5, **SHARE)] = MIN_SCORE,
+        format: Annotated[str, _option(f"Of the answer: {', '.join(answer_formats())}.", "csv")] = JSON,
+        name: Annotated[str, _option("What raw bytes are called in the answer.", "a.jpg", max_length=500)] = "",
     ) -> Response:
         """Poses in one or more images: raw bytes, the files of a form, or URLs where they are allowed."""
         openapi.check_query(request.query_params, "/predict")
@@ -98,7 +103,9 @@ def create_app(predictor: Predictor, settings: ServeSettings | None = None) -> F
 
     @app.get("/threshold", summary="The score threshold for a target precision", openapi_extra=openapi.THRESHOLD)
     async def threshold(
-        request: Request, precision: Annotated[str, Query(max_length=20)], model: str = ""
+        request: Request,
+        precision: Annotated[str, _option("SHARE@OKS.", "0.5@0.5", max_length=20)],
+        model: Annotated[str, _option("fast: of the model that the page runs.", FAST)] = "",
     ) -> dict[str, Any]:
         """The lowest score from which on the poses have the target's OKS, by the model's calibration data."""
         openapi.check_query(request.query_params, "/threshold")

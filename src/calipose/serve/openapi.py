@@ -52,12 +52,8 @@ REFUSED = {
 }
 
 
-def predict(formats: list[str]) -> dict[str, Any]:
-    """Of `POST /predict`: bodies, options and answers.
-
-    Args:
-        formats: of answers.
-    """
+def predict() -> dict[str, Any]:
+    """Of `POST /predict`: bodies and answers."""
     files = {"type": "array", "items": {"type": "string", "format": "binary"}}
     form = {"schema": {"type": "object", "properties": {"image": files}, "required": ["image"]}}
     urls = {
@@ -66,14 +62,6 @@ def predict(formats: list[str]) -> dict[str, Any]:
         "properties": {"urls": {"type": "array", "items": {"type": "string"}}},
     }
     return {
-        "parameters": [
-            _option("min_score", "Leave out poses below; by default 0.3.", 0.5),
-            _option("precision", "Instead of min_score: SHARE@OKS, such as 0.7@0.5.", "0.7@0.5"),
-            _option("draw", "Give the drawing, too, as a data URL.", True),
-            _option("min_keypoint_score", "Do not draw keypoints below.", 0.5),
-            _option("format", f"Of the answer: {', '.join(formats)}; jpg is the drawing of one image.", "csv"),
-            _option("name", "What raw bytes are called in the answer.", "photo.jpg"),
-        ],
         "requestBody": {
             "required": True,
             "content": {
@@ -94,17 +82,8 @@ def predict(formats: list[str]) -> dict[str, Any]:
 
 
 THRESHOLD: dict[str, Any] = {
-    "parameters": [{"name": "precision", "in": "query", "required": True, "example": "0.7@0.5",
-                    "schema": {"type": "string"}, "description": "SHARE@OKS."},
-                   {"name": "model", "in": "query", "example": "fast", "schema": {"type": "string"},
-                    "description": "fast: of the model that the page runs."}],
-    "responses": {"422": {"description": "The calibration data cannot support it.", "content": REFUSED}},
-}  # fmt: skip
-
-
-def _option(name: str, description: str, example: object) -> dict[str, Any]:
-    kind = {bool: "boolean", float: "number", str: "string"}[type(example)]
-    return {"name": name, "in": "query", "description": description, "example": example, "schema": {"type": kind}}
+    "responses": {"422": {"description": "The calibration data cannot support it.", "content": REFUSED}}
+}
 
 
 def check_query(given: Mapping[str, str], path: str) -> None:
