@@ -85,12 +85,15 @@ def create_app(predictor: Predictor, settings: ServeSettings | None = None) -> F
         async with intake.uploads(request) as uploads:
             check_format(wanted, len(uploads))
             engine.admit(len(uploads))
+            tasks = [asyncio.ensure_future(one(engine, upload, wanted)) for upload in uploads]
             try:
                 async with asyncio.timeout(settings.seconds):
-                    entries = await asyncio.gather(*(one(engine, upload, wanted) for upload in uploads))
+                    entries = await asyncio.gather(*tasks)
             except TimeoutError:
                 raise Refusal(503, f"no answer within {settings.seconds:g} seconds; try again later", 5) from None
             finally:
+                for task in tasks:  # one image was refused: the others need not be predicted
+                    task.cancel()
                 engine.leave(len(uploads))
         metrics.images.inc(len(entries))
         metrics.poses.inc(sum(len(entry["poses"]) for entry in entries))

@@ -21,6 +21,8 @@ from calipose.serve.settings import ServeSettings
 GUARDED = ("/predict", "/threshold", "/metrics")  # need the token, where there is one
 PATHS = (*GUARDED, "/health", "/ready", "/info", "/openapi.json", "/")  # by these the metrics count
 
+WHOLE = {415, 422, 429}  # refused after the whole request was read
+
 
 class FrontDoor:
     """Middleware: checks the token and where a page's request comes from; counts and logs.
@@ -95,7 +97,7 @@ def refused(refusal: Refusal) -> JSONResponse:
     headers = {} if refusal.retry_seconds is None else {"retry-after": str(refusal.retry_seconds)}
     if refusal.status == 401:
         headers["www-authenticate"] = "Bearer"
-    if refusal.status in {400, 408, 413}:
+    if refusal.status not in WHOLE:
         headers["connection"] = "close"  # what else would come of the request is not read
     return JSONResponse({"status": refusal.status, "error": refusal.sentence}, refusal.status, headers)
 
