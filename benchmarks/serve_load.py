@@ -154,7 +154,7 @@ def load(
     if victim is not None:
         while len(milliseconds) < requests // 2:
             time.sleep(0.01)
-        [one for one in victim.children() if "spawn_main" in " ".join(one.cmdline())][0].kill()
+        next(one for one in victim.children() if "spawn_main" in " ".join(one.cmdline())).kill()
     for thread in threads:
         thread.join()
     return time.perf_counter() - begun, milliseconds, failed

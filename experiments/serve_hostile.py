@@ -112,9 +112,7 @@ def main() -> None:
         seconds = time.monotonic() - begun
     for (what, status), count in sorted(statuses.items()):
         print(f"{what:32} {status}  {count}")
-    print(
-        f"{given.requests} requests in {seconds:.0f} s; memory {before:.0f} MB, then {after:.0f} MB; alive: {alive}"
-    )
+    print(f"{given.requests} requests in {seconds:.0f} s; memory {before:.0f} MB, then {after:.0f} MB; alive: {alive}")
     print(f"requests that reached the private server: {private.asked}")
     print(f"wrong answers: {len(wrong)}", *wrong[:20], sep="\n    ")
     sys.exit(bool(wrong or private.asked or not alive))

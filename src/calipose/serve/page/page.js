@@ -4,14 +4,14 @@ import { Model, UserError } from "./calipose.js";
 import { drawPoses } from "./draw.js";
 import { save, toCsv, toDict } from "./files.js";
 import { Film } from "./film.js";
-import { ServerModel, askServer, askThreshold } from "./server.js";
+import { Place } from "./place.js";
+import { ServerModel } from "./server.js";
 
 const MODEL = "model.onnx"; // beside this page; what `calipose export` wrote
 const MIN_SCORE = 0.3; // where the slider starts, as `calipose predict` does
 
 const element = (id) => document.getElementById(id);
 
-let server = null; // what the server says of itself; null beside plain files
 let model = null; // a promise of the model that runs in the browser
 let current = null; // the image's file
 let result = null; // {model, poses, width, height, milliseconds} of the image or frame
@@ -21,8 +21,7 @@ let turn = 0; // number of images opened; the result of an earlier one comes too
 let tasks = 0; // under way
 
 const film = new Film(element("video"), showFrame);
-const onServer = () => server !== null && document.querySelector("input[name=where]:checked").value === "server";
-const token = () => element("token").value;
+const place = new Place({ attempt, changed: changePlace, setThreshold });
 
 /** Runs a task, shows that it runs, and what went wrong. */
 async function attempt(text, task) {
@@ -60,12 +59,13 @@ function openModel(name, read) {
       throw error;
     }
     const { skeleton, settings, size } = loaded;
-    element("about-model").textContent =
+    const about =
       `${name}: ${skeleton.keypoints.length} keypoints (${skeleton.name}), ` +
       `short side ${settings.short_side} px, ${(size / 1e6).toFixed(1)} MB`;
+    place.browserHas(about, name === MODEL);
     const old = await before?.catch(() => null);
     await old?.release();
-    if (current && !onServer()) openImage(current);
+    if (current && !place.onServer) openImage(current);
   });
 }
 
@@ -83,7 +83,7 @@ async function fetchModel() {
 
 /** Whatever finds the poses now: the server, or a model in this browser. */
 async function predictor() {
-  if (onServer()) return new ServerModel(server, token);
+  if (place.onServer) return place.serverModel();
   if (!model) throw new UserError("There is no model yet: choose a file that calipose export wrote.");
   return model;
 }
@@ -234,7 +234,7 @@ const asJson = () => JSON.stringify(toDict(shownPoses(), result.model.skeleton, 
 
 function describeResult() {
   const count = (number) => `${number} ${number === 1 ? "pose" : "poses"}`;
-  let text = model || onServer() ? "Ready for an image." : "Waiting for a model.";
+  let text = model || place.onServer ? "Ready for an image." : "Waiting for a model.";
   if (result) {
     const number = shownPoses().length;
     const below = result.poses.length - number;
@@ -281,56 +281,16 @@ function open(file) {
   }
 }
 
-/** Moves the slider to the score that reaches the chosen precision, by the calibration data. */
-function choosePrecision() {
-  const precision = element("precision").value;
-  element("precision-note").textContent = "";
-  if (!precision) return;
-  attempt("", async () => {
-    try {
-      const chosen = await askThreshold(precision, !onServer(), token());
-      element("threshold").value = chosen.min_score;
-      element("precision-note").textContent =
-        `${Math.round(100 * chosen.precision)} % of ${chosen.poses} poses of the calibration data were that good ` +
-        `(at least ${Math.round(100 * chosen.bound)} % with 95 % confidence).`;
-      update();
-    } catch (error) {
-      element("precision").value = "";
-      throw error;
-    }
-  });
-}
-
-/** Shows what the server offers, where there is one; where the browser cannot find poses itself, the server does. */
-async function meetServer() {
-  server = await askServer();
-  if (!server) return openModel(MODEL, fetchModel);
-  const [browser, remote] = document.querySelectorAll("input[name=where]");
-  element("where").hidden = element("precision-row").hidden = false;
-  element("token-row").hidden = !server.needs_token;
-  element("looks").textContent = server.second_look ? "(two looks, more exact)" : "";
-  if (!server.in_browser) {
-    browser.disabled = true;
-    remote.checked = true;
-    element("where-note").textContent =
-      "This server has no onnxruntime-web, so images are sent to it (docs/serve.md: --web-runtime).";
-  }
-  changePlace();
-}
-
+/** Poses are found in another place from now on. */
 function changePlace() {
-  element("privacy").textContent = onServer()
-    ? `Images are sent to ${location.host}, which keeps none of them.`
-    : "Computed on this device: nothing is uploaded.";
-  element("precision").value = "";
-  element("precision-note").textContent = "";
-  if (onServer()) {
-    element("about-model").textContent = `The server's model: short side ${server.short_side} px`;
-    if (current) openImage(current);
-    else if (!tasks) describeResult();
-  } else {
-    openModel(MODEL, fetchModel);
-  }
+  if (!place.onServer && !model) openModel(MODEL, fetchModel);
+  else if (current) openImage(current);
+  else if (!tasks) describeResult();
+}
+
+function setThreshold(score) {
+  element("threshold").value = score;
+  update();
 }
 
 for (const id of ["image-file", "model-file"]) {
@@ -339,7 +299,6 @@ for (const id of ["image-file", "model-file"]) {
     event.target.value = ""; // so that the same file can be chosen again
   });
 }
-for (const choice of document.querySelectorAll("input[name=where]")) choice.addEventListener("change", changePlace);
 element("film").addEventListener("click", () => openFilm("Camera", () => film.openCamera()));
 element("stop").addEventListener("click", async () => {
   const file = await film.frame();
@@ -368,11 +327,10 @@ document.addEventListener("drop", (event) => {
     throw new UserError("That was a link or text. Save the image first, then drop its file.");
   });
 });
-element("precision").addEventListener("change", choosePrecision);
 element("threshold").value = MIN_SCORE;
 element("threshold").addEventListener("input", () => {
-  element("precision").value = element("precision-note").textContent = "";
+  place.forgetPrecision();
   update();
 });
 for (const surface of ["image", "video"]) new ResizeObserver(draw).observe(element(surface));
-meetServer();
+place.meet();
