@@ -245,7 +245,7 @@ def kinds(port: int, luck: random.Random) -> list[Callable[[], Raw]]:
             [
                 b"\x16\x03\x01\x02\x00" + luck.randbytes(50) + b"\r\n\r\n",
                 b"GET\r\n\r\n",
-                b"GET / HTTP/9.9\r\n\r\n",
+                b"GET /nothing HTTP/9.9\r\n\r\n",
                 b"\r\n" * 3 + b"x\r\n\r\n",
                 b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\n",
                 b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",

@@ -56,7 +56,7 @@ def create_app(predictor: Predictor, settings: ServeSettings | None = None) -> F
     app = FastAPI(
         title="Calipose", version=__version__, description=openapi.DESCRIPTION, lifespan=lifespan,
         docs_url=None, redoc_url=None,  # both would load scripts from elsewhere
-        servers=[{"url": "/"}],
+        servers=[{"url": "/"}], redirect_slashes=False,
     )  # fmt: skip
     app.state.intake, app.state.metrics, app.state.settings = intake, metrics, settings
     answer_errors(app)
