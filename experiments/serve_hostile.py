@@ -77,7 +77,7 @@ def complaint(what: str, status: int, body: bytes) -> str:
     try:
         sentence = json.loads(body)["error"]
     except (ValueError, KeyError, TypeError):
-        sentence = body.decode("utf-8", "replace") if what == "broken HTTP" else ""  # uvicorn's own words
+        sentence = ""
     return "" if len(sentence) > 15 else f"status {status} without a sentence: {body[:80]!r}"
 
 

@@ -101,7 +101,7 @@ def test_the_docs_node_script(service: str, place: Path) -> None:
     assert [float(line.split()[0]) for line in done.stdout.splitlines()] == want.scores.round(2).tolist()
 
 
-def test_a_header_that_never_ends_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_header_that_never_ends_and_no_http_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "HEADER_SECONDS", 0.3)
     with serving(Predictor("fast", threads=1)) as address:
         port = int(address.rstrip("/").rpartition(":")[2])
@@ -111,6 +111,11 @@ def test_a_header_that_never_ends_is_answered(monkeypatch: pytest.MonkeyPatch) -
                 answer = connection.makefile("rb").read()
             assert answer.startswith(b"HTTP/1.1 408 ")
             assert b"did not arrive in time" in answer
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+            connection.sendall(b"no HTTP\r\n\r\n")
+            answer = connection.makefile("rb").read()
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"] == "this is no request that HTTP/1.1 knows"
         with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:  # also after a good request
             connection.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\nGET /hea")
             answer = connection.makefile("rb").read()

@@ -144,6 +144,7 @@ REFUSED = [
     ("/predict?format=jpg", 2 * (PART + jpeg() + b"\r\n") + b"--x--\r\n", FORM, 422, "one image, and 2 came"),
     ("/predict", jpeg(), {"Origin": "https://elsewhere.example"}, 403, "another site"),
     ("/nothing", b"", {}, 404, "/openapi.json lists"),
+    ("/predict/", jpeg(), JPEG, 404, "/openapi.json lists"),
     ("/health", b"", {}, 405, "does not take POST"),
 ]
 

@@ -13,11 +13,7 @@ HEADER_SECONDS = 10.0  # within which a request's header has to arrive
 GRACE_SECONDS = 30  # for requests in hand when the service is stopped
 KEEP_ALIVE_SECONDS = 15
 TOO_SLOW = b'{"status":408,"error":"the header of the request did not arrive in time"}'
-
-TOO_SLOW_HEAD = (
-    b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\n"
-    b"Content-Length: %d\r\n\r\n" % len(TOO_SLOW)
-)
+NO_HTTP = b'{"status":400,"error":"this is no request that HTTP/1.1 knows"}'
 
 
 class PatientProtocol(H11Protocol):
@@ -53,11 +49,16 @@ class PatientProtocol(H11Protocol):
 
     def _too_slow(self) -> None:
         if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
-            head = (
-                f"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nContent-Length: {len(TOO_SLOW)}\r\n"
-            )
-            self.transport.write(head.encode() + b"Connection: close\r\n\r\n" + TOO_SLOW)
-            self.transport.close()
+            self._refuse("408 Request Timeout", TOO_SLOW)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, as everything else, with a sentence in JSON."""
+        self._refuse("400 Bad Request", NO_HTTP)
+
+    def _refuse(self, status: str, body: bytes) -> None:
+        head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        self.transport.write(f"{head}Connection: close\r\n\r\n".encode() + body)
+        self.transport.close()
 
 
 def run(app: Any, host: str, port: int, workers: int = 1) -> None:
