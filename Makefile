@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: demo train-demo test test-oldest check bench clean ready-ci
+.PHONY: demo train-demo test test-oldest check bench site clean ready-ci
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "calipose needs Python >= 3.11; name one: make PYTHON=python3.12 ..."; exit 1; }
@@ -56,6 +56,15 @@ check: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation site, in build/site; warnings are errors.
+site: $(VENV)/ready-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
+$(VENV)/ready-docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) '.[docs]'
+	@touch $@
 
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/head_cost.py

@@ -34,11 +34,11 @@ START = (
 class Browser:
     """One page in headless Chromium; of all names only localhost resolves, so that what works works offline."""
 
-    def __init__(self, profile: Path) -> None:
+    def __init__(self, profile: Path, *flags: str) -> None:
         (their_read, self._write), (self._read, their_write) = os.pipe(), os.pipe()
         # High numbers, so that copying one to 3 or 4 does not cover the other.
         theirs = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (their_read, their_write)]
-        command = [str(CHROMIUM), *FLAGS, OFFLINE, f"--user-data-dir={profile}"]
+        command = [str(CHROMIUM), *FLAGS, *flags, OFFLINE, f"--user-data-dir={profile}"]
         self._process = subprocess.Popen(
             [sys.executable, "-c", START, *map(str, theirs), *command],
             pass_fds=theirs,

@@ -1,4 +1,4 @@
-"""The page in examples/browser, in headless Chromium: it finds Python's poses, uploads nothing, and says what is wrong.
+"""The page of the service, as plain files, in Chromium: it finds Python's poses, uploads nothing, says what is wrong.
 
 Needs Chromium, and `npm install` in examples/browser (no test does that); skipped with the reason where one is missing.
 """
@@ -8,7 +8,6 @@ import json
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -22,17 +21,19 @@ import numpy as np
 import pytest
 from PIL import Image as PilImage
 
+from browser_page import Page, js_bytes
 from calipose.data.synthetic.scene import HARD, synthesize_scene
 from calipose.inference.predictor import Predictor
 from calipose.io.images import Image, network_input, read_image
 from calipose.poses import Poses
 from calipose.skeleton import Skeleton
-from chromium import CHROMIUM, PATIENCE, Browser
+from chromium import CHROMIUM
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 
-FOLDER = Path(__file__).resolve().parents[1] / "examples" / "browser"
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER, PAGE = ROOT / "examples" / "browser", ROOT / "src" / "calipose" / "serve" / "page"
 NODE = shutil.which("node")
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt install chromium"),
@@ -43,70 +44,6 @@ pytestmark = [
 ]
 
 
-class Page(Browser):
-    """The page, used as by hand."""
-
-    def open(self, url: str) -> None:
-        """Load a page and wait until it has loaded its model, or says why not."""
-        self.call("Page.navigate", url=url)
-        self._wait()
-
-    def choose(self, input_id: str, file: Path) -> None:
-        """Choose a file, and wait."""
-        self._mark()
-        root = self.call("DOM.getDocument")["root"]["nodeId"]
-        node = self.call("DOM.querySelector", nodeId=root, selector=f"#{input_id}")["nodeId"]
-        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
-        self._wait()
-
-    def drop(self, file: Path) -> None:
-        """Drop a file onto the page, and wait."""
-        self._mark()
-        data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
-        for kind in ("dragEnter", "dragOver", "drop"):
-            self.call("Input.dispatchDragEvent", type=kind, x=300, y=300, data=data)
-        self._wait()
-
-    def paste(self, file: Path) -> None:
-        """Paste an image, and wait."""
-        self._mark()
-        self.evaluate(
-            f"(data => {{ data.items.add(new File([{_bytes(file.read_bytes())}], 'image.png', {{type: 'image/png'}}));"
-            " document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data})); })(new DataTransfer())"
-        )
-        self._wait()
-
-    def _mark(self) -> None:
-        self.evaluate("document.getElementById('status').textContent = 'Starting'")  # as index.html does
-
-    def _wait(self) -> None:
-        end = time.monotonic() + PATIENCE
-        while not self.evaluate(
-            "document.getElementById('busy')?.hidden"
-            " && !document.getElementById('status').textContent.startsWith('Starting')"
-        ):
-            assert time.monotonic() < end, f"still busy: {self.evaluate('document.body.innerText')}"
-            time.sleep(0.02)
-
-    def text(self, element_id: str) -> str:
-        """Text of an element, nothing if it is hidden."""
-        return str(self.evaluate(f"(e => e.hidden ? '' : e.textContent)(document.getElementById({element_id!r}))"))
-
-    def slide(self, score: float) -> None:
-        """Move the slider."""
-        move = f"e => {{ e.value = {score}; e.dispatchEvent(new Event('input')); }}"
-        self.evaluate(f"({move})(document.getElementById('threshold'))")
-
-    def poses(self) -> Poses:
-        """The poses that the page gives as JSON, in the form of `Poses.to_dict`."""
-        return Poses.from_dict(json.loads(self.text("json")))
-
-
-def _bytes(data: bytes) -> str:
-    """A JavaScript expression of these bytes."""
-    return f"Uint8Array.from(atob('{base64.b64encode(data).decode()}'), c => c.charCodeAt(0))"
-
-
 @contextmanager
 def serve(model: Path | None) -> Iterator[tuple[str, list[str]]]:
     """Serve the page with `model` as its model.onnx, or without one; gives the address and all request lines."""
@@ -114,6 +51,8 @@ def serve(model: Path | None) -> Iterator[tuple[str, list[str]]]:
 
     class Handler(SimpleHTTPRequestHandler):
         def translate_path(self, path: str) -> str:
+            if path.startswith("/node_modules"):
+                return str(FOLDER) + path
             return str(model) if path == "/model.onnx" else super().translate_path(path)
 
         def log_request(self, code: Any = "-", size: Any = "-") -> None:
@@ -122,7 +61,7 @@ def serve(model: Path | None) -> Iterator[tuple[str, list[str]]]:
         def log_message(self, format: str, *values: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("localhost", 0), lambda *a: Handler(*a, directory=str(FOLDER)))  # type: ignore[misc]
+    server = ThreadingHTTPServer(("localhost", 0), lambda *a: Handler(*a, directory=str(PAGE)))  # type: ignore[misc]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://localhost:{server.server_port}/", lines
@@ -264,7 +203,7 @@ def test_the_networks_input_is_pythons(page: Page, width: int, height: int, shor
     want, _ = network_input(image, short_side, (124, 116, 104), max_aspect)
     png = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
     columns, rows, data = page.evaluate(
-        f"(async () => {{ const bitmap = await createImageBitmap(new Blob([{_bytes(png)}]));"
+        f"(async () => {{ const bitmap = await createImageBitmap(new Blob([{js_bytes(png)}]));"
         " const { networkInput } = await import('./calipose.js');"
         f" const input = networkInput(bitmap, {short_side}, {max_aspect}, [124, 116, 104]);"
         " return [input.width, input.height, btoa(Array.from(input.data, v => String.fromCharCode(v)).join(''))]; })()"

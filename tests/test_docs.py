@@ -29,9 +29,9 @@ from calipose.inference.predictor import Predictor
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
-    "README.md", "docs/evaluation.md", "docs/finetune.md", "docs/formats.md", "docs/label-studio.md", "docs/onnx.md",
-    "docs/other-models.md", "docs/predict.md", "docs/regions.md", "docs/report.md", "docs/scores.md",
-    "docs/second-look.md", "examples/browser/README.md",
+    "README.md", "docs/evaluation.md", "docs/finetune.md", "docs/formats.md", "docs/label-studio.md", "docs/limits.md",
+    "docs/onnx.md", "docs/other-models.md", "docs/predict.md", "docs/regions.md", "docs/report.md", "docs/scores.md",
+    "docs/second-look.md", "docs/serve.md", "docs/start.md", "examples/browser/README.md",
 ]  # fmt: skip
 
 
@@ -105,7 +105,7 @@ def test_the_onnx_example_finds_the_predictors_poses(place: Path, width: int, he
 
 def test_the_readmes_python_runs(place: Path) -> None:
     names: dict[str, Any] = {}
-    for code in snippets("README.md"):
+    for code in [*snippets("README.md"), *snippets("docs/start.md")]:
         exec(code, names)
 
 

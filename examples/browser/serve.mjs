@@ -1,4 +1,4 @@
-// Serves this folder to this computer alone: node serve.mjs [PORT]
+// Serves the page, and this folder's model.onnx and node_modules, to this computer alone: node serve.mjs [PORT]
 // Unlike `python -m http.server` it sends the two headers without which browsers refuse threads to WebAssembly.
 
 import { createReadStream } from "node:fs";
@@ -7,7 +7,9 @@ import { createServer } from "node:http";
 import { extname, join, normalize, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const FOLDER = fileURLToPath(new URL(".", import.meta.url));
+const PAGE = fileURLToPath(new URL("../../src/calipose/serve/page/", import.meta.url));
+const HERE = fileURLToPath(new URL(".", import.meta.url));
+const ours = (pathname) => pathname === "/model.onnx" || pathname.startsWith("/node_modules/onnxruntime-web/dist/");
 const TYPES = {
   ".css": "text/css",
   ".html": "text/html; charset=utf-8",
@@ -25,9 +27,10 @@ const HEADERS = {
 const server = createServer(async (request, response) => {
   try {
     const { pathname } = new URL(request.url, "http://localhost");
-    let file = normalize(join(FOLDER, decodeURIComponent(pathname)));
+    const folder = ours(pathname) ? HERE : PAGE;
+    let file = normalize(join(folder, decodeURIComponent(pathname)));
     if (file.endsWith(sep)) file += "index.html";
-    if (!file.startsWith(FOLDER) || !["GET", "HEAD"].includes(request.method)) throw new Error("not served");
+    if (!file.startsWith(folder) || !["GET", "HEAD"].includes(request.method)) throw new Error("not served");
     const found = await stat(file);
     if (!found.isFile()) throw new Error("a folder");
     const type = TYPES[extname(file)] ?? "application/octet-stream";

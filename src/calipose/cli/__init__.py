@@ -20,6 +20,7 @@ from calipose.cli.export import export_command
 from calipose.cli.info import info_command
 from calipose.cli.predict import predict_command
 from calipose.cli.report import report_command
+from calipose.cli.serve import serve_command
 from calipose.cli.submit import submit_command
 from calipose.cli.synthesize import synthesize_command
 from calipose.cli.train import train_command
@@ -134,6 +135,15 @@ app.command(
         "calipose convert yolo/data.yaml people.json",
     ),
 )(convert_command)
+app.command(
+    "serve",
+    epilog=examples(
+        "calipose serve",
+        "calipose serve --model fast --port 9000 --workers 2",
+        "CALIPOSE_TOKEN=secret calipose serve --host 0.0.0.0",
+        "curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' http://127.0.0.1:8000/predict",
+    ),
+)(serve_command)
 app.command("export", epilog=examples("calipose export runs/first poses.onnx"))(export_command)
 app.command("info", epilog=examples("calipose info", "calipose info coco-w32-512 my-recipe.toml"))(info_command)
 app.command("synthesize", epilog=examples("calipose synthesize people --images 1000 --preset easy --size 192x192"))(

@@ -17,6 +17,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from calipose._version import __version__
 from calipose.errors import ImageError
 from calipose.io.images import Image, decode_image
+from calipose.io.public_address import PrivateAddressError, public_opener
 
 MAX_BYTES = 50_000_000
 MAX_SECONDS = 20.0  # of a whole download, from the look-up of the host to the last byte
@@ -42,12 +43,29 @@ def fetch_image(url: str, max_bytes: int = MAX_BYTES, max_seconds: float = MAX_S
         ImageError: the image cannot be loaded within the limits, or the file is not an image; the message names the
             URL.
     """
+    return decode_image(fetch_bytes(url, max_bytes, max_seconds), public_url(url))
+
+
+def fetch_bytes(
+    url: str, max_bytes: int = MAX_BYTES, max_seconds: float = MAX_SECONDS, public_only: bool = False
+) -> bytes:
+    """Load the file of the image at a URL, which is not decoded; else as `fetch_image`.
+
+    Args:
+        url: an http or https URL.
+        max_bytes: largest size of the file.
+        max_seconds: longest time of the whole download.
+        public_only: connect to addresses of the public internet only, at each redirect anew, and through no proxy.
+
+    Raises:
+        ImageError: the file cannot be loaded within the limits; the message names the URL.
+    """
     name = public_url(url)
     loaded: Future[bytes] = Future()
 
     def load() -> None:
         try:
-            loaded.set_result(_load(url, name, max_bytes, time.monotonic() + max_seconds))
+            loaded.set_result(_load(url, name, max_bytes, time.monotonic() + max_seconds, public_only))
         except BaseException as error:
             loaded.set_exception(error)
 
@@ -55,14 +73,15 @@ def fetch_image(url: str, max_bytes: int = MAX_BYTES, max_seconds: float = MAX_S
     # Where a server is too slow, the thread is left behind, asleep, until the server's next byte or a second later.
     threading.Thread(target=load, daemon=True).start()
     try:
-        data = loaded.result(max_seconds)
+        return loaded.result(max_seconds)
     except TimeoutError:
         raise ImageError(f"image {name} was not loaded within {max_seconds:g} seconds") from None
+    except PrivateAddressError as error:
+        raise PrivateAddressError(f"image {name} is not loaded: {error}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         if isinstance(error, ImageError):
             raise
         raise ImageError(f"image {name} cannot be loaded: {_reason(error)}") from None
-    return decode_image(data, name)
 
 
 def public_url(url: str) -> str:
@@ -82,8 +101,8 @@ class _NoRedirects(HTTPRedirectHandler):
         """Do not follow."""
 
 
-def _load(url: str, name: str, max_bytes: int, deadline: float) -> bytes:
-    opener = build_opener(_NoRedirects)
+def _load(url: str, name: str, max_bytes: int, deadline: float, public_only: bool) -> bytes:
+    opener = (public_opener if public_only else build_opener)(_NoRedirects)
     parts = urlsplit(url)
     user = parts.netloc.rpartition("@")[0]
     for _ in range(MAX_REDIRECTS + 1):

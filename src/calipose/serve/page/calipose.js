@@ -92,20 +92,6 @@ export class Model {
     return poses;
   }
 
-  /** The same plain object as `Poses.to_dict()` in Python. */
-  toDict(poses, width, height) {
-    const entry = (pose) => {
-      const keypoints = {};
-      this.skeleton.keypoints.forEach((name, k) => {
-        const [x, y] = pose.keypoints[k];
-        keypoints[name] = pose.keypoint_scores ? { x, y, score: pose.keypoint_scores[k] } : { x, y };
-      });
-      const scores = pose.raw_score === undefined ? {} : { raw_score: pose.raw_score };
-      return { score: pose.score, ...scores, keypoints };
-    };
-    return { image_size: [width, height], skeleton: this.skeleton.name, poses: poses.map(entry) };
-  }
-
   /** Gives the memory back; waits for a prediction under way. */
   async release() {
     await this.session.release();

@@ -1,26 +1,33 @@
-// The page: takes an image (dropped, chosen or pasted), shows it with its poses, and says what went wrong.
+// The page: takes an image or a film, shows it with its poses, and says what went wrong.
 
 import { Model, UserError } from "./calipose.js";
 import { drawPoses } from "./draw.js";
+import { save, toCsv, toDict } from "./files.js";
+import { Film } from "./film.js";
+import { Place } from "./place.js";
+import { ServerModel } from "./server.js";
 
 const MODEL = "model.onnx"; // beside this page; what `calipose export` wrote
 const MIN_SCORE = 0.3; // where the slider starts, as `calipose predict` does
 
 const element = (id) => document.getElementById(id);
 
-let model = null; // a promise of the Model
+let model = null; // a promise of the model that runs in the browser
 let current = null; // the image's file
-let result = null; // {model, poses, width, height, milliseconds} of the image
+let result = null; // {model, poses, width, height, milliseconds} of the image or frame
 let pinned = null; // the pose that was clicked in the list
 let hovered = null;
 let turn = 0; // number of images opened; the result of an earlier one comes too late
 let tasks = 0; // under way
 
+const film = new Film(element("video"), showFrame);
+const place = new Place({ attempt, changed: changePlace, setThreshold });
+
 /** Runs a task, shows that it runs, and what went wrong. */
 async function attempt(text, task) {
   element("error").hidden = true;
   element("busy").hidden = false;
-  element("status").textContent = text;
+  if (text) element("status").textContent = text;
   tasks++;
   try {
     await task();
@@ -52,12 +59,13 @@ function openModel(name, read) {
       throw error;
     }
     const { skeleton, settings, size } = loaded;
-    element("about-model").textContent =
+    const about =
       `${name}: ${skeleton.keypoints.length} keypoints (${skeleton.name}), ` +
       `short side ${settings.short_side} px, ${(size / 1e6).toFixed(1)} MB`;
+    place.browserHas(about, name === MODEL);
     const old = await before?.catch(() => null);
     await old?.release();
-    if (current) openImage(current);
+    if (current && !place.onServer) openImage(current);
   });
 }
 
@@ -73,10 +81,18 @@ async function fetchModel() {
   return new Uint8Array(await response.arrayBuffer());
 }
 
+/** Whatever finds the poses now: the server, or a model in this browser. */
+async function predictor() {
+  if (place.onServer) return place.serverModel();
+  if (!model) throw new UserError("There is no model yet: choose a file that calipose export wrote.");
+  return model;
+}
+
 /** Shows an image at once, and its poses when they are found. */
 function openImage(file) {
   return attempt("Looking for people ...", async () => {
     const mine = ++turn;
+    endFilm();
     const start = performance.now();
     // Pixels as they are stored, as OpenCV reads them: colours not converted; EXIF orientation applied.
     const options = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
@@ -90,9 +106,8 @@ function openImage(file) {
     showImage(file, bitmap.width / bitmap.height);
     showResult();
     try {
-      if (!model) throw new UserError("There is no model yet: choose a file that calipose export wrote.");
-      const network = await model;
-      const { poses, milliseconds } = await network.predict(bitmap);
+      const network = await predictor();
+      const { poses, milliseconds } = await network.predict(bitmap, file);
       if (mine !== turn) return;
       const { width, height } = bitmap;
       result = { model: network, poses, width, height, milliseconds: { decode, ...milliseconds } };
@@ -110,9 +125,56 @@ function showImage(file, aspect) {
   URL.revokeObjectURL(image.src);
   image.src = URL.createObjectURL(file); // shown by the browser itself: colours and scaling at their best
   image.alt = file.name;
+  showStage(image, aspect);
+}
+
+function showStage(surface, aspect) {
+  for (const other of ["image", "video"]) element(other).hidden = element(other) !== surface;
   element("shown").style.setProperty("--aspect", aspect);
   element("shown").hidden = false;
   element("stage").classList.remove("empty");
+}
+
+/** Shows a camera or a video file, and the poses of its frames until it is stopped. */
+async function openFilm(name, open) {
+  await attempt("Opening the film ...", async () => {
+    await open();
+    turn++; // an image under way comes too late
+    current = null;
+    result = pinned = hovered = null;
+    showStage(element("video"), element("video").videoWidth / element("video").videoHeight);
+    element("video").ariaLabel = name;
+    element("film").hidden = true;
+    element("stop").hidden = false;
+    element("stop").focus();
+    showResult();
+  });
+  if (!film.running) return;
+  await film.run().catch((error) => {
+    endFilm();
+    return attempt("", async () => {
+      throw error;
+    });
+  });
+}
+
+async function showFrame(frame) {
+  const network = await predictor();
+  const file = network instanceof ServerModel ? await film.frame() : null;
+  const { width, height } = frame;
+  const { poses, milliseconds } = await network.predict(frame, file);
+  if (!film.running) return;
+  result = { model: network, poses, width, height, milliseconds: { decode: 0, ...milliseconds } };
+  pinned = hovered = null;
+  showResult();
+}
+
+function endFilm() {
+  film.stop();
+  const hadFocus = document.activeElement === element("stop");
+  element("stop").hidden = true;
+  element("film").hidden = false;
+  if (hadFocus) element("film").focus();
 }
 
 const threshold = () => Number(element("threshold").value);
@@ -121,6 +183,7 @@ const shownPoses = () => result.poses.filter((pose) => pose.score >= threshold()
 /** Lists the poses; called once an image. */
 function showResult() {
   element("results").hidden = !result;
+  element("list").ariaLive = film.running ? "off" : "polite"; // a film would be read out without end
   element("list").replaceChildren(...(result?.poses ?? []).map(listEntry));
   update();
 }
@@ -161,35 +224,40 @@ function update() {
     [...element("list").children].forEach((entry, p) => {
       entry.hidden = result.poses[p].score < threshold();
     });
-    const { model: network, width, height } = result;
-    element("json").textContent = JSON.stringify(network.toDict(shownPoses(), width, height), null, 1);
+    element("json").textContent = asJson();
   }
   draw();
   if (!tasks) describeResult();
 }
 
+const asJson = () => JSON.stringify(toDict(shownPoses(), result.model.skeleton, result.width, result.height), null, 1);
+
 function describeResult() {
   const count = (number) => `${number} ${number === 1 ? "pose" : "poses"}`;
-  let text = model ? "Ready for an image." : "Waiting for a model.";
+  let text = model || place.onServer ? "Ready for an image." : "Waiting for a model.";
   if (result) {
     const number = shownPoses().length;
     const below = result.poses.length - number;
     text = number || below ? `${count(number)} of score ${threshold().toFixed(2)} or more` : "Nobody found";
     text += below ? `, ${below} below.` : ".";
   }
+  element("status").ariaLive = film.running ? "off" : "polite";
   element("status").textContent = text;
-  if (result) element("image").alt = `${current.name}: ${text}`;
+  if (result && current) element("image").alt = `${current.name}: ${text}`;
 }
 
 function draw() {
-  const { clientWidth, naturalWidth } = element("image");
+  const filming = !element("video").hidden;
+  const surface = element(filming ? "video" : "image");
+  const cssPerImg = surface.clientWidth / (filming ? surface.videoWidth : surface.naturalWidth);
   const start = performance.now();
   const poses = result ? shownPoses() : [];
   const chosen = [hovered, pinned].find((pose) => poses.includes(pose)) ?? null;
-  drawPoses(element("overlay"), poses, result?.model.skeleton, clientWidth / naturalWidth, chosen);
+  drawPoses(element("overlay"), poses, result?.model.skeleton, cssPerImg, chosen);
   if (!result) return;
   result.milliseconds.draw ??= performance.now() - start; // the first time only: not while the slider moves
-  const names = { decode: "Decoding", prepare: "Fitting", network: "Network", draw: "Drawing" };
+  const atServer = result.model instanceof ServerModel;
+  const names = { decode: "Decoding", prepare: "Fitting", network: atServer ? "Server" : "Network", draw: "Drawing" };
   element("timings").replaceChildren(
     ...Object.entries(names).map(([key, name]) => {
       const [group, term, value] = ["div", "dt", "dd"].map((tag) => document.createElement(tag));
@@ -206,9 +274,23 @@ function open(file) {
   if (!file) return;
   if (file.name.toLowerCase().endsWith(".onnx")) {
     openModel(file.name, async () => new Uint8Array(await file.arrayBuffer()));
+  } else if (file.type.startsWith("video/")) {
+    openFilm(file.name, () => film.openFile(file));
   } else {
     openImage(file);
   }
+}
+
+/** Poses are found in another place from now on. */
+function changePlace() {
+  if (!place.onServer && !model) openModel(MODEL, fetchModel);
+  else if (current) openImage(current);
+  else if (!tasks) describeResult();
+}
+
+function setThreshold(score) {
+  element("threshold").value = score;
+  update();
 }
 
 for (const id of ["image-file", "model-file"]) {
@@ -217,6 +299,17 @@ for (const id of ["image-file", "model-file"]) {
     event.target.value = ""; // so that the same file can be chosen again
   });
 }
+element("film").addEventListener("click", () => openFilm("Camera", () => film.openCamera()));
+element("stop").addEventListener("click", async () => {
+  const file = await film.frame();
+  endFilm();
+  openImage(file);
+});
+element("save-json").addEventListener("click", () => save(asJson(), `${stem()}.json`, "application/json"));
+element("save-csv").addEventListener("click", () => {
+  save(toCsv(shownPoses(), result.model.skeleton, current?.name ?? "frame"), `${stem()}.csv`, "text/csv");
+});
+const stem = () => (current?.name ?? "frame").replace(/\.[^.]*$/, "");
 document.addEventListener("paste", (event) => open(event.clipboardData.files[0]));
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
@@ -235,6 +328,9 @@ document.addEventListener("drop", (event) => {
   });
 });
 element("threshold").value = MIN_SCORE;
-element("threshold").addEventListener("input", update);
-new ResizeObserver(draw).observe(element("image"));
-openModel(MODEL, fetchModel);
+element("threshold").addEventListener("input", () => {
+  place.forgetPrecision();
+  update();
+});
+for (const surface of ["image", "video"]) new ResizeObserver(draw).observe(element(surface));
+place.meet();

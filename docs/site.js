@@ -1,0 +1,15 @@
+// For keyboards and screen readers, what the theme leaves out.
+document$.subscribe(() => {
+  document.querySelector("[data-md-component=search]")?.setAttribute("aria-label", "Search");
+  document.querySelectorAll("pre > code, .md-typeset__scrollwrap").forEach((area) => area.setAttribute("tabindex", "0"));
+  document.querySelectorAll("nav.md-nav[aria-labelledby]").forEach((nav, number) => {
+    const name = document.getElementById(nav.getAttribute("aria-labelledby"))?.textContent.trim();
+    nav.removeAttribute("aria-labelledby");
+    nav.setAttribute("aria-label", `${name || "Contents"}, part ${number + 1}`);
+  });
+});
+
+// The theme's copy buttons come later, each in a <nav> of its own without a name.
+new MutationObserver(() => {
+  document.querySelectorAll("nav.md-code__nav:not([role])").forEach((nav) => nav.setAttribute("role", "group"));
+}).observe(document.documentElement, { childList: true, subtree: true });
