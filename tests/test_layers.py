@@ -24,7 +24,7 @@ LAYERS = (
     ("data",),
     ("model",),
     ("inference",),
-    ("evaluation",),
+    ("evaluation", "bulk"),
     ("training", "report"),
     ("export",),
     ("cli",),
@@ -35,7 +35,7 @@ NEED_TORCH = ("model", "training", "export", "inference.backends.torch")
 OPTIONAL = (
     "torch", "torchvision", "safetensors", "accelerate", "tensorboard", "timm", "huggingface_hub", "matplotlib", "av",
     "onnx", "onnxscript", "onnxruntime", "pycocotools", "PIL", "scipy", "hypothesis", "pandas",
-    "supervision",
+    "supervision", "ray", "pyarrow",
 )  # fmt: skip
 MODULES = tool.modules(ROOT)
 GRAPH = {name: tool.imports(path, MODULES) - {name} for name, path in MODULES.items()}
@@ -65,7 +65,7 @@ def test_the_house_stays_small() -> None:
     rooms = {tool.room(name) for name in MODULES}
     arrows = {(tool.room(a), tool.room(b)) for a, targets in GRAPH.items() for b in targets}
     assert len(rooms) <= 26
-    assert len({(a, b) for a, b in arrows if a != b}) <= 160
+    assert len({(a, b) for a, b in arrows if a != b}) <= 172
 
 
 def test_the_facade() -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from calipose._version import __version__
+from calipose.cli.bulk import bulk_command, convert_command
 from calipose.cli.calibrate import calibrate_command
 from calipose.cli.compare import compare_command
 from calipose.cli.console import Commands, examples, out
@@ -60,7 +61,7 @@ app.command(
         "calipose train photo --data coco.json=images --out runs/photo --set epochs=20 --set optim.lr=1e-3",
         "calipose train photo --data coco.json=images --out runs/photo --resume",
         "calipose train finetune --data mine.json=images --skeleton mine.toml --out runs/mine",
-        "accelerate launch -m calipose train coco-w32-512 --data coco.json=train2017 --out runs/w32",
+        "torchrun --nproc_per_node 8 -m calipose train coco-w32-512 --data coco.json=train2017 --out runs/w32",
     ),
 )(train_command)
 app.command(
@@ -116,6 +117,18 @@ app.command(
         "calipose predict photo.jpg --model runs/first --queries",
     ),
 )(predict_command)
+app.command(
+    "bulk",
+    epilog=examples(
+        "calipose bulk frames/ poses",
+        "calipose bulk 's3://bucket/shards/*.tar' s3://bucket/poses --address auto --workers 64 --cpus 2",
+        "calipose bulk urls.parquet poses --column url --gpus 1 --provider cuda --batch-size 16",
+    ),
+)(bulk_command)
+app.command(
+    "convert",
+    epilog=examples("calipose convert poses results.json", "calipose convert poses poses.csv --format csv"),
+)(convert_command)
 app.command("export", epilog=examples("calipose export runs/first poses.onnx"))(export_command)
 app.command("info", epilog=examples("calipose info", "calipose info coco-w32-512 my-recipe.toml"))(info_command)
 app.command("synthesize", epilog=examples("calipose synthesize people --images 1000 --preset easy --size 192x192"))(
