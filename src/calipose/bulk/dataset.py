@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from calipose.bulk.sources import Row, open_image
 from calipose.errors import ImageError
 from calipose.inference.opening import model_files
 from calipose.inference.packaged import DEFAULT
+from calipose.io.ahead import done_ahead
 from calipose.io.images import Image
 
 if TYPE_CHECKING:
@@ -142,13 +142,7 @@ def _opened(rows: list[Row]) -> Iterator[tuple[Row, Image | str]]:
         except Exception as error:  # a decoder's own error: of this image, not of the run
             return f"image {row['key']} cannot be read: {type(error).__name__}: {error}"
 
-    with ThreadPoolExecutor(1, thread_name_prefix="images") as pool:
-        ahead = [pool.submit(open_one, row) for row in rows[:AHEAD]]
-        for number, row in enumerate(rows):
-            image = ahead.pop(0).result()
-            if number + AHEAD < len(rows):
-                ahead.append(pool.submit(open_one, rows[number + AHEAD]))
-            yield row, image
+    yield from done_ahead(rows, open_one, AHEAD)
 
 
 def predict_dataset(

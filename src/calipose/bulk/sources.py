@@ -194,8 +194,12 @@ def open_image(row: Row) -> Image:
 
 def row_of_file(place: str) -> Row:
     """The row of an image in a file; a name that is no UTF-8 gets a key with its bytes written out."""
-    name = os.fsencode(place)
-    return {"key": name.decode("utf-8", "backslashreplace"), "place": name, "data": None, "error": None}
+    return {"key": _text(place), "place": os.fsencode(place), "data": None, "error": None}
+
+
+def _text(name: str) -> str:
+    """A name as Parquet holds it: bytes that are no UTF-8 are written out."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def rows_of_shard(shard: str, column: str = "", key: str = "") -> Iterator[Row]:
@@ -212,7 +216,7 @@ def rows_of_shard(shard: str, column: str = "", key: str = "") -> Iterator[Row]:
         yield from _rows_of_tar(shard) if is_tar else _rows_of_parquet(shard, column, key)
     except (OSError, tarfile.TarError, EOFError, ValueError) as error:  # ValueError: InputError, ArrowInvalid
         message = str(error) if isinstance(error, InputError) else f"{shard} is damaged or cannot be read: {error}"
-        yield {"key": shard, "place": None, "data": None, "error": message}
+        yield {"key": _text(shard), "place": None, "data": None, "error": _text(message)}
 
 
 def _rows_of_tar(shard: str) -> Iterator[Row]:
@@ -222,7 +226,7 @@ def _rows_of_tar(shard: str) -> Iterator[Row]:
             if member.isfile() and PurePosixPath(member.name).suffix.lower() in IMAGE_SUFFIXES:
                 content = tar.extractfile(member)
                 assert content is not None  # a file
-                yield {"key": f"{shard}/{member.name}", "place": None, "data": content.read(), "error": None}
+                yield {"key": _text(f"{shard}/{member.name}"), "place": None, "data": content.read(), "error": None}
 
 
 def _rows_of_parquet(shard: str, column: str, key: str) -> Iterator[Row]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import os
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -62,7 +62,7 @@ class ResultFolder:
         self.done: set[int] = set()
         self._waiting: dict[str, list[pa.Table]] = {status: [] for status in STATUSES}
         self._lock: Any = None
-        self._run, self._parts = f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}", 0
+        self._run, self._parts = f"{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:12]}", 0
 
     def __enter__(self) -> ResultFolder:
         if self.local is not None:
@@ -123,7 +123,7 @@ class ResultFolder:
             InputError: the rows there are of another model, calibration, skeleton or score threshold, or a file there
                 was not made by a bulk prediction.
         """
-        earlier = self.header()
+        earlier, header = self.header(), json.loads(json.dumps(header))
         if earlier is None:
             if any(True for _ in self.parts()):
                 raise InputError(f"{self.place}: holds Parquet files, but no {HEADER}; name another folder")

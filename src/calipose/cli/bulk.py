@@ -22,8 +22,8 @@ def bulk_command(
         list[str],
         typer.Argument(
             metavar="SOURCE... OUT",
-            help="Folders (all below), patterns, images, .parquet files of paths, URIs or bytes, WebDataset .tar "
-            "files, .txt lists; paths, or URIs such as s3://bucket/folder. Last, the folder or URI for the Parquet files.",
+            help="Folders (all below), patterns, images, .parquet files of paths, URIs or bytes, tar shards, "
+            ".txt lists; paths, or URIs such as s3://bucket/folder. Last, the folder or URI for the Parquet files.",
         ),
     ],
     address: Annotated[
