@@ -199,11 +199,11 @@ class PredictionRun:
             self._progress.advance()
 
         def named() -> Iterator[Source]:
-            for source in takewhile(lambda _: not self._stopped(), sources):
+            for source in sources:
                 self._progress.name(source.name)
                 yield source
 
-        found = predict_images(self.predictor, named(), self.options, broken)
+        found = predict_images(self.predictor, named(), self.options, broken, self._stopped)
         used = ((result, None) for result in found) if use is None else done_ahead(found, use, WRITTEN_BEHIND)
         for result, path in used:
             if result.source.holds_more and not self._quiet:

@@ -86,6 +86,7 @@ def predict_images(
     sources: Iterable[Source],
     options: PredictOptions,
     broken: Callable[[Source, InputError], None],
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[ImageResult]:
     """The poses of still images, in order; the next ones are read and decoded in a thread meanwhile.
 
@@ -94,6 +95,7 @@ def predict_images(
         sources: of still images.
         options: how.
         broken: called with each source that cannot be read, and why.
+        stopped: asked before each image; True ends it there, whatever is read already.
 
     Raises:
         InputError: queries are asked for, but the network has none.
@@ -107,6 +109,8 @@ def predict_images(
 
     def frames() -> Iterator[tuple[Source, Frame]]:
         for source, found in done_ahead(sources, read, max(READ_AHEAD, options.batch_size), READING_THREADS):
+            if stopped():
+                return
             if isinstance(found, InputError):
                 broken(source, found)
             else:

@@ -63,7 +63,7 @@ class BatchNormOverProcesses(nn.BatchNorm2d):
             return super().forward(values)
         over = (0, 2, 3)
         number = total(torch.tensor(float(values.numel() // values.shape[1]), device=values.device))
-        wide = values.float()
+        wide = values.double()
         mean = all_reduce(wide.sum(over)) / number
         centred = wide - mean[:, None, None]
         # Two sums, one after the other: the mean of squares minus the squared mean would cancel digits.
@@ -75,8 +75,9 @@ class BatchNormOverProcesses(nn.BatchNorm2d):
                 assert self.num_batches_tracked is not None
                 self.num_batches_tracked += 1
                 share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
-                self.running_mean.lerp_(mean, share)
-                self.running_var.lerp_(variance * number / (number - 1).clamp(min=1), share)
+                self.running_mean.lerp_(mean.to(self.running_mean), share)
+                unbiased = variance * number / (number - 1).clamp(min=1)
+                self.running_var.lerp_(unbiased.to(self.running_var), share)
         normal = centred * (variance + self.eps).rsqrt()[:, None, None]
         if self.affine:
             normal = normal * self.weight[:, None, None] + self.bias[:, None, None]
