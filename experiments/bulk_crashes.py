@@ -87,7 +87,7 @@ def rows(out: Path) -> int:
 def run_and_kill(command: list[str], victim: str, rng: random.Random, out: Path) -> str:
     """Start a run, kill something of it at a random moment after its first new rows; what happened."""
     before = rows(out)
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     began, wait = time.monotonic(), rng.uniform(0, 6)
     early = rng.random() < 0.25  # while Ray starts, or reads
     while process.poll() is None and not early and rows(out) == before and time.monotonic() - began < PATIENCE:
@@ -96,7 +96,9 @@ def run_and_kill(command: list[str], victim: str, rng: random.Random, out: Path)
     below = descendants(process.pid)
     pids = [process.pid] if victim == "driver" else [pid for pid, line in below if victim in line]
     if process.poll() is not None:
-        return f"ended before ({process.returncode})"
+        assert process.stderr is not None
+        last = (process.stderr.read().strip().splitlines() or ["nothing"])[-1]
+        return f"ended before ({process.returncode}): {last[:300]}"
     if pids:
         os.kill(rng.choice(pids), signal.SIGKILL)
     time.sleep(rng.uniform(1, 5))
