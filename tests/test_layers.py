@@ -25,7 +25,7 @@ LAYERS = (
     ("data",),
     ("model",),
     ("inference",),
-    ("evaluation",),
+    ("evaluation", "bulk"),
     ("training", "report"),
     ("export", "serve"),
     ("cli",),
@@ -36,7 +36,7 @@ NEED_TORCH = ("model", "training", "export", "inference.backends.torch", "serve"
 OPTIONAL = (
     "torch", "torchvision", "safetensors", "accelerate", "tensorboard", "timm", "huggingface_hub", "matplotlib", "av",
     "onnx", "onnxscript", "onnxruntime", "pycocotools", "PIL", "scipy", "hypothesis", "pandas",
-    "supervision", "fastapi", "uvicorn", "prometheus_client", "python_multipart",
+    "supervision", "fastapi", "uvicorn", "prometheus_client", "python_multipart", "ray", "pyarrow",
 )  # fmt: skip
 MODULES = tool.modules(ROOT)
 GRAPH = {name: tool.imports(path, MODULES) - {name} for name, path in MODULES.items()}

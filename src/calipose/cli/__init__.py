@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from calipose._version import __version__
+from calipose.cli.bulk import bulk_command
 from calipose.cli.calibrate import calibrate_command
 from calipose.cli.check import check_command
 from calipose.cli.compare import compare_command
@@ -63,7 +64,7 @@ app.command(
         "calipose train photo --data coco.json=images --out runs/photo --set epochs=20 --set optim.lr=1e-3",
         "calipose train photo --data coco.json=images --out runs/photo --resume",
         "calipose train finetune --data mine.json=images --skeleton mine.toml --out runs/mine",
-        "accelerate launch -m calipose train coco-w32-512 --data coco.json=train2017 --out runs/w32",
+        "torchrun --nproc_per_node 8 -m calipose train coco-w32-512 --data coco.json=train2017 --out runs/w32",
     ),
 )(train_command)
 app.command(
@@ -133,6 +134,7 @@ app.command(
         "calipose convert cvat.xml people.json",
         "calipose convert label-studio.json=images people.json",
         "calipose convert yolo/data.yaml people.json",
+        "calipose convert poses poses.csv --format csv",
     ),
 )(convert_command)
 app.command(
@@ -144,6 +146,14 @@ app.command(
         "curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' http://127.0.0.1:8000/predict",
     ),
 )(serve_command)
+app.command(
+    "bulk",
+    epilog=examples(
+        "calipose bulk frames/ poses",
+        "calipose bulk 's3://bucket/shards/*.tar' s3://bucket/poses --address auto --workers 64 --cpus 2",
+        "calipose bulk urls.parquet poses --column url --gpus 1 --provider cuda --batch-size 16",
+    ),
+)(bulk_command)
 app.command("export", epilog=examples("calipose export runs/first poses.onnx"))(export_command)
 app.command("info", epilog=examples("calipose info", "calipose info coco-w32-512 my-recipe.toml"))(info_command)
 app.command("synthesize", epilog=examples("calipose synthesize people --images 1000 --preset easy --size 192x192"))(

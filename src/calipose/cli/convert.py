@@ -1,4 +1,4 @@
-"""`calipose convert`: labels of other tools as a COCO annotation file."""
+"""`calipose convert`: labels of other tools, or the Parquet files of `calipose bulk`, as another file."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from calipose.cli.console import counted, note, say
-from calipose.cli.judging import make_folders
+from calipose.cli.judging import make_folders, refuse
 from calipose.cli.options import Quiet
 from calipose.data.labels.convert import convert_labels
+from calipose.errors import InputError
+from calipose.formats.table import FORMATS
 from calipose.skeleton import Skeleton
 
 
@@ -20,10 +22,11 @@ def convert_command(
         typer.Argument(
             metavar="SOURCE",
             help="CVAT for images 1.1 (.xml), Label Studio's export JSON, or YOLO pose labels: a data.yaml, or a "
-            "folder of images. SOURCE=IMAGES also finds the images' names in a folder.",
+            "folder of images. SOURCE=IMAGES also finds the images' names in a folder. Or the folder, or its URI, that "
+            "calipose bulk wrote.",
         ),
     ],
-    output: Annotated[Path, typer.Argument(metavar="OUT.json", help="The COCO annotation file to write.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write: COCO annotations (.json), or --format.")],
     skeleton: Annotated[
         Path | None,
         typer.Option(
@@ -32,12 +35,22 @@ def convert_command(
             help="Keypoints and order to write; by default COCO's 17, or else a skeleton is written beside OUT.json.",
         ),
     ] = None,
+    name: Annotated[
+        str,
+        typer.Option(
+            "--format", metavar="FORMAT", help=f"Of what calipose bulk wrote: {', '.join(FORMATS)}; by default coco."
+        ),
+    ] = "",
     quiet: Quiet = False,
 ) -> None:
-    """Write the labels of another tool as a COCO annotation file.
+    """Write the labels of another tool as a COCO annotation file, or the poses of calipose bulk in another format.
 
     Every --data and --ground-truth reads these labels directly, too.
     """
+    if name or _is_from_bulk(source):
+        refuse(source, "the poses of calipose bulk, which have their skeleton", skeleton=skeleton)
+        _convert_bulk(source, output, name or "coco", quiet)
+        return
     make_folders(output)
     converted = convert_labels(source, output, None if skeleton is None else Skeleton.from_file(skeleton))
     if quiet:
@@ -48,3 +61,21 @@ def convert_command(
     say(f"{people} in {counted(converted.images, 'image')}: {converted.annotations}")
     if converted.skeleton_file is not None:
         say(f"skeleton: {converted.skeleton_file}")
+
+
+def _is_from_bulk(source: str) -> bool:
+    """Whether the source is what calipose bulk wrote: a URI, or a folder of Parquet files."""
+    return "://" in source or next(Path(source).rglob("*.parquet"), None) is not None
+
+
+def _convert_bulk(folder: str, target: Path, name: str, quiet: bool) -> None:
+    """Write the poses in the Parquet files of a folder in the format of that name."""
+    from calipose.bulk.convert import convert
+
+    if folder == str(target):
+        raise InputError(f"{target} is the folder itself; name a file")
+    make_folders(target)
+    written, broken = convert(folder, target, name)
+    left_out = f"; {broken} broken ones are left out" if broken else ""
+    if not quiet:
+        say(f"{counted(written, 'image')}{left_out}: {target}")

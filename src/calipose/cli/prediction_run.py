@@ -6,7 +6,8 @@ import os
 import random
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from itertools import groupby, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -27,6 +28,7 @@ from calipose.inference.stream import (
     predict_images,
     predict_video,
 )
+from calipose.io.ahead import done_ahead
 from calipose.io.images import Image
 from calipose.io.sources import Source
 from calipose.poses import Poses
@@ -34,6 +36,7 @@ from calipose.poses import Poses
 if TYPE_CHECKING:
     from calipose.inference.predictor import Predictor
 
+WRITTEN_BEHIND = 2  # results that wait for being drawn and written
 MAX_LISTED = 20  # up to so many sources, each gets a line also without --verbose
 MAX_SHOWN_SCORES = 10  # in the line of an image
 
@@ -105,13 +108,17 @@ class PredictionRun:
                 result.frame.image, result.poses, min_keypoint_score=min_keypoint_score, queries_img=result.queries_img
             )
 
+        def write(result: ImageResult) -> Path | None:
+            return folder.add(result.source, result.poses, drawing_of(result))
+
         try:
             with self._showing(folder.todo, bar=True):
                 for moving, group in groupby(folder.todo, is_video):
                     if not moving:
-                        for result in self._in_images(group):
-                            path = folder.add(result.source, result.poses, drawing_of(result))
-                            self._list_image(str(path or result.source.name), result.poses)
+                        # Drawing and encoding go on in a thread, in order, while the network has the next image.
+                        with closing(self._in_images(group, write)) as written:
+                            for result, path in written:
+                                self._list_image(str(path or result.source.name), result.poses)
                         continue
                     for source in takewhile(lambda _: not self._stopped(), group):
                         self._video_to_folder(folder, source, drawing_of)
@@ -204,7 +211,7 @@ class PredictionRun:
     def _entries(self) -> Iterator[Entry]:
         for moving, group in groupby(self.sources, is_video):
             if not moving:
-                for result in self._in_images(group):
+                for result, _ in self._in_images(group, None):
                     yield {"file": result.source.name, **result.poses.to_dict()}
                 continue
             for source in takewhile(lambda _: not self._stopped(), group):
@@ -233,23 +240,27 @@ class PredictionRun:
                 f"{output.drawing if folder.draw else source.name}  {output.frames} frames{followed}{lost}"
             )
 
-    def _in_images(self, sources: Iterable[Source]) -> Iterator[ImageResult]:
-        """The poses of still images, counted and shown."""
+    def _in_images(
+        self, sources: Iterable[Source], use: Callable[[ImageResult], Path | None] | None
+    ) -> Generator[tuple[ImageResult, Path | None], None, None]:
+        """The poses of still images with what `use` made of them in a thread, counted and shown."""
 
         def broken(source: Source, error: InputError) -> None:
             self.broken.append(error)
             self._progress.advance()
 
         def named() -> Iterator[Source]:
-            for source in takewhile(lambda _: not self._stopped(), sources):
+            for source in sources:
                 self._progress.name(source.name)
                 yield source
 
-        for result in predict_images(self.predictor, named(), self.options, broken):
+        found = predict_images(self.predictor, named(), self.options, broken, self._stopped)
+        used = ((result, None) for result in found) if use is None else done_ahead(found, use, WRITTEN_BEHIND)
+        for result, path in used:
             if result.source.holds_more and not self._quiet:
                 note(f"{result.source.name} holds several images; only the first is predicted")
             self._summarize(result)
-            yield result
+            yield result, path
             self.done += 1
             self._images += 1
             self._poses += len(result.poses)

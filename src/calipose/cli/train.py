@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from calipose.cli.console import LINE_SECONDS, err, out, say, warn
+from calipose.cli.console import LINE_SECONDS, err, note, out, say, warn
 from calipose.cli.options import Quiet
 from calipose.config.recipe import Recipe, load_recipe
 from calipose.data.locate import DATA_HELP, find_data, read_data
 from calipose.draw import contact_sheet, draw_poses, save_image
-from calipose.errors import InputError
+from calipose.errors import InputError, NonFiniteLossError
 from calipose.evaluation.ground_truth import read_ground_truth
-from calipose.evaluation.run import evaluate_predictor
+from calipose.evaluation.run import Share, evaluate_predictor
 from calipose.evaluation.scores import score_figures
 from calipose.io.atomic import make_folder
 from calipose.io.images import Image, read_image
@@ -88,7 +89,7 @@ def train_command(
     """Train a network.
 
     Ctrl-C stops after the running step and saves; --resume goes on there.
-    For several GPUs or machines start it with accelerate launch or torchrun.
+    For several GPUs or machines start it with torchrun (docs/scale.md).
     """
     chosen = load_recipe(recipe, changes or [])
     if verbose and not quiet:
@@ -143,7 +144,9 @@ def run_training(
         typer.Exit: the training was asked to stop.
     """
     from calipose.training.loop import Stopped, Trainer
+    from calipose.training.processes import process_index
 
+    quiet = quiet or process_index() > 0
     evaluate = None if validate is None else validation(validate, data.skeleton, run / "samples", quiet)
     trainer = Trainer(recipe, data, run, evaluate=evaluate, resume=resume, initial=initial, same_as=same_as)
     quiet = quiet or not trainer.accelerator.is_main_process
@@ -156,6 +159,10 @@ def run_training(
         if trainer.accelerator.is_main_process:
             say(f"{run}: {stopped}", "yellow")
         raise typer.Exit(130) from None
+    except NonFiniteLossError:
+        if trainer.accelerator.is_main_process:
+            raise
+        raise typer.Exit(1) from None  # all processes know; one says it
     return result if trainer.accelerator.is_main_process else None
 
 
@@ -176,6 +183,8 @@ def introduce(trainer: Trainer) -> None:
         "training": f"{recipe.epochs} epochs of {trainer.steps_per_epoch} steps, {recipe.batch_size} "
         f"images of {recipe.size} px a batch, {trainer.precision}{why}, on {processes} x {trainer.accelerator.device}",
     }
+    if processes == 1 and os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
+        note("accelerate launch --cpu starts one process, whatever --num_processes says; torchrun starts several")
     if trainer.step:
         rows["resumed"] = f"after step {trainer.step} of {trainer.total_steps}"
     for name, text in rows.items():
@@ -245,6 +254,8 @@ def validation(
     Raises:
         InputError: the data set is missing or broken, or nobody in it has a labelled keypoint.
     """
+    from calipose.training.processes import gathered, process_count, process_index
+
     annotations, images = find_data(source)
     data = read_data([source], skeleton)  # a broken data set is said now, not after the first epoch,
     if not quiet:
@@ -256,10 +267,12 @@ def validation(
     files = [data.image_path(i) for i in range(min(SAMPLES, len(data)))]
 
     def evaluate(predictor: Predictor, epoch: int) -> dict[str, float]:
-        evaluation = evaluate_predictor(predictor, truth, images)
+        share = Share(process_index(), process_count(), gathered)
+        evaluation = evaluate_predictor(predictor, truth, images, share=share)
         figures = evaluation.ap
-        make_folder(samples)
-        save_image(samples / f"epoch_{epoch:03d}.jpg", sample_sheet(predictor, files))
+        if not share.index:
+            make_folder(samples)
+            save_image(samples / f"epoch_{epoch:03d}.jpg", sample_sheet(predictor, files))
         spearman = score_figures(evaluation.matches[evaluation.populations["best"]])["spearman"]
         if not quiet:
             err.print(

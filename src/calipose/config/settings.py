@@ -86,6 +86,8 @@ class OptimSettings(Settings, frozen=True):
         clip_norm: largest norm of the gradient; 0 clips nothing.
         accumulate: batches per optimiser step.
         ema: decay of the moving average of the weights, which is what is evaluated and exported; 0 for none.
+        sync_norm: of several processes, batch norms take mean and variance over the batches of all: for few images a
+            process.
     """
 
     name: Literal["adam", "adamw"] = "adam"
@@ -97,6 +99,7 @@ class OptimSettings(Settings, frozen=True):
     clip_norm: NotNegative = 0.0
     accumulate: Positive = 1
     ema: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    sync_norm: bool = False
 
 
 class AugmentSettings(Settings, frozen=True):

@@ -135,6 +135,28 @@ def is_two_networks(model: str | Path) -> bool:
     return FILES.get(str(model), str(model)).lower().endswith(MODEL_SUFFIX)
 
 
+def model_files(model: str | Path) -> list[Path]:
+    """The files that a model is made of, by which one model can be told from another.
+
+    Args:
+        model: as `open_model` takes it.
+
+    Raises:
+        InputError: a file is missing.
+    """
+    path = packaged(str(model)) if str(model) in FILES else Path(model)
+    if is_two_networks(path):
+        both = read_two_networks(path)
+        return [path, _part(path, both.model), _part(path, both.refiner)]
+    if path.suffix != ".onnx":
+        from calipose.model.checkpoint import find_checkpoint
+
+        path = find_checkpoint(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such model")
+    return [path]
+
+
 def _part(path: Path, name: str) -> Path:
     """The file of that name beside `path`, or in the package."""
     beside = path.parent / name

@@ -9,11 +9,14 @@ from dataclasses import dataclass, replace
 from calipose.errors import ImageError, InputError
 from calipose.geometry import Floats
 from calipose.inference.predictor import Predictor
+from calipose.io.ahead import done_ahead
 from calipose.io.images import Image
 from calipose.io.sources import Frame, Source
 from calipose.poses import Poses
 from calipose.track import Tracker, fill_gaps
 
+READ_AHEAD = 2  # images that are held decoded while one is in the network
+READING_THREADS = 2
 WEAK_SCORE = 0.1  # from which a pose may continue a person's track
 MAX_GAP_SECONDS = 0.4  # for so long a followed person is filled in
 MAX_GAP_FRAMES = 12  # and for so many frames, since they are held in memory
@@ -85,25 +88,35 @@ def predict_images(
     sources: Iterable[Source],
     options: PredictOptions,
     broken: Callable[[Source, InputError], None],
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[ImageResult]:
-    """The poses of still images, in order.
+    """The poses of still images, in order; the next ones are read and decoded in a thread meanwhile.
 
     Args:
         predictor: predicts them.
         sources: of still images.
         options: how.
         broken: called with each source that cannot be read, and why.
+        stopped: asked before each image; True ends it there, whatever is read already.
 
     Raises:
         InputError: queries are asked for, but the network has none; or regions that the model does not know.
     """
 
+    def read(source: Source) -> list[Frame] | InputError:
+        try:
+            return list(source.frames())
+        except InputError as error:
+            return error
+
     def frames() -> Iterator[tuple[Source, Frame]]:
-        for source in sources:
-            try:
-                yield from ((source, frame) for frame in source.frames())
-            except InputError as error:
-                broken(source, error)
+        for source, found in done_ahead(sources, read, max(READ_AHEAD, options.batch_size), READING_THREADS):
+            if stopped():
+                return
+            if isinstance(found, InputError):
+                broken(source, found)
+            else:
+                yield from ((source, frame) for frame in found)
 
     yield from _with_regions(options, _above(options.min_score, _predict(predictor, frames(), options)))
 

@@ -1,6 +1,8 @@
 """The training loop: explicit, resumable (on a CPU bit for bit), stopped before a step on a loss that is not finite.
 
-With several processes, the losses in the history are those of the first.
+Several processes (torchrun) do what one does with batches of the same images together: the losses are divided by what
+all processes count, and the history has the losses of all. Batch norms are each process's own, unless
+`optim.sync_norm`.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from torch import Tensor
 
 from calipose.config.recipe import Recipe
 from calipose.data.store import KeypointData
-from calipose.errors import InputError, NonFiniteLossError
+from calipose.errors import CaliposeError, InputError, NonFiniteLossError
 from calipose.inference.backends.torch import TorchBackend
 from calipose.inference.predictor import Predictor
 from calipose.io.atomic import make_folder, remove_abandoned, replacing, write_errors
@@ -44,6 +46,14 @@ from calipose.training.loader import (
     training_batches,
 )
 from calipose.training.losses import Losses, all_losses
+from calipose.training.processes import (
+    gathered,
+    is_loss_of_a_process,
+    plain_strides,
+    process_count,
+    share_batch_norms,
+    total,
+)
 from calipose.training.state import (
     MovingAverage,
     check_same_training,
@@ -96,7 +106,8 @@ class Trainer:
         out: run folder: `best.safetensors`, `last.safetensors`, `state.safetensors`, `history.jsonl`, TensorBoard
             scalars.
         evaluate: called with a predictor and the epoch's number, returns metrics; the checkpoint of the highest `ap`
-            is kept as the best.
+            is kept as the best. Of several processes, each calls it, so that they can share the images; the metrics of
+            the first count.
         resume: continue the training in `out`.
         initial: a checkpoint whose weights the training starts from, of this skeleton or another, or "default"
             (see `calipose.training.transfer:start_from`).
@@ -139,6 +150,9 @@ class Trainer:
             self._first_weights(network, initial, same_as)
         freeze_backbone(network.backbone, recipe.backbone.freeze)
         network = network.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if process_count() > 1:
+            plain_strides(network)
+            network = share_batch_norms(network) if recipe.optim.sync_norm else network  # type: ignore[assignment]
         optimizer = make_optimizer(network, recipe)
         self.model, self.optimizer = self.accelerator.prepare(network, optimizer)
         self.network: Network = self.accelerator.unwrap_model(self.model)
@@ -217,7 +231,20 @@ class Trainer:
             NonFiniteLossError: the loss became infinite or NaN; the last saved state is untouched.
             Stopped: the process got SIGTERM or Ctrl-C; the state is saved.
             WriteError: the folder cannot be written to; what was saved before is whole, and can be resumed.
+            CaliposeError: another process of the training ended.
         """
+        try:
+            return self._run()
+        except RuntimeError as error:
+            if not is_loss_of_a_process(error):
+                raise
+            first = next(iter(str(error).splitlines()), "")
+            raise CaliposeError(
+                f"step {self.step + 1}: another process of this training ended or does not answer ({first}); "
+                "what was saved is whole, --resume goes on there"
+            ) from None
+
+    def _run(self) -> TrainingResult:
         start, earlier_seconds = time.monotonic(), self.seconds
         saved = start
         recipe = self.recipe
@@ -279,9 +306,11 @@ class Trainer:
             last = i == len(batches) - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
                 losses = self._losses(batch.to(self.accelerator.device))
-                values = losses.to_dict()
-                self._check_finite(values["total"], "loss", [batch])
-                self.accelerator.backward(losses.total / len(batches))
+                own = losses.to_dict()
+                values = _sums(own, self.accelerator.device)
+                self._check_finite(values["total"], "loss", [] if math.isfinite(own["total"]) else [batch])
+                # Gradients are averaged over the processes; the losses are parts of a sum.
+                self.accelerator.backward(losses.total * process_count() / len(batches))
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value / len(batches)
         if self.recipe.optim.clip_norm:
@@ -299,7 +328,7 @@ class Trainer:
         targets = make_targets(batch.keypoints_inp, batch.labelled, batch.area_inp, batch.ignore_cell, settings)
         with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             output = self.model(batch.images, targets.cells)
-        return all_losses(output, targets, self.recipe.method, settings, self.sigmas)
+        return all_losses(output, targets, self.recipe.method, settings, self.sigmas, total)
 
     def _agree(self, stop: bool) -> bool:
         """Whether any process is to stop; then all stop after the same step."""
@@ -311,7 +340,8 @@ class Trainer:
     def _check_finite(self, value: float, what: str, batches: list[Batch]) -> None:
         if math.isfinite(value):
             return
-        names = [str(self.data.image_path(int(i))) for batch in batches for i in batch.index]
+        here = [str(self.data.image_path(int(i))) for batch in batches for i in batch.index]
+        names = [name for names in gathered(here) for name in names]  # the value is the same in all processes
         raise NonFiniteLossError(
             f"step {self.step + 1}: the {what} is {value}; the step was not taken. Its images: "
             + ", ".join(names)
@@ -330,12 +360,13 @@ class Trainer:
 
     def _end_epoch(self, epoch: int, scalars: Scalars) -> None:
         due = epoch % self.recipe.evaluate_every == 0 or epoch == self.recipe.epochs
-        if self.evaluate is not None and due and self.accelerator.is_main_process:
+        if self.evaluate is not None and due:
             metrics = self.evaluate(self._predictor(), epoch)
-            self._record({"epoch": epoch, **{f"val_{k}": v for k, v in metrics.items()}}, scalars)
-            if self.best is None or metrics["ap"] > self.best:
-                self.best = metrics["ap"]
-                self._save_checkpoint("best.safetensors")
+            if self.accelerator.is_main_process:
+                self._record({"epoch": epoch, **{f"val_{k}": v for k, v in metrics.items()}}, scalars)
+                if self.best is None or metrics["ap"] > self.best:
+                    self.best = metrics["ap"]
+                    self._save_checkpoint("best.safetensors")
         self.accelerator.wait_for_everyone()
 
     def _record_losses(self, scalars: Scalars) -> None:
@@ -389,6 +420,14 @@ class Trainer:
         finally:
             with write_errors(folder):
                 writer.close()
+
+
+def _sums(values: dict[str, float], device: torch.device) -> dict[str, float]:
+    """The values summed over all processes."""
+    if process_count() == 1:
+        return values
+    sums = total(torch.tensor(list(values.values()), dtype=torch.float32, device=device)).tolist()
+    return dict(zip(values, sums, strict=True))
 
 
 def _repeats(recipe: Recipe, data: KeypointData) -> NDArray[np.float64]:

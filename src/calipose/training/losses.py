@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -55,7 +56,9 @@ def score_loss(score: Tensor, label: Tensor, weight: Tensor, divide_by: Tensor) 
     return (weight * (score - label) ** 2).sum() / divide_by
 
 
-def offset_loss(predicted: Tensor, target: Tensor, counts: Tensor, scale: Tensor, beta: float) -> Tensor:
+def offset_loss(
+    predicted: Tensor, target: Tensor, counts: Tensor, scale: Tensor, beta: float, number: Tensor | None = None
+) -> Tensor:
     """Smooth L1 of displacements (Eq. 6), divided by the number of coordinates that count.
 
     Args:
@@ -64,26 +67,35 @@ def offset_loss(predicted: Tensor, target: Tensor, counts: Tensor, scale: Tensor
         counts: `(b, m, k)` bool: labelled keypoints of Omega's cells.
         scale: `(b, m)`, factor of a person's errors.
         beta: error at which the loss changes from squares to absolute values.
+        number: scalar, the labelled keypoints to divide by, two coordinates each; by default those that count here.
     """
     error = (predicted - target) * scale[..., None, None]
     error = torch.where(counts.unsqueeze(-1), error, 0)  # also keeps infinities of padding out of the gradient
     each = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="sum", beta=beta)
-    return each / (2 * counts.sum()).clamp(min=1)
+    return each / (2 * (counts.sum() if number is None else number)).clamp(min=1)
 
 
-def keypoint_loss(predicted: Tensor, similarity: Tensor, counts: Tensor) -> Tensor:
+def keypoint_loss(predicted: Tensor, similarity: Tensor, counts: Tensor, number: Tensor) -> Tensor:
     """Squared error of the keypoint scores, divided by the number of keypoints that count (not in the paper).
 
     Args:
         predicted: `(b, m, k)`, keypoint scores.
         similarity: `(b, m, k)`, each keypoint's term of the OKS (Eq. 1) at its predicted position.
         counts: `(b, m, k)` bool: labelled keypoints of Omega's cells.
+        number: scalar, the keypoints to divide by.
     """
     error = torch.where(counts, predicted - similarity, 0)
-    return (error**2).sum() / counts.sum().clamp(min=1)
+    return (error**2).sum() / number.clamp(min=1)
 
 
-def all_losses(output: Output, targets: Targets, method: Method, settings: LossSettings, sigmas: Tensor) -> Losses:
+def all_losses(
+    output: Output,
+    targets: Targets,
+    method: Method,
+    settings: LossSettings,
+    sigmas: Tensor,
+    total_of: Callable[[Tensor], Tensor] = lambda counts: counts,
+) -> Losses:
     """Losses of a batch: the score's (Eq. 3), the offsets' (Eq. 6), and those of the optional outputs.
 
     The offsets' targets are Eq. 5's with the opposite sign: they point from the cell to the keypoint.
@@ -94,6 +106,8 @@ def all_losses(output: Output, targets: Targets, method: Method, settings: LossS
         method: switches of the paper's tables.
         settings: weights and units of the losses.
         sigmas: `(k,)`, the skeleton's.
+        total_of: sums counts over the processes of a training. Losses are then divided by those of the batches of all
+            processes, so that the sum of the processes' losses is the loss of one batch of all images.
     """
     maps = output.maps
     omega = targets.owner >= 0
@@ -101,7 +115,10 @@ def all_losses(output: Output, targets: Targets, method: Method, settings: LossS
     cell_oks = learnt_oks.detach()  # a label has no gradient
     label = score_label(targets, cell_oks, method.label, settings.radius)
     weight = torch.where(omega, 1.0, settings.background_weight) * ~targets.ignore
-    divide_by = _score_divisor(weight, targets, settings)
+    counts = targets.at_cells(targets.labelled) & targets.inside.unsqueeze(-1)
+    here = [*_score_divisor(weight, targets, settings), counts.sum(), omega.sum(), targets.inside.sum()]
+    divisor, least, num_keypoints, num_omega, num_cells = total_of(torch.stack([n.double() for n in here])).float()
+    divide_by = torch.maximum(divisor, least)
     score = score_loss(maps.score, label, weight, divide_by)
     presence = score.new_zeros(())
     if maps.presence is not None:
@@ -110,41 +127,41 @@ def all_losses(output: Output, targets: Targets, method: Method, settings: LossS
 
     predicted = output.displacements.transpose(1, 2)
     target = targets.at_cells(targets.keypoints) - targets.cells.unsqueeze(2)
-    counts = targets.at_cells(targets.labelled) & targets.inside.unsqueeze(-1)
     area = targets.at_cells(targets.area)
     scale = torch.ones_like(area) if settings.offset_unit == "cells" else area.clamp(min=1.0).rsqrt()
-    offset = offset_loss(predicted, target, counts, scale, settings.offset_beta)
+    offset = offset_loss(predicted, target, counts, scale, settings.offset_beta, num_keypoints)
 
     quality = score.new_zeros(())
     if maps.quality is not None:  # supervised in Omega only, as in the paper's Table 3
         error = (maps.quality - scatter_cells(targets, cell_oks)) ** 2
-        quality = (error * omega).sum() / omega.sum().clamp(min=1)
+        quality = (error * omega).sum() / num_omega.clamp(min=1)
     keypoint = score.new_zeros(())
     if output.keypoint_scores is not None:
         position = predicted.detach() + targets.cells.unsqueeze(2)
         similarity = keypoint_similarity(position, targets.at_cells(targets.keypoints), area, sigmas)
-        keypoint = keypoint_loss(output.keypoint_scores.transpose(1, 2), similarity, counts)
+        keypoint = keypoint_loss(output.keypoint_scores.transpose(1, 2), similarity, counts, num_keypoints)
     total = (
         settings.score_weight * (score + quality)
         + settings.presence_weight * presence
         + settings.offset_weight * offset
         + settings.keypoint_weight * keypoint
     )
-    number = targets.inside.sum().clamp(min=1)
+    number = num_cells.clamp(min=1)
     mean_oks = (cell_oks * targets.inside).sum() / number
     if settings.oks_weight:
         total = total + settings.oks_weight * ((1 - learnt_oks) * targets.inside).sum() / number
     return Losses(total, score, offset, quality, presence, keypoint, mean_oks)
 
 
-def _score_divisor(weight: Tensor, targets: Targets, settings: LossSettings) -> Tensor:
-    """What Eq. 3's sum is divided by: the number of people, the sum of weights, or the number of cells; at least 1.
+def _score_divisor(weight: Tensor, targets: Targets, settings: LossSettings) -> tuple[Tensor, Tensor]:
+    """What Eq. 3's sum is divided by, in this process, and the least that it may be.
 
-    It is counted over one batch of one process. The number of people is at least the number of images: otherwise a
-    batch with few people would weigh a background cell many times more than a full one does.
+    It is the number of people, the sum of weights, or the number of cells. The number of people is at least the number
+    of images: otherwise a batch with few people would weigh a background cell many times more than a full one does.
     """
+    one = weight.new_ones(())
     if settings.score_divisor == "people":
-        return targets.labelled.any(-1).sum().clamp(min=targets.labelled.shape[0])
+        return targets.labelled.any(-1).sum(), one * targets.labelled.shape[0]
     if settings.score_divisor == "weights":
-        return weight.sum().clamp(min=1)
-    return (~targets.ignore).sum().clamp(min=1)
+        return weight.sum(), one
+    return (~targets.ignore).sum(), one

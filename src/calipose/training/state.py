@@ -155,6 +155,8 @@ def check_same_training(path: Path, stored: dict[str, Any], current: dict[str, A
     """
 
     def essence(training: dict[str, Any]) -> dict[str, Any]:
+        # What a recipe of an older Calipose does not have is as it was then: the default.
+        training = {**training, "recipe": Recipe.from_dict(training["recipe"], str(path)).to_dict()}
         recipe = {key: value for key, value in training["recipe"].items() if key not in MAY_CHANGE}
         repeat = training["recipe"]["data"]["repeat"]
         return {**training, "data.repeat": list(repeat), "recipe": None, **recipe}

@@ -1,0 +1,110 @@
+"""What the processes of one training share: sums, lists, and batch norms over the batch of all of them.
+
+With one process, every function gives what it was given.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+T = TypeVar("T")
+
+LOST = ("connection closed by peer", "connection reset by peer", "broken pipe", "timed out", "gloo", "nccl", "tcpstore")
+
+
+def process_count() -> int:
+    """Number of processes of this training."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def process_index() -> int:
+    """Index of this process, also before the processes know each other (torchrun's RANK)."""
+    return dist.get_rank() if process_count() > 1 else int(os.environ.get("RANK", "0"))
+
+
+def total(values: Tensor) -> Tensor:
+    """The sum over all processes, without a gradient; all processes must call it."""
+    if process_count() == 1:
+        return values
+    values = values.detach().clone()
+    dist.all_reduce(values)
+    return values
+
+
+def gathered(value: T) -> list[T]:
+    """The value of each process, in the processes' order; all processes must call it."""
+    if process_count() == 1:
+        return [value]
+    values: list[Any] = [None] * process_count()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def is_loss_of_a_process(error: RuntimeError) -> bool:
+    """Whether an error says that another process does not answer any more."""
+    return process_count() > 1 and any(words in str(error).lower() for words in LOST)
+
+
+class BatchNormOverProcesses(nn.BatchNorm2d):
+    """Batch norm whose mean and variance in training are those of the batches of all processes together.
+
+    torch's own `SyncBatchNorm` runs on GPUs only; this one runs everywhere, and takes its place on CPUs.
+    """
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Normalise `(b, c, h, w)`."""
+        if not self.training or process_count() == 1:
+            return super().forward(values)
+        over = (0, 2, 3)
+        number = total(torch.tensor(float(values.numel() // values.shape[1]), device=values.device))
+        wide = values.double()
+        mean = all_reduce(wide.sum(over)) / number
+        centred = wide - mean[:, None, None]
+        # Two sums, one after the other: the mean of squares minus the squared mean would cancel digits.
+        variance = all_reduce((centred**2).sum(over)) / number
+        if self.track_running_stats:
+            with torch.no_grad():
+                assert self.running_mean is not None
+                assert self.running_var is not None
+                assert self.num_batches_tracked is not None
+                self.num_batches_tracked += 1
+                share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+                self.running_mean.lerp_(mean.to(self.running_mean), share)
+                unbiased = variance * number / (number - 1).clamp(min=1)
+                self.running_var.lerp_(unbiased.to(self.running_var), share)
+        normal = centred * (variance + self.eps).rsqrt()[:, None, None]
+        if self.affine:
+            normal = normal * self.weight[:, None, None] + self.bias[:, None, None]
+        return normal.to(values.dtype)
+
+
+def share_batch_norms(network: nn.Module) -> nn.Module:
+    """The network with batch norms over all processes, of equal names and weights."""
+    if next(network.parameters()).device.type != "cpu":
+        shared: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        return shared
+    for name, module in list(network.named_modules()):
+        if type(module) is nn.BatchNorm2d:
+            new = BatchNormOverProcesses(module.num_features, module.eps, module.momentum or 0.0, module.affine)
+            new.weight, new.bias = module.weight, module.bias  # the same, also frozen
+            new.load_state_dict(module.state_dict())
+            parent, _, last = name.rpartition(".")
+            setattr(network.get_submodule(parent), last, new.to(module.running_mean.device))  # type: ignore[union-attr]
+    return network
+
+
+def plain_strides(network: nn.Module) -> None:
+    """Give weights of one pixel the strides that their gradients have.
+
+    A 1 x 1 kernel lies in memory the same way as `channels_last` and not; the gradients of the two have different
+    strides by name only, of which torch's DistributedDataParallel warns at the first step.
+    """
+    for parameter in network.parameters():
+        if parameter.dim() == 4 and parameter.shape[2:] == (1, 1):
+            parameter.data = parameter.data.as_strided(parameter.shape, (parameter.shape[1], 1, 1, 1))
