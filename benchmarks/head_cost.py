@@ -2,8 +2,8 @@
 
     python benchmarks/head_cost.py [--backbone hrnet-w32] [--size 512] [--repeats 9] [--cells 512]
 
-Prints medians, their quartiles and ratios of: prediction (network and decoding of 30 poses, one image), dense and in the
-sparse form at the `--cells` cells of highest presence, and one
+Prints medians, their quartiles and ratios of: prediction (network and decoding of 30 poses, one image), dense and in
+the sparse form at the `--cells` cells of highest presence, and one
 training step's forward and backward pass (two images with three people each). The machine is named beside them.
 """
 

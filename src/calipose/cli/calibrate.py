@@ -201,7 +201,7 @@ def _calibrate_foreign(
     evaluation = replace(opened, predictor=predictor).evaluation(bootstrap, quiet)
     calibration = evaluation.fit_calibration(predictor.setting, Path(data.partition("=")[0]).name)
     if not quiet:
-        print_evaluation(evaluation)
+        print_calibration(evaluation)
     stored = msgspec.structs.replace(
         backend.stored,
         form=backend.form.name,

@@ -26,7 +26,9 @@ def convert_command(
             "calipose bulk wrote.",
         ),
     ],
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write: COCO annotations (.json), or --format.")],
+    output: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The file to write: COCO annotations (.json), or --format.")
+    ],
     skeleton: Annotated[
         Path | None,
         typer.Option(

@@ -157,7 +157,7 @@ def compare(a: Evaluation, b: Evaluation, bootstrap: int = 1000, seed: int = 0) 
         and np.array_equal(in_a.scores, in_b.scores)
         for in_a, in_b in zip(a.found, b.found, strict=True)
     ]
-    best = [each.matches[each.populations["people"]] for each in (a, b)]
+    best_a, best_b = (each.matches[each.populations["people"]] for each in (a, b))
     return Comparison(
         difference=difference_of(b.table, a.table, bootstrap, seed),
         a=a.ap,
@@ -166,8 +166,8 @@ def compare(a: Evaluation, b: Evaluation, bootstrap: int = 1000, seed: int = 0) 
         min_scores=min_scores,
         truth=truth,
         found=(a.found, b.found),
-        scores=tuple(with_chance(score_figures(matches), matches) for matches in best),
-        score_differences=score_differences(*best, len(truth.image_ids), bootstrap, seed),
+        scores=tuple(with_chance(score_figures(matches), matches) for matches in (best_a, best_b)),
+        score_differences=score_differences(best_a, best_b, len(truth.image_ids), bootstrap, seed),
     )
 
 

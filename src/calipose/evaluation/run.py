@@ -71,9 +71,9 @@ def predict_data(
         if share.processes == 1:
             raise
         problem = error  # said after the others are done: they wait for this process
-    for others, error in share.gather((found, problem)):
-        if error is not None:
-            raise error
+    for others, failure in share.gather((found, problem)):
+        if failure is not None:
+            raise failure
         found |= others
     return [result for image_id, _ in items for result in found[image_id]]
 

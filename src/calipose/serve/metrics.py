@@ -31,10 +31,10 @@ class Metrics:
     def text(self) -> bytes:
         """The metrics of all workers, as Prometheus reads them."""
         if SHARED not in os.environ:
-            return generate_latest(self.registry)
+            return bytes(generate_latest(self.registry))
         together = CollectorRegistry()
-        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
-        return generate_latest(together)
+        MultiProcessCollector(together)
+        return bytes(generate_latest(together))
 
 
 def log(event: str, **values: Any) -> None:

@@ -64,10 +64,10 @@ class BatchNormOverProcesses(nn.BatchNorm2d):
         over = (0, 2, 3)
         number = total(torch.tensor(float(values.numel() // values.shape[1]), device=values.device))
         wide = values.double()
-        mean = all_reduce(wide.sum(over)) / number
+        mean: Tensor = all_reduce(wide.sum(over)) / number  # type: ignore[no-untyped-call]
         centred = wide - mean[:, None, None]
         # Two sums, one after the other: the mean of squares minus the squared mean would cancel digits.
-        variance = all_reduce((centred**2).sum(over)) / number
+        variance: Tensor = all_reduce((centred**2).sum(over)) / number  # type: ignore[no-untyped-call]
         if self.track_running_stats:
             with torch.no_grad():
                 assert self.running_mean is not None
@@ -78,7 +78,7 @@ class BatchNormOverProcesses(nn.BatchNorm2d):
                 self.running_mean.lerp_(mean.to(self.running_mean), share)
                 unbiased = variance * number / (number - 1).clamp(min=1)
                 self.running_var.lerp_(unbiased.to(self.running_var), share)
-        normal = centred * (variance + self.eps).rsqrt()[:, None, None]
+        normal: Tensor = centred * (variance + self.eps).rsqrt()[:, None, None]
         if self.affine:
             normal = normal * self.weight[:, None, None] + self.bias[:, None, None]
         return normal.to(values.dtype)
@@ -87,7 +87,7 @@ class BatchNormOverProcesses(nn.BatchNorm2d):
 def share_batch_norms(network: nn.Module) -> nn.Module:
     """The network with batch norms over all processes, of equal names and weights."""
     if next(network.parameters()).device.type != "cpu":
-        shared: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        shared: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
         return shared
     for name, module in list(network.named_modules()):
         if type(module) is nn.BatchNorm2d:
