@@ -88,6 +88,8 @@ class Poses:
         }
         if (self.radii_img is None) != (self.coverage is None):
             raise InputError("Poses: radii_img and coverage go together; with_regions sets both")
+        if self.coverage is not None and not 0 < self.coverage < 1:
+            raise InputError(f"Poses: coverage is {self.coverage:g}; it is a probability between 0 and 1")
         for field, shape in wanted.items():
             value = getattr(self, field)
             if value is None and field in OPTIONAL:
