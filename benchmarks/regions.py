@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from calipose.angles import LIMBS, angles_of
+from calipose.angles import LIMBS, RADII_COVERAGE, angles_of
 from calipose.calibration.fit import assign_folds
 from calipose.calibration.maps import Calibration
 from calipose.data.locate import find_data
@@ -151,8 +151,8 @@ def angle_rows(evaluation: Evaluation, matched: np.ndarray, found: np.ndarray) -
         whole = labelled[:, index].all(-1)
         true = angles_of(truth, COCO_17, triples).degrees
         cells = []
-        for i, coverage in enumerate(COVERAGES):
-            seen = angles_of(points, COCO_17, triples, found[i], coverage)
+        for coverage in COVERAGES:
+            seen = angles_of(points, COCO_17, triples, found[COVERAGES.index(RADII_COVERAGE)], coverage)
             assert seen.low_deg is not None
             assert seen.high_deg is not None
             known = whole & np.isfinite(seen.low_deg) & np.isfinite(true)

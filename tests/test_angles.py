@@ -1,9 +1,12 @@
 """Angles: known ones, intervals that hold in simulation, the formula for small errors, refusals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from calipose.angles import angles_of
+from calipose.calibration.regions import RegionGroup, RegionMap
 from calipose.errors import InputError
 from calipose.poses import Poses
 from calipose.skeleton import COCO_17, Skeleton
@@ -61,7 +64,7 @@ def test_intervals_hold_in_simulation(bend, size, coverage):
     n = 300
     seen = truth + sigma[:, None] * rng.standard_normal((n, 3, 2))
     radii = np.broadcast_to(sigma * np.sqrt(-2 * np.log(1 - coverage)), (n, 3))
-    found = angles_of(seen, STICK, BEND, radii, coverage)
+    found = angles_of(seen, STICK, BEND, radii, coverage, coverage)
     share = ((found.low_deg <= bend) & (bend <= found.high_deg)).mean()
     assert share > coverage - 0.06
     if size < 0.1 and 20 < bend < 160:  # elsewhere angles are folded at 0 and 180, and the interval is cautious
@@ -72,7 +75,7 @@ def test_small_errors_are_those_of_the_formula():
     points = np.array([(10.0, 0.0), (0.0, 0.0), (3.0, 7.0)])
     sigma, coverage = np.array([0.05, 0.08, 0.1]), 0.9
     radii = sigma * np.sqrt(-2 * np.log(1 - coverage))
-    found = angles_of(points[None], STICK, BEND, radii[None], coverage)
+    found = angles_of(points[None], STICK, BEND, radii[None], coverage, coverage)
     ab, bc = 10.0, np.hypot(3, 7)
     cos = np.cos(np.radians(found.degrees[0, 0]))
     variance = (sigma[0] / ab) ** 2 + (sigma[2] / bc) ** 2
@@ -106,3 +109,17 @@ def test_intervals_need_regions():
         standing().angles()
     with pytest.raises(KeyError, match="no angle 'nose'"):
         standing().angles(coverage=None)["nose"]
+
+
+def test_poses_take_the_regions_that_they_know():
+    """Those of 0.5 of a model; of a file, those that it holds: the same intervals where errors are Gaussian."""
+    quantiles = np.sqrt(-2 * np.log(1 - np.arange(50, 91) / 100))
+    group = RegionGroup(quantiles=tuple(quantiles.tolist()), images=10, keypoints=170)
+    regions = RegionMap(group=group, by_score=False, labelled=(10,) * 17, kind_factors=(0.1,) * 17)
+    poses = replace(standing(knee=(20.0, 0.0)), regions=regions)
+    found = poses.angles(coverage=0.8)
+    assert (found.low_deg < found.degrees).all()
+    back = Poses.from_dict(poses.with_regions(0.9).to_dict())
+    np.testing.assert_allclose(back.angles(coverage=0.8).high_deg, found.high_deg)
+    with pytest.raises(InputError, match=r"from 0\.5 to 0\.95"):
+        poses.angles(coverage=0.99)

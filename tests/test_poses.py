@@ -334,6 +334,7 @@ def test_poses_without_regions_say_so(poses):
         ({"coverage": 0.9}, "go together"),
         ({"radii_img": np.ones((3, 1)), "coverage": 0.9}, "radii_img has shape"),
         ({"radii_img": -np.ones((3, 2)), "coverage": 0.9}, "radii below 0"),
+        ({"radii_img": np.ones((3, 2)), "coverage": 1.0}, "between 0 and 1"),
         ({"radii_img": np.full((3, 2), np.inf), "coverage": 0.9}, "radii_img .* finite"),
     ],
 )

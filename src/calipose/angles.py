@@ -7,10 +7,11 @@ vertical: 0 is upright, positive leans to the right of the image, to 180 degrees
 The interval is the angle plus and minus w. Assumed is that each keypoint's error is Gaussian, the same in all
 directions, and independent of the others'. A circle of radius r and coverage c then is that of the standard deviation
 
-    sigma = r / sqrt(-2 ln(1 - c)),
+    sigma = r / sqrt(-2 ln(1 - c)).
 
-and w is the c-quantile of how far the angle turns under 4,096 such errors (drawn once, the same for all poses). For
-small errors this is, in radians,
+It is taken of the region of 0.5: real errors have heavy tails, and larger regions would make intervals wider than they
+need be (docs/decisions.md). w is the quantile, for the interval's coverage, of how far the angle turns under 4,096 such
+errors (drawn once, the same for all poses). For small errors this is, in radians,
 
     z_c sqrt(sigma_a^2 / |ab|^2 + sigma_c^2 / |bc|^2
              + sigma_b^2 (1 / |ab|^2 + 1 / |bc|^2 - 2 cos(angle) / (|ab| |bc|)));
@@ -35,6 +36,8 @@ from calipose.geometry import Floats
 from calipose.skeleton import Skeleton
 
 SAMPLES = 4096
+RADII_COVERAGE = 0.5  # of the regions that the standard deviations come from
+LEAST_COVERAGE, MOST_COVERAGE = 0.5, 0.95  # of intervals; beyond, the tails of real errors count
 LIMBS = {  # name -> the keypoints a, b, c, each of a side
     "elbow": ("shoulder", "elbow", "wrist"),
     "knee": ("hip", "knee", "ankle"),
@@ -109,6 +112,7 @@ def angles_of(
     triples: Triples | None = None,
     radii_img: Floats | None = None,
     coverage: float | None = None,
+    radii_coverage: float = RADII_COVERAGE,
 ) -> Angles:
     """Angles of poses.
 
@@ -116,13 +120,16 @@ def angles_of(
         keypoints_img: (p, k, 2).
         skeleton: of the poses.
         triples: names of angles, each with the names of its keypoints a, b, c; by default `default_angles`.
-        radii_img: (p, k), of that coverage; None for no intervals.
-        coverage: of the radii and of the intervals.
+        radii_img: (p, k), `Poses.keypoint_radius_img`; None for no intervals.
+        coverage: of the intervals; None for none.
+        radii_coverage: of the radii.
 
     Raises:
         InputError: an angle names a keypoint that the skeleton has not, or not three different ones; or the skeleton
-            has none of the default angles.
+            has none of the default angles; or a coverage of the intervals that is not from 0.5 to 0.95.
     """
+    if coverage is not None and not LEAST_COVERAGE <= coverage <= MOST_COVERAGE:
+        raise InputError(f"angles: coverage {coverage:g}; intervals are known from 0.5 to 0.95")
     named: Mapping[str, tuple[str, ...]] = default_angles(skeleton) if triples is None else triples
     if not named:
         raise InputError(
@@ -140,7 +147,7 @@ def angles_of(
         if radii_img is None or coverage is None:
             columns.append((centre, centre, centre))
             continue
-        sigma = radii_img[:, index] / np.sqrt(-2 * np.log(1 - coverage))
+        sigma = radii_img[:, index] / np.sqrt(-2 * np.log(1 - radii_coverage))
         turn = np.array([_turn_deg(p, s, coverage) for p, s in zip(points, sigma, strict=True)]).reshape(len(points))
         low, high = centre - turn, centre + turn
         if len(parts) == 3:

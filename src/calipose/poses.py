@@ -12,7 +12,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
-from calipose.angles import Angles, Triples, angles_of
+from calipose.angles import RADII_COVERAGE, Angles, Triples, angles_of
 from calipose.calibration.regions import RegionMap
 from calipose.errors import InputError
 from calipose.skeleton import COCO_17, Skeleton
@@ -88,6 +88,8 @@ class Poses:
         }
         if (self.radii_img is None) != (self.coverage is None):
             raise InputError("Poses: radii_img and coverage go together; with_regions sets both")
+        if self.coverage is not None and not 0 < self.coverage < 1:
+            raise InputError(f"Poses: coverage is {self.coverage:g}; it is a probability between 0 and 1")
         for field, shape in wanted.items():
             value = getattr(self, field)
             if value is None and field in OPTIONAL:
@@ -230,13 +232,15 @@ class Poses:
         Args:
             triples: names of angles, each with the names of its keypoints a, b, c; the angle is at b. By default
                 elbows, knees, hips, shoulders and the trunk's lean.
-            coverage: of the intervals, from 0.5 to 0.99; None for none, which needs no calibrated model.
+            coverage: of the intervals, from 0.5 to 0.95; None for none, which needs no calibrated model.
 
         Raises:
             InputError: as `keypoint_radius_img`; or an angle names keypoints that the skeleton has not.
         """
-        radii = None if coverage is None else self.keypoint_radius_img(coverage)
-        return angles_of(self.keypoints_img, self.skeleton, triples, radii, coverage)
+        of_file = self.regions is None and self.coverage is not None
+        of_radii = self.coverage if of_file and self.coverage is not None else RADII_COVERAGE
+        radii = None if coverage is None else self.keypoint_radius_img(of_radii)
+        return angles_of(self.keypoints_img, self.skeleton, triples, radii, coverage, of_radii)
 
     def to_coco(self, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
         """Entries of a COCO keypoint results file, numbers not rounded.

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from calipose.calibration.second_look import SecondLook
+from calipose.cli import app
 from calipose.errors import InputError
 from calipose.geometry import Floats, apply_affine
 from calipose.inference.opening import TwoNetworks, read_two_networks, write_two_networks
@@ -214,3 +216,17 @@ def test_a_network_that_is_not_there(tmp_path: Path) -> None:
 def test_a_file_of_another_form_is_refused() -> None:
     with pytest.raises(InputError, match="refiner"):
         Refiner(packaged("fast"))
+
+
+@pytest.mark.parametrize("name", ["fast", "accurate"])
+def test_the_packaged_models_have_regions(name: str) -> None:
+    regions = Predictor(name).calibration.regions
+    assert regions.max_coverage == 0.96
+    assert sum(regions.labelled) > 800
+
+
+def test_a_copy_of_the_packaged_model_keeps_its_regions(tmp_path: Path) -> None:
+    copy = tmp_path / "mine.onnx"
+    done = CliRunner().invoke(app, ["export", "fast", str(copy)])
+    assert done.exit_code == 0, done.output
+    assert Predictor(copy).calibration == Predictor("fast").calibration

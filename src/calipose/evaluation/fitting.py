@@ -17,7 +17,7 @@ from calipose.evaluation.matching import Matches
 from calipose.evaluation.results import ResultsSource, load_results, require_triples
 from calipose.evaluation.scores import has_keypoint_scores
 from calipose.geometry import Floats
-from calipose.skeleton import COCO_17, Skeleton
+from calipose.skeleton import Skeleton
 
 FOLDS = 10  # of the images, in cross-fitting
 MIN_IMAGES = 10  # with poses: fewer are no calibration
@@ -25,7 +25,7 @@ GOOD_IMAGES = 200  # from which isotonic maps usually win; fewer are said
 
 
 def fit_maps(
-    matches: Matches, people: int, setting: Setting | None = None, data: str = "", skeleton: Skeleton = COCO_17
+    matches: Matches, people: int, setting: Setting | None = None, data: str = "", skeleton: Skeleton | None = None
 ) -> Calibration:
     """Calibration from poses whose `score` and `keypoint_scores` are the network's own.
 
@@ -36,7 +36,7 @@ def fit_maps(
         people: that were to be found in all images.
         setting: of the prediction, which the maps keep.
         data: name of the data, likewise.
-        skeleton: of the poses.
+        skeleton: of the poses; without it no regions are fitted.
 
     Raises:
         InputError: too few images, or all poses have the same score.
@@ -53,7 +53,7 @@ def fit_maps(
         oks75=fit((matches.oks >= 0.75).astype(float)),
         keypoint=keypoint,
         precision=PrecisionTable.count(matches.score, matches.oks, matches.image, people),
-        regions=fit_region_map(matches, keypoint, skeleton, data),
+        regions=RegionMap() if skeleton is None else fit_region_map(matches, keypoint, skeleton, data),
     )
 
 
