@@ -35,7 +35,7 @@ NEED_TORCH = ("model", "training", "export", "inference.backends.torch")
 OPTIONAL = (
     "torch", "torchvision", "safetensors", "accelerate", "tensorboard", "timm", "huggingface_hub", "matplotlib", "av",
     "onnx", "onnxscript", "onnxruntime", "pycocotools", "PIL", "scipy", "hypothesis", "pandas",
-    "supervision",
+    "supervision", "xarray", "ai_edge_litert",
 )  # fmt: skip
 MODULES = tool.modules(ROOT)
 GRAPH = {name: tool.imports(path, MODULES) - {name} for name, path in MODULES.items()}

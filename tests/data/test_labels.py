@@ -137,6 +137,7 @@ def first(tasks: list, kind: str = "keypointlabels") -> dict:
         (lambda tasks: first(tasks).update(image_rotation=90), "turned by Label Studio"),
         (lambda tasks: first(tasks)["value"].update(keypointlabels=["left_eye"]), "twice in one person"),
         (lambda tasks: tasks[0].update(data={"text": "a"}), "names no image"),
+        (lambda tasks: [task.update(annotations=[], predictions=[{"result": []}]) for task in tasks], "not labels"),
     ],
 )
 def test_broken_label_studio(change, words: str, tmp_path: Path) -> None:

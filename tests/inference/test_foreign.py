@@ -13,6 +13,8 @@ import foreign_graphs as graphs
 from calipose.calibration.maps import Calibration, CalibrationMap
 from calipose.cli import app
 from calipose.errors import InputError
+from calipose.geometry import apply_affine
+from calipose.inference.foreign.base import corner_box, letterbox, squash
 from calipose.inference.foreign.stored import ForeignModel, read_stored, stored_path, write_stored
 from calipose.inference.foreign.table import FORMS
 from calipose.inference.predictor import Predictor
@@ -95,6 +97,26 @@ def test_batches_and_copies_give_the_same(name: str, tmp_path: Path) -> None:
     for poses in pickle.loads(pickle.dumps(predictor)).predict_many([plain_image()] * 3, batch_size=2):
         np.testing.assert_array_equal(poses.keypoints_img, one.keypoints_img)
         np.testing.assert_array_equal(poses.scores, one.scores)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "size", "inner"),  # of an image 100 x 50: left, top, right, bottom of it in the input
+    [
+        (letterbox, (64, 96), (0, 32, 64, 64)),
+        (letterbox, (96, 30), (18, 0, 78, 30)),
+        (corner_box, (64, 96), (0, 0, 64, 32)),
+        (squash, (64, 96), (0, 0, 64, 96)),
+    ],
+)
+def test_where_an_image_lies_in_an_input_that_is_no_square(prepare, size: tuple, inner: tuple) -> None:
+    pixels, affine = prepare(plain_image((100, 50)), size)
+    assert pixels.shape == (size[1], size[0], 3)
+    left, top, right, bottom = inner
+    inside = np.zeros(pixels.shape[:2], bool)
+    inside[top:bottom, left:right] = True
+    assert (pixels[inside] == COLOUR).all()
+    assert (pixels[~inside] == 114).all()
+    np.testing.assert_allclose(apply_affine(affine, [[0, 0], [100, 50]]), [[left, top], [right, bottom]])
 
 
 def test_the_form_of_two_that_look_alike_must_be_named(tmp_path: Path) -> None:

@@ -61,6 +61,8 @@ def read_cvat(path: Path, data: bytes) -> LabelFile:
     if len(counts) > 1:
         problems.add("points", f"people have {' and '.join(map(str, sorted(counts)))} points; all need the same number")
     problems.raise_any()
+    if not images:
+        raise InputError(f"{path}: no <image> in it; export 'CVAT for images 1.1' of a task with images")
     if labels.unnamed:
         numbered = [f"keypoint_{i + 1}" for i in range(max(counts, default=0))]
         assumed.add("points without names of keypoints were taken in the skeleton's order", len(images))

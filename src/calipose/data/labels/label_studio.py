@@ -54,6 +54,8 @@ def read_label_studio(path: Path, data: bytes) -> LabelFile:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             problems.add(where, f"no field {error}" if isinstance(error, KeyError) else error)
     problems.raise_any()
+    if not images:
+        raise InputError(f"{path}: no task has an annotation; predictions alone are not labels: submit them first")
     people = [person for image in images for person in image.people]
     names = list(dict.fromkeys(name for person in people for name in person.points))
     return LabelFile(str(path), images, names, assumed=assumed)
