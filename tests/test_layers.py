@@ -36,7 +36,8 @@ NEED_TORCH = ("model", "training", "export", "inference.backends.torch", "serve"
 OPTIONAL = (
     "torch", "torchvision", "safetensors", "accelerate", "tensorboard", "timm", "huggingface_hub", "matplotlib", "av",
     "onnx", "onnxscript", "onnxruntime", "pycocotools", "PIL", "scipy", "hypothesis", "pandas",
-    "supervision", "fastapi", "uvicorn", "prometheus_client", "python_multipart", "ray", "pyarrow",
+    "supervision", "fastapi", "uvicorn", "prometheus_client", "python_multipart", "ray", "pyarrow", "xarray",
+    "ai_edge_litert",
 )  # fmt: skip
 MODULES = tool.modules(ROOT)
 GRAPH = {name: tool.imports(path, MODULES) - {name} for name, path in MODULES.items()}

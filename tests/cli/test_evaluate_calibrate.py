@@ -127,7 +127,8 @@ def test_rounded_scores_are_warned_of(files: Path) -> None:
         (["calibrate", "results.json", "--use", "truth.json", "--out", "o.json"], "no maps that"),
         (["calibrate", "results.json", "--use", "truth.json"], "--out"),
         (["calibrate", "results.json", "--ground-truth", "truth.json", "--short-side", "64"], "leave out --short-side"),
-        (["calibrate", "model.onnx", "--data", "x"], "exported file"),
+        (["calibrate", "model.onnx", "--data", "x"], "model.onnx: no such file"),
+        (["calibrate", "rtmo.onnx", "--data", "x", "--out", "o.onnx"], "written beside it; leave out --out"),
     ],
 )
 def test_wrong_calls(files: Path, words: list[str], message: str) -> None:

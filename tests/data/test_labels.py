@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from calipose.cli import app
 from calipose.data.coco import read_coco
-from calipose.data.labels.base import DEFAULT_SIGMA
+from calipose.data.labels.base import DEFAULT_SIGMA, LabelSource
 from calipose.data.labels.convert import convert_labels
 from calipose.data.labels.table import LABELS, read_labels
 from calipose.data.locate import find_data
@@ -137,6 +137,7 @@ def first(tasks: list, kind: str = "keypointlabels") -> dict:
         (lambda tasks: first(tasks).update(image_rotation=90), "turned by Label Studio"),
         (lambda tasks: first(tasks)["value"].update(keypointlabels=["left_eye"]), "twice in one person"),
         (lambda tasks: tasks[0].update(data={"text": "a"}), "names no image"),
+        (lambda tasks: [task.update(annotations=[], predictions=[{"result": []}]) for task in tasks], "not labels"),
     ],
 )
 def test_broken_label_studio(change, words: str, tmp_path: Path) -> None:
@@ -151,14 +152,14 @@ def test_label_studio_without_parents_is_one_person_or_refused(tmp_path: Path) -
             region.pop("parentID", None)
 
     with pytest.raises(InputError, match="give each person a rectangle"):
-        read_labels(change_tasks(tmp_path, orphan))
+        read_labels(LabelSource(change_tasks(tmp_path, orphan)))
 
     def one_person(tasks: list) -> None:
         result = tasks[0]["annotations"][0]["result"]
         result[:] = [region for region in result if region.get("parentID") == "box-0"]
         orphan(tasks)
 
-    labels = read_labels(change_tasks(tmp_path, one_person))
+    labels = read_labels(LabelSource(change_tasks(tmp_path, one_person)))
     assert [len(person.points) for person in labels.images[0].people] == [17]
 
 
@@ -172,7 +173,7 @@ def test_label_studio_relations_other_annotators_and_unlabelled_tasks(tmp_path: 
         tasks[0]["annotations"].insert(0, {"result": []})
         tasks.append({"id": 9, "data": {"image": "c.png"}, "annotations": []})
 
-    labels = read_labels(change_tasks(tmp_path, change))
+    labels = read_labels(LabelSource(change_tasks(tmp_path, change)))
     assert [len(person.points) for person in labels.images[0].people] == [17, 16]
     assert len(labels.images) == 2
     said = " ".join(labels.assumed.remarks("x"))

@@ -13,11 +13,14 @@ import foreign_graphs as graphs
 from calipose.calibration.maps import Calibration, CalibrationMap
 from calipose.cli import app
 from calipose.errors import InputError
+from calipose.geometry import apply_affine
+from calipose.inference.foreign.base import corner_box, letterbox, squash
 from calipose.inference.foreign.stored import ForeignModel, read_stored, stored_path, write_stored
 from calipose.inference.foreign.table import FORMS
 from calipose.inference.predictor import Predictor
 from calipose.skeleton import COCO_17, Skeleton
 from foreign_graphs import COLOUR, CONFIDENCE, IMAGENET_RED, PLACES, SIDE, WEAK
+from tampered import make_onnx
 
 RED, BLUE = COLOUR[0] / 255, COLOUR[2] / 255
 WIDE = (128, 64)  # width and height of the image: twice as wide as the input
@@ -94,6 +97,26 @@ def test_batches_and_copies_give_the_same(name: str, tmp_path: Path) -> None:
     for poses in pickle.loads(pickle.dumps(predictor)).predict_many([plain_image()] * 3, batch_size=2):
         np.testing.assert_array_equal(poses.keypoints_img, one.keypoints_img)
         np.testing.assert_array_equal(poses.scores, one.scores)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "size", "inner"),  # of an image 100 x 50: left, top, right, bottom of it in the input
+    [
+        (letterbox, (64, 96), (0, 32, 64, 64)),
+        (letterbox, (96, 30), (18, 0, 78, 30)),
+        (corner_box, (64, 96), (0, 0, 64, 32)),
+        (squash, (64, 96), (0, 0, 64, 96)),
+    ],
+)
+def test_where_an_image_lies_in_an_input_that_is_no_square(prepare, size: tuple, inner: tuple) -> None:
+    pixels, affine = prepare(plain_image((100, 50)), size)
+    assert pixels.shape == (size[1], size[0], 3)
+    left, top, right, bottom = inner
+    inside = np.zeros(pixels.shape[:2], bool)
+    inside[top:bottom, left:right] = True
+    assert (pixels[inside] == COLOUR).all()
+    assert (pixels[~inside] == 114).all()
+    np.testing.assert_allclose(apply_affine(affine, [[0, 0], [100, 50]]), [[left, top], [right, bottom]])
 
 
 def test_the_form_of_two_that_look_alike_must_be_named(tmp_path: Path) -> None:
@@ -179,6 +202,19 @@ def labelled_images(folder: Path, images: int = 12) -> Path:
     return path
 
 
+def test_our_own_exported_file_is_calibrated_through_its_checkpoint(tmp_path: Path) -> None:
+    data = labelled_images(tmp_path, images=1)
+    content = json.loads(data.read_text())
+    content["categories"][0]["keypoints"] = ["left", "right"]
+    content["annotations"][0]["keypoints"] = content["annotations"][0]["keypoints"][:6]
+    data.write_text(json.dumps(content))
+    run = CliRunner().invoke(app, ["calibrate", str(make_onnx(tmp_path)), "--data", str(tmp_path)])
+    assert run.exit_code
+    assert "an exported file of calipose export; calibrate its checkpoint" in " ".join(
+        f"{run.output}{run.exception}".split()
+    )
+
+
 def test_predicting_calibrating_and_checking_on_the_command_line(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     graphs.yolo26_pose(tmp_path / "yolo26n-pose.onnx")
@@ -200,7 +236,6 @@ def test_predicting_calibrating_and_checking_on_the_command_line(tmp_path: Path,
     stored = read_stored(Path("yolo26n-pose.onnx"))
     assert stored.form == "yolo26-pose"
     assert stored.calibration.score.setting.short_side == SIDE
-    assert stored.calibration.precision is not None
     said = call("predict", "images/1.png", "--model", "yolo26n-pose.onnx", "--as", "yolo26-pose", "--out", "out2")
     assert "model's own" not in said
     assert "calibrated: the expected OKS" in call("check", "yolo26n-pose.onnx", "--data", ".", "-q")

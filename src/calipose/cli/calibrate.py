@@ -192,11 +192,15 @@ def _calibrate_foreign(
     source: str, data: str, options: ModelOptions, skeleton: Path | None, bootstrap: int, quiet: bool
 ) -> None:
     """Predict, fit, and write what was learnt beside another project's model."""
+    if not Path(source).is_file():
+        raise InputError(f"{source}: no such file")  # before the data are looked for
     opened = open_source(source, data, options, skeleton=skeleton)
     assert opened.predictor is not None
     backend = opened.predictor.backend
     if not isinstance(backend, ForeignBackend):
-        raise InputError(f"{source}: calipose export wrote it; calibrate its checkpoint, and export that again")
+        raise InputError(
+            f"{source}: an exported file of calipose export; calibrate its checkpoint, and export that again"
+        )
     predictor = opened.predictor.with_calibration(Calibration())  # gives the model's own scores
     evaluation = replace(opened, predictor=predictor).evaluation(bootstrap, quiet)
     calibration = evaluation.fit_calibration(predictor.setting, Path(data.partition("=")[0]).name)

@@ -26,6 +26,7 @@ from calipose.data.dialects import (
     place_unlabelled,
     same_name,
 )
+from calipose.data.labels.base import LabelSource
 from calipose.data.labels.table import read_labels
 from calipose.data.store import KeypointData, Ragged
 from calipose.errors import ImageError, InputError
@@ -75,9 +76,10 @@ def read_coco(
     """
     annotations, image_folder = Path(annotations), Path(image_folder)
     assumed = Assumptions()
-    labels = read_labels(annotations)
+    source = LabelSource(annotations, f"annotation file {annotations}")
+    labels = read_labels(source)
     if labels is None:
-        content = mend_ground_truth(_read_json(annotations), assumed)
+        content = mend_ground_truth(_parse_content(source), assumed)
     else:
         content = labels.content(skeleton or COCO_17)
         assumed.take(labels.assumed)
@@ -154,18 +156,14 @@ class _Image:
     regions: list[Outline]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"annotation file {path} cannot be read: {error.strerror or error}") from None
-    if not data.strip():
-        raise InputError(f"annotation file {path} is empty")
-    content = parse_json(data, f"annotation file {path}")
+def _parse_content(source: LabelSource) -> dict[str, Any]:
+    if not source.data.strip():
+        raise InputError(f"{source.name} is empty")
+    content = parse_json(source.data, source.name)
     parts = ("images", "annotations", "categories")
     missing = [p for p in parts if not isinstance(content, dict) or not isinstance(content.get(p), list)]
     if missing:
-        raise InputError(f"annotation file {path} is not a COCO keypoint file: it has no list '{missing[0]}'")
+        raise InputError(f"{source.name} is not a COCO keypoint file: it has no list '{missing[0]}'")
     return dict(content)
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from calipose.data.coco import NO_AREA, OTHER_SPELLING, require_keypoints
 from calipose.data.dialects import Assumptions, choose_category, find_names, mend_ground_truth, place_unlabelled
+from calipose.data.labels.base import LabelSource
 from calipose.data.labels.table import read_labels
 from calipose.errors import InputError
 from calipose.geometry import AREA_PER_BOX, Floats
@@ -157,6 +158,15 @@ def read_json(path: str | Path, name: str, kind: Any = Any, mend: Callable[[Any]
         data = Path(path).read_bytes()
     except (OSError, ValueError) as error:
         raise InputError(f"{name}: {error}") from None
+    return decode_json(data, name, kind, mend)
+
+
+def decode_json(data: bytes, name: str, kind: Any = Any, mend: Callable[[Any], Any] | None = None) -> Any:
+    """The content of a JSON file's bytes, as `read_json` gives it.
+
+    Raises:
+        InputError: not JSON, or of another type.
+    """
     try:
         return msgspec.json.decode(data, type=kind)
     except (ValueError, RecursionError):  # slower, but it knows NaN, which is refused later with its place in the file
@@ -196,11 +206,12 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
 
     if isinstance(source, str | Path):
         name = f"ground truth {source}"
-        if (labels := read_labels(source)) is not None:
+        labels_source = LabelSource(source, name)
+        if (labels := read_labels(labels_source)) is not None:
             content = checked(labels.content(skeleton), name, _GroundTruthFile)
             assumed.take(labels.assumed)
         else:
-            content = read_json(source, name, _GroundTruthFile, mend)
+            content = decode_json(labels_source.data, name, _GroundTruthFile, mend)
     else:
         name = "ground truth"
         content = checked(source, name, _GroundTruthFile, mend)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,28 @@ class LabelFile:
         raise InputError(f"{self.source}: two names of keypoints differ in case or spaces only; give both the same")
 
 
+class LabelSource:
+    """A file or folder that may hold labels; a file is read once, when it is first asked for.
+
+    Args:
+        path: of it.
+        name: what messages call it.
+    """
+
+    def __init__(self, path: str | Path, name: str = "") -> None:
+        self.path = Path(path)
+        self.name = name or f"label file {path}"
+
+    @cached_property
+    def data(self) -> bytes:
+        """The file's content.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        return read_bytes(self.path, self.name)
+
+
 class Problems:
     """Broken entries, gathered so that all of them are told at once.
 
@@ -236,8 +259,12 @@ def positive_size(width: object, height: object) -> tuple[int, int]:
     return int(sides[0]), int(sides[1])
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, name: str) -> bytes:
     """A file's content.
+
+    Args:
+        path: of it.
+        name: what messages call it.
 
     Raises:
         InputError: it cannot be read.
@@ -245,7 +272,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:
-        raise InputError(f"label file {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise InputError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _short(values: object) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calipose.data.dialects import find_names
-from calipose.data.labels.base import DEFAULT_SIGMA
+from calipose.data.labels.base import DEFAULT_SIGMA, LabelSource
 from calipose.data.labels.table import LABELS, find_labels, read_labels
 from calipose.errors import InputError
 from calipose.geometry import AREA_PER_BOX
@@ -57,7 +57,7 @@ def convert_labels(source: str | Path, output: str | Path, skeleton: Skeleton | 
     path = (find_labels(Path(first)) or (Path(first), None))[0]
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    labels = read_labels(path)
+    labels = read_labels(LabelSource(path))
     if labels is None:
         known = "; ".join(row.description for row in LABELS.values())
         raise InputError(f"{path}: labels of no form that is converted ({known}); COCO annotations need no conversion")

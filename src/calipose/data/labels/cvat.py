@@ -15,24 +15,27 @@ from calipose.data.labels.base import (
     Problems,
     finite,
     positive_size,
-    read_bytes,
 )
 from calipose.errors import InputError
 
 Element = Any  # xml.etree's, whose parser is defusedxml's
 
 
-def read_cvat(path: Path) -> LabelFile:
+def read_cvat(path: Path, data: bytes) -> LabelFile:
     """Read a "CVAT for images 1.1" file.
 
     A `<skeleton>` is a person. `<points>` outside of skeletons are one keypoint each, of the person of their group; or,
     several in one element, a whole person. A `<box>` of the people's label and of no group is a person without
     keypoints. A keypoint with outside="1" is not labelled, one with occluded="1" is hidden.
 
+    Args:
+        path: of the file, for messages.
+        data: its content.
+
     Raises:
         InputError: no such XML, a file of videos' tracks, or broken entries: all are counted, the first 20 listed.
     """
-    root = parse_xml(read_bytes(path), f"label file {path}")
+    root = parse_xml(data, f"label file {path}")
     if root.tag != "annotations":
         raise InputError(f"{path}: XML, but not of CVAT: it starts with <{root.tag[:40]!a}>, not <annotations>")
     if root.find("track") is not None:
@@ -58,6 +61,8 @@ def read_cvat(path: Path) -> LabelFile:
     if len(counts) > 1:
         problems.add("points", f"people have {' and '.join(map(str, sorted(counts)))} points; all need the same number")
     problems.raise_any()
+    if not images:
+        raise InputError(f"{path}: no <image> in it; export 'CVAT for images 1.1' of a task with images")
     if labels.unnamed:
         numbered = [f"keypoint_{i + 1}" for i in range(max(counts, default=0))]
         assumed.add("points without names of keypoints were taken in the skeleton's order", len(images))

@@ -17,13 +17,12 @@ from calipose.data.labels.base import (
     Problems,
     finite,
     positive_size,
-    read_bytes,
 )
 from calipose.errors import InputError
 from calipose.plain_data import parse_json
 
 
-def read_label_studio(path: Path) -> LabelFile:
+def read_label_studio(path: Path, data: bytes) -> LabelFile:
     """Read Label Studio's export "JSON".
 
     The keypoints that name the same rectangle as their parent, or that a relation joins to it, are one person's. In an
@@ -31,14 +30,18 @@ def read_label_studio(path: Path) -> LabelFile:
     people without keypoints. Of several annotations of a task, the one that is marked as ground truth is read, or else
     the last. Tasks without an annotation are left out.
 
+    Args:
+        path: of the file, for messages.
+        data: its content.
+
     Raises:
         InputError: no such file, or broken entries: all are counted, the first 20 listed.
     """
-    content = parse_json(read_bytes(path), f"label file {path}")
+    content = parse_json(data, f"label file {path}")
     if not isinstance(content, list) or not all(isinstance(task, dict) and "data" in task for task in content):
         raise InputError(
-            f"{path}: a list, but not of Label Studio's tasks with 'data' (its export 'JSON', not 'JSON-MIN'); COCO's "
-            "annotations are an object with 'images', 'annotations', 'categories'"
+            f"{path}: a list, but not of Label Studio's tasks with 'data' (its export 'JSON', not 'JSON-MIN'), and not "
+            "a COCO keypoint file: it has no list 'images'"
         )
     assumed, problems = Assumptions(), Problems(str(path))
     images: list[LabelledImage] = []
@@ -51,6 +54,8 @@ def read_label_studio(path: Path) -> LabelFile:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             problems.add(where, f"no field {error}" if isinstance(error, KeyError) else error)
     problems.raise_any()
+    if not images:
+        raise InputError(f"{path}: no task has an annotation; predictions alone are not labels: submit them first")
     people = [person for image in images for person in image.people]
     names = list(dict.fromkeys(name for person in people for name in person.points))
     return LabelFile(str(path), images, names, assumed=assumed)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from calipose.data.labels.base import LabelFile
+from calipose.data.labels.base import LabelFile, LabelSource
 from calipose.data.labels.cvat import read_cvat
 from calipose.data.labels.label_studio import read_label_studio
 from calipose.data.labels.yolo_pose import DESCRIPTIONS, find_description, find_split, read_yolo_pose
@@ -20,24 +20,18 @@ class LabelFormat:
 
     Attributes:
         description: what is read, in a few words.
-        holds: whether a path is of this form.
+        holds: whether a source is of this form.
         read: reads it.
     """
 
     description: str
-    holds: Callable[[Path], bool]
-    read: Callable[[Path], LabelFile]
+    holds: Callable[[LabelSource], bool]
+    read: Callable[[LabelSource], LabelFile]
 
 
-def _is_list(path: Path) -> bool:
+def _is_list(source: LabelSource) -> bool:
     """A JSON file that holds a list, as Label Studio exports; COCO's annotations are an object."""
-    if path.suffix.lower() != ".json":
-        return False
-    try:
-        with path.open("rb") as file:
-            return file.read(PEEK).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
-    except (OSError, ValueError):
-        return False
+    return source.path.suffix.lower() == ".json" and source.data[:PEEK].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
 
 
 def _is_split(path: Path) -> bool:
@@ -45,9 +39,19 @@ def _is_split(path: Path) -> bool:
 
 
 LABELS: dict[str, LabelFormat] = {
-    "cvat": LabelFormat("CVAT for images 1.1 (.xml)", lambda path: path.suffix.lower() == ".xml", read_cvat),
-    "label-studio": LabelFormat("Label Studio's export JSON", _is_list, read_label_studio),
-    "yolo-pose": LabelFormat("a YOLO pose folder of images with labels beside it", _is_split, read_yolo_pose),
+    "cvat": LabelFormat(
+        "CVAT for images 1.1 (.xml)",
+        lambda source: source.path.suffix.lower() == ".xml",
+        lambda source: read_cvat(source.path, source.data),
+    ),
+    "label-studio": LabelFormat(
+        "Label Studio's export JSON", _is_list, lambda source: read_label_studio(source.path, source.data)
+    ),
+    "yolo-pose": LabelFormat(
+        "a YOLO pose folder of images with labels beside it",
+        lambda source: _is_split(source.path),
+        lambda source: read_yolo_pose(source.path),
+    ),
 }
 
 
@@ -70,14 +74,16 @@ def find_labels(path: Path) -> tuple[Path, Path] | None:
     return (path, path) if _is_split(path) else None
 
 
-def read_labels(path: str | Path) -> LabelFile | None:
-    """The labels of another tool; None where the path is of none of `LABELS`, as a COCO annotation file is.
+def read_labels(source: LabelSource) -> LabelFile | None:
+    """The labels of another tool; None where the source is of none of `LABELS`, as a COCO annotation file is.
+
+    Args:
+        source: the file or folder; whoever gets None goes on with its `data`, so that the file is read once.
 
     Raises:
-        InputError: the labels are broken.
+        InputError: the labels are broken, or the file cannot be read.
     """
-    path = Path(path)
     for row in LABELS.values():
-        if row.holds(path):
-            return row.read(path)
+        if row.holds(source):
+            return row.read(source)
     return None

@@ -95,7 +95,7 @@ def read_yolo_pose(folder: Path) -> LabelFile:
     for image in _image_files(folder):
         name = str(image.relative_to(folder))
         try:
-            data = read_bytes(image)
+            data = read_bytes(image, f"image {image}")
             if exif_orientation(data) != 1:
                 raise ValueError("turned by its EXIF orientation, so its labels have two meanings; save it upright")
             height, width = decode_image(data, str(image)).shape[:2]
@@ -155,7 +155,7 @@ def _lines(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:
     if not path.is_file():
         return
     try:
-        text = read_bytes(path).decode()
+        text = read_bytes(path, f"label file {path}").decode()
     except ValueError as error:
         problems.add(str(path), f"not a text file ({error})")
         return
@@ -232,7 +232,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     """
     import yaml
 
-    data = read_bytes(path)
+    data = read_bytes(path, f"file {path}")
     if _depth(data) > MAX_DEPTH:  # the parser's time grows with the square of it
         raise InputError(f"{path} is not valid YAML: lists or tables are nested too deeply")
     try:
