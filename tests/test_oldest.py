@@ -1,4 +1,4 @@
-"""`oldest.txt` has the oldest release of each requirement of pyproject.toml, so that what is promised is what is tried."""
+"""`oldest.txt` has the oldest release that pyproject.toml allows of each package: what is promised is what is tried."""
 
 import re
 import tomllib
@@ -36,6 +36,6 @@ def test_every_floor_is_pinned() -> None:
     for name, version in wanted.items():
         numbers = [int(part) for part in version.split(".")]
         exact = [int(part) for part in pinned[name].split(".")]
-        assert (exact + [0, 0])[: len(numbers)] == numbers, name
+        assert [*exact, 0, 0][: len(numbers)] == numbers, name
         if name != "opencv-python-headless":  # its first release of a version is never .0
             assert not any(exact[len(numbers) :]), name
