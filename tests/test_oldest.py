@@ -1,4 +1,4 @@
-"""`oldest.txt` has the oldest release of each requirement of pyproject.toml: what is promised is what is tried."""
+"""`oldest.txt` has the oldest release that pyproject.toml allows of each package: what is promised is what is tried."""
 
 import re
 import tomllib

@@ -65,6 +65,7 @@ def main() -> None:
     save_checkpoint(path, checkpoint)
     with torch.no_grad():
         gaps = export_onnx(load_checkpoint(path), arguments.out / "fast.onnx", half=True)
+    save_checkpoint(path, checkpoint, arguments.out / "fast.onnx")  # without what that file holds, too
     for file in (path, arguments.out / "fast.onnx"):
         print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     print(f"parity with torch: {gaps}")

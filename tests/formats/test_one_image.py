@@ -297,7 +297,7 @@ def _disc_inside(x, y, radius):
 
 
 def test_supervision(full, plain):
-    supervision = pytest.importorskip("supervision", "0.29", exc_type=ImportError)
+    supervision = pytest.importorskip("supervision", "0.30", exc_type=ImportError)
     points = to_supervision(full, 3)
     assert isinstance(points, supervision.KeyPoints)
     assert np.abs(points.xy - POINTS).max() < 1e-4  # float32

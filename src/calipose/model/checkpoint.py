@@ -21,6 +21,7 @@ from calipose.config.recipe import Recipe
 from calipose.errors import InputError
 from calipose.io.atomic import replacing
 from calipose.model.network import Network
+from calipose.model.shared_weights import SHARED, find_shared, read_shared
 from calipose.plain_data import parse_json
 from calipose.skeleton import Skeleton
 
@@ -86,7 +87,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any])
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and header of a file that `save_tensors` wrote.
+    """Tensors and header of a file that `save_tensors` wrote, with those that lie in an ONNX file beside it.
 
     Raises:
         InputError: the file is missing, damaged, or not Calipose's.
@@ -109,23 +110,33 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"{path}: its header is damaged: it names no format")
     if header["format"] > FORMAT:
         raise InputError(f"{path}: written by Calipose {header.get('version')}; this is {__version__}: upgrade")
+    if SHARED in header:
+        tensors |= read_shared(path, header[SHARED])
     return tensors, header
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+def save_checkpoint(path: Path, checkpoint: Checkpoint, exported: Path | None = None) -> None:
     """Write a checkpoint (atomically).
+
+    Args:
+        path: the file.
+        checkpoint: what it holds.
+        exported: an ONNX file in the same folder; weights that it holds, too, are left out, and read from it.
 
     Raises:
         WriteError: the file cannot be written.
     """
+    shared = {} if exported is None else {SHARED: find_shared(checkpoint.weights, exported)}
+    left_out = shared[SHARED]["tensors"] if shared else {}
     header = {
+        **shared,
         "recipe": checkpoint.recipe.to_dict(),
         "skeleton": checkpoint.skeleton.to_dict(),
         "calibration": checkpoint.calibration.to_dict(),
         "notes": checkpoint.notes,
         "torch": torch.__version__,
     }
-    save_tensors(path, checkpoint.weights, header)
+    save_tensors(path, {name: value for name, value in checkpoint.weights.items() if name not in left_out}, header)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
