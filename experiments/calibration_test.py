@@ -4,8 +4,8 @@
 
 Poses are simulated (simulated_poses.py) whose expected OKS is known. Three statistics: the ECE (bins of equal mass),
 the largest running sum of OKS - score over rising scores (KS, which `calibration_p` takes), and its range (Kuiper). Two
-null distributions: the signs of all deviations of an image flipped together (wild cluster bootstrap), and OKS drawn as of
-perfect scores (`draw_oks`, in which the poses of an image are as alike as they are).
+null distributions: the signs of all deviations of an image flipped together (wild cluster bootstrap), and OKS drawn as
+of perfect scores (`draw_oks`, in which the poses of an image are as alike as they are).
 """
 
 from __future__ import annotations
