@@ -167,7 +167,7 @@ def compare(a: Evaluation, b: Evaluation, bootstrap: int = 1000, seed: int = 0) 
         truth=truth,
         found=(a.found, b.found),
         scores=tuple(with_chance(score_figures(matches), matches) for matches in best),
-        score_differences=score_differences(*best, len(truth.image_ids), bootstrap, seed),
+        score_differences=score_differences(best[0], best[1], len(truth.image_ids), bootstrap, seed),
     )
 
 

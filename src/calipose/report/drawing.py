@@ -67,7 +67,7 @@ def draw_missed(evaluation: Evaluation, index: int, person: int, image: Image) -
     box = evaluation.truth.people[index].box[person]
     corners = apply_affine(panel_from_img, box[:2] + np.outer([0, 1], box[2:])).round().astype(int).tolist()
     for panel in (left, right):
-        cv2.rectangle(panel, *corners, BOX, 1, cv2.LINE_AA)
+        cv2.rectangle(panel, corners[0], corners[1], BOX, 1, cv2.LINE_AA)
     return _side_by_side(left, right)
 
 
@@ -85,7 +85,7 @@ def draw_whole(evaluation: Evaluation, index: int, image: Image) -> Image:
     people = evaluation.truth.people[index]
     for left, top, width, height in (people.box[~people.ignored] * factor).tolist():
         corners = [(round(left), round(top)), (round(left + width), round(top + height))]
-        cv2.rectangle(drawing, *corners, BOX, 1, cv2.LINE_AA)
+        cv2.rectangle(drawing, corners[0], corners[1], BOX, 1, cv2.LINE_AA)
     rows = np.flatnonzero((evaluation.matches.image == index) & evaluation.shown)
     points = evaluation.keypoints_img[rows] * factor
     poses = drawable_poses(points, evaluation.matches.score[rows], size, evaluation.skeleton)
