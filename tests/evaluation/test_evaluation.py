@@ -100,7 +100,7 @@ def test_a_metric_is_one_row(monkeypatch, tmp_path):
     assert "Bias, lower is better" in text_of(_figures(calipose.compare(evaluation, evaluation, 5)))[0]
     report = pytest.importorskip("calipose.report")
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(report, "gallery", lambda *_: {})
+    monkeypatch.setattr(report, "gallery", lambda *_: ({}, []))
     monkeypatch.setattr(report, "score_charts", lambda *_: {})
     monkeypatch.setattr(report, "error_charts", lambda *_: [])
     named = truth | {"images": [image | {"file_name": "x.png"} for image in truth["images"]]}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import stat
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -12,13 +11,12 @@ from itertools import groupby, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from calipose.calibration.shift import MAX_RUN_IMAGES, ImageSummaries, Shift, colour_of, compare_images, pose_sizes_img
 from calipose.cli.console import Progress, counted, err, note, say, say_error, warn
 from calipose.draw import draw_poses
 from calipose.errors import ImageError, InputError
 from calipose.formats.entries import Entry
 from calipose.formats.table import FORMATS
-from calipose.geometry import Floats
+from calipose.inference.likeness import LikenessOfImages
 from calipose.inference.output_folder import POSES, OutputFolder
 from calipose.inference.stream import (
     ImageResult,
@@ -83,8 +81,7 @@ class PredictionRun:
         self._stopped, self._quiet = stopped, quiet
         self._listed = verbose or (len(sources) <= MAX_LISTED and not quiet)
         self._images = self._frames = self._poses = 0
-        self._summaries: list[tuple[Floats, Floats, float]] = []  # of still images: raw scores, sizes, colour
-        self._random = random.Random(0)
+        self._likeness = LikenessOfImages(predictor, options.min_score)
         self._progress = Progress(None, quiet=True)
 
     def to_folder(self, folder: OutputFolder, min_keypoint_score: float) -> None:
@@ -147,23 +144,9 @@ class PredictionRun:
             FORMATS[stream_format].write(sys.stdout, self._entries(), self.predictor.skeleton)
         self.stopped_early = self.done + len(self.broken) < len(self.sources)
 
-    @property
-    def shift(self) -> Shift | None:
-        """How the still images differ from the calibration's; None where the model or the run has nothing to compare.
-
-        Frames of a video are no independent images, so they are not compared.
-        """
-        calibration = self.predictor.calibration
-        fitted = calibration.score.setting
-        if not len(calibration.images) or not self._summaries or fitted not in {None, self.predictor.setting}:
-            return None
-        found = [(raw, size) for raw, size, _ in self._summaries]
-        run = ImageSummaries.of(found, MAX_RUN_IMAGES, colour=[colour for *_, colour in self._summaries])
-        return compare_images(calibration.images, run, float(calibration.score.inverse(self.options.min_score)))
-
     def to_dict(self) -> dict[str, Any]:
         """The run in plain numbers, for `--json`."""
-        shift = self.shift
+        shift = self._likeness.shift
         return {
             "sources": len(self.sources),
             "done": self.done,
@@ -178,20 +161,9 @@ class PredictionRun:
 
     def say_shift(self) -> None:
         """Warn where the images are not like the calibration's; nothing else is said."""
-        shift = self.shift
+        shift = self._likeness.shift
         if shift is not None and shift.alarm and not self._quiet:
             warn(str(shift))
-
-    def _summarize(self, result: ImageResult) -> None:
-        """Keep what the comparison needs, of many images a random sample."""
-        poses = result.poses
-        if not len(self.predictor.calibration.images) or poses.raw_scores is None:
-            return
-        summary = poses.raw_scores, pose_sizes_img(poses.keypoints_img), colour_of(result.frame.image)
-        if len(self._summaries) < MAX_RUN_IMAGES:
-            self._summaries.append(summary)
-        elif (place := self._random.randrange(self._images + 1)) < MAX_RUN_IMAGES:
-            self._summaries[place] = summary
 
     @property
     def exit_code(self) -> int:
@@ -259,7 +231,7 @@ class PredictionRun:
         for result, path in used:
             if result.source.holds_more and not self._quiet:
                 note(f"{result.source.name} holds several images; only the first is predicted")
-            self._summarize(result)
+            self._likeness.add(result)
             yield result, path
             self.done += 1
             self._images += 1

@@ -202,4 +202,5 @@ def normal_cdf(z: Floats) -> Floats:
     t = 1 / (1 + 0.3275911 * x)
     series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
     tail = series * np.exp(-(x**2)) / 2
-    return np.asarray(np.where(z < 0, tail, 1 - tail))
+    below: Floats = np.where(z < 0, tail, 1 - tail)
+    return below

@@ -236,9 +236,9 @@ def draw_changes(comparison: Comparison, images: str | Path, folder: str | Path,
         with write_errors(folder / name):
             (folder / name).unlink(missing_ok=True)
         if changes:
-            panels = [panels(comparison, change, images / names[change.image_id]) for change in changes]
-            labels = [label for row in panels for _, label in row]
-            sheet = contact_sheet([image for row in panels for image, _ in row], 3, CELL_SIZE, labels)
+            shown = [panels(comparison, change, images / names[change.image_id]) for change in changes]
+            labels = [label for row in shown for _, label in row]
+            sheet = contact_sheet([image for row in shown for image, _ in row], 3, CELL_SIZE, labels)
             save_image(folder / name, sheet)
             written.append(folder / name)
     return written
@@ -264,7 +264,7 @@ def panels(comparison: Comparison, change: ImageChange, file: Path) -> list[tupl
         people.keypoints_img[wanted], np.ones(wanted.sum()), size, people.labelled[wanted].astype(float), truth.skeleton
     )
     drawn = draw_poses(image, annotated, min_keypoint_score=0.5, show_scores=False)
-    panels = [(drawn, f"image {change.image_id}, annotated: {change.people}")]
+    drawings = [(drawn, f"image {change.image_id}, annotated: {change.people}")]
     for letter, side, found, min_score in zip(
         "AB", (change.a, change.b), comparison.found, comparison.min_scores, strict=True
     ):
@@ -272,8 +272,8 @@ def panels(comparison: Comparison, change: ImageChange, file: Path) -> list[tupl
         shown = np.flatnonzero(best.scores[:POSES_PER_IMAGE] >= min_score)
         poses = drawable_poses(best.keypoints_img[shown], best.scores[shown], size, truth.skeleton)
         label = f"{letter}: {side.found} found, {side.false} false"
-        panels.append((draw_poses(image, poses, min_keypoint_score=0.5), label))
-    return panels
+        drawings.append((draw_poses(image, poses, min_keypoint_score=0.5), label))
+    return drawings
 
 
 def _sides(table: MatchTable, found: list[DetectedPoses], min_score: float) -> list[Side]:
