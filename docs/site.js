@@ -11,5 +11,8 @@ document$.subscribe(() => {
 
 // The theme's copy buttons come later, each in a <nav> of its own without a name.
 new MutationObserver(() => {
-  document.querySelectorAll("nav.md-code__nav:not([role])").forEach((nav) => nav.setAttribute("role", "group"));
+  document.querySelectorAll("nav.md-code__nav:not([aria-label])").forEach((nav) => {
+    const number = document.querySelectorAll("nav.md-code__nav[aria-label]").length + 1;
+    nav.setAttribute("aria-label", `Code ${number}`);
+  });
 }).observe(document.documentElement, { childList: true, subtree: true });
