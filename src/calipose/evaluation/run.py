@@ -71,9 +71,9 @@ def predict_data(
         if share.processes == 1:
             raise
         problem = error  # said after the others are done: they wait for this process
-    for others, error in share.gather((found, problem)):
-        if error is not None:
-            raise error
+    for others, others_problem in share.gather((found, problem)):
+        if others_problem is not None:
+            raise others_problem
         found |= others
     return [result for image_id, _ in items for result in found[image_id]]
 

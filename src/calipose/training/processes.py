@@ -51,6 +51,12 @@ def is_loss_of_a_process(error: RuntimeError) -> bool:
     return process_count() > 1 and any(words in str(error).lower() for words in LOST)
 
 
+def _shared_sum(values: Tensor) -> Tensor:
+    """As `total`, with a gradient."""
+    summed: Tensor = all_reduce(values)  # type: ignore[no-untyped-call]
+    return summed
+
+
 class BatchNormOverProcesses(nn.BatchNorm2d):
     """Batch norm whose mean and variance in training are those of the batches of all processes together.
 
@@ -64,10 +70,10 @@ class BatchNormOverProcesses(nn.BatchNorm2d):
         over = (0, 2, 3)
         number = total(torch.tensor(float(values.numel() // values.shape[1]), device=values.device))
         wide = values.double()
-        mean = all_reduce(wide.sum(over)) / number
+        mean = _shared_sum(wide.sum(over)) / number
         centred = wide - mean[:, None, None]
         # Two sums, one after the other: the mean of squares minus the squared mean would cancel digits.
-        variance = all_reduce((centred**2).sum(over)) / number
+        variance = _shared_sum((centred**2).sum(over)) / number
         if self.track_running_stats:
             with torch.no_grad():
                 assert self.running_mean is not None
@@ -81,13 +87,14 @@ class BatchNormOverProcesses(nn.BatchNorm2d):
         normal = centred * (variance + self.eps).rsqrt()[:, None, None]
         if self.affine:
             normal = normal * self.weight[:, None, None] + self.bias[:, None, None]
-        return normal.to(values.dtype)
+        shared: Tensor = normal.to(values.dtype)
+        return shared
 
 
 def share_batch_norms(network: nn.Module) -> nn.Module:
     """The network with batch norms over all processes, of equal names and weights."""
     if next(network.parameters()).device.type != "cpu":
-        shared: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        shared: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
         return shared
     for name, module in list(network.named_modules()):
         if type(module) is nn.BatchNorm2d:
