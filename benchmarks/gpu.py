@@ -5,7 +5,7 @@
 
 Training: images per second and peak memory of each recipe in fp32, tf32 and bf16, and compiled, on synthetic images
 that are in memory; the same with the loader, whose share is the difference. Prediction: images per second of torch and
-of ONNX Runtime with batches of 1 to 64, and the largest difference of keypoints and scores between the device and the CPU.
+of ONNX Runtime with batches of 1 to 64, and the largest difference of keypoints and scores from the CPU's.
 At the end: hours of the paper's recipes at the speed that was measured.
 """
 

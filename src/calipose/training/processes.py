@@ -23,6 +23,11 @@ def process_count() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def processes_started() -> int:
+    """Number of processes that the launcher started, whether they know each other or not."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def process_index() -> int:
     """Index of this process, also before the processes know each other (torchrun's RANK)."""
     return dist.get_rank() if process_count() > 1 else int(os.environ.get("RANK", "0"))
