@@ -140,7 +140,7 @@ class Trainer:
     ) -> None:
         self.recipe, self.data, self.out = recipe, data, out
         self.evaluate, self.progress = evaluate, progress
-        # Precision and accumulation are the recipe's, whatever `accelerate config` says; evaluation may take an hour.
+        # Precision and accumulation are the recipe's, whatever `accelerate config` says; evaluation may take long.
         patience = InitProcessGroupKwargs(timeout=datetime.timedelta(hours=2))
         started = processes_started()
         self.accelerator = Accelerator(
@@ -151,8 +151,8 @@ class Trainer:
         )
         if self.accelerator.num_processes != started:
             raise InputError(
-                f"{started} processes were started (WORLD_SIZE), but {self.accelerator.num_processes} found each other; "
-                "start them with torchrun"
+                f"{started} processes were started (WORLD_SIZE), but {self.accelerator.num_processes} found each "
+                "other; start them with torchrun"
             )
         self.precision, self.precision_reason = choose_precision(recipe.precision, self.accelerator.device.type)
         torch.manual_seed(recipe.seed)

@@ -112,11 +112,13 @@ def share_batch_norms(network: nn.Module) -> nn.Module:
 
 
 def plain_strides(network: nn.Module) -> None:
-    """Give weights of one pixel the strides that their gradients have.
+    """Give weights of one pixel and their gradients the same strides.
 
-    A 1 x 1 kernel lies in memory the same way as `channels_last` and not; the gradients of the two have different
-    strides by name only, of which torch's DistributedDataParallel warns at the first step.
+    A 1 x 1 kernel lies in memory the same way as `channels_last` and not, but its gradient may name either strides; of
+    a difference torch's DistributedDataParallel warns at the first step.
     """
     for parameter in network.parameters():
-        if parameter.dim() == 4 and parameter.shape[2:] == (1, 1):
-            parameter.data = parameter.data.as_strided(parameter.shape, (parameter.shape[1], 1, 1, 1))
+        if parameter.requires_grad and parameter.dim() == 4 and parameter.shape[2:] == (1, 1):
+            strides = (parameter.shape[1], 1, 1, 1)
+            parameter.data = parameter.data.contiguous().as_strided(parameter.shape, strides)
+            parameter.register_hook(lambda grad, strides=strides: grad.contiguous().as_strided(grad.shape, strides))
