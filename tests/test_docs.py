@@ -25,7 +25,7 @@ from calipose.inference.predictor import Predictor
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     "README.md", "docs/evaluation.md", "docs/finetune.md", "docs/onnx.md", "docs/predict.md", "docs/report.md",
-    "docs/scores.md", "docs/second-look.md",
+    "docs/scale.md", "docs/scores.md", "docs/second-look.md",
     "examples/browser/README.md",
 ]  # fmt: skip
 

@@ -216,11 +216,12 @@ class _Run:
 
     def take(self, table: pa.Table) -> None:
         """Count rows, and write them when there are enough, or when they waited long enough."""
+        import pyarrow.compute as pc
+
         new = self.folder.add(table)
-        for row in new.select(["key", "error", "poses"]).to_pylist():
-            if row["error"] is not None:
-                self.summary.broken[error_kind(row["key"], row["error"])] += 1
-            self.summary.poses += len(row["poses"] or ())
+        for row in new.filter(pc.is_valid(new.column("error"))).select(["key", "error"]).to_pylist():
+            self.summary.broken[error_kind(row["key"], row["error"])] += 1
+        self.summary.poses += pc.sum(pc.list_value_length(new.column("poses"))).as_py() or 0
         self.summary.images += len(new)
         now = time.monotonic()
         self.summary.seconds = now - self.started
