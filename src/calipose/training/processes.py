@@ -121,4 +121,8 @@ def plain_strides(network: nn.Module) -> None:
         if parameter.requires_grad and parameter.dim() == 4 and parameter.shape[2:] == (1, 1):
             strides = (parameter.shape[1], 1, 1, 1)
             parameter.data = parameter.data.contiguous().as_strided(parameter.shape, strides)
-            parameter.register_hook(lambda grad, strides=strides: grad.contiguous().as_strided(grad.shape, strides))
+
+            def same(grad: Tensor, strides: tuple[int, ...] = strides) -> Tensor:
+                return grad.contiguous().as_strided(grad.shape, strides)
+
+            parameter.register_hook(same)  # type: ignore[no-untyped-call]
