@@ -53,10 +53,34 @@ def drive(folder: Path, out: Path, short_side: int, workers: int) -> None:
     """One run, as a process of its own."""
     options = BulkOptions(workers=workers, part_rows=100, part_seconds=2.0)
     start = time.monotonic()
-    summary = predict_bulk([str(folder)], str(out), ModelOptions("fast", short_side=short_side), options)
+    seen: list[tuple[int, dict[str, float]]] = []
+
+    def progress(done: int, _: int | None) -> None:
+        if not seen or done - seen[-1][0] >= 200:  # to look takes time, too
+            seen.append((done, cpu_seconds()))
+
+    model = ModelOptions("fast", short_side=short_side)
+    summary = predict_bulk([str(folder)], str(out), model, options, progress=progress)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     seconds = time.monotonic() - start
-    print(json.dumps({"images": summary.images, "run": summary.seconds, "seconds": seconds, "memory_mb": memory}))
+    told = {"images": summary.images, "run": summary.seconds, "seconds": seconds, "memory_mb": memory}
+    if len(seen) > 1:  # without the start of Ray and of the workers
+        (first, before), (last, after) = seen[0], seen[-1]
+        told |= {f"ms_{kind}": round(1000 * (after[kind] - before[kind]) / (last - first), 2) for kind in after}
+    print(json.dumps(told))
+
+
+def cpu_seconds() -> dict[str, float]:
+    """CPU time of this process, of its workers, and of Ray's own processes below it."""
+    ticks = {"driver": time.process_time(), "workers": 0.0, "ray": 0.0}
+    for pid, line in descendants(os.getpid()):
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        kind = "workers" if "ray::MapWorker" in line else "ray"
+        ticks[kind] += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return ticks
 
 
 def descendants(pid: int) -> list[tuple[int, str]]:

@@ -30,8 +30,8 @@ from calipose.inference.predictor import Predictor
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     "README.md", "docs/evaluation.md", "docs/finetune.md", "docs/formats.md", "docs/label-studio.md", "docs/limits.md",
-    "docs/onnx.md", "docs/other-models.md", "docs/predict.md", "docs/regions.md", "docs/report.md", "docs/scores.md",
-    "docs/second-look.md", "docs/serve.md", "docs/start.md", "examples/browser/README.md",
+    "docs/onnx.md", "docs/other-models.md", "docs/predict.md", "docs/regions.md", "docs/report.md", "docs/scale.md",
+    "docs/scores.md", "docs/second-look.md", "docs/serve.md", "docs/start.md", "examples/browser/README.md",
 ]  # fmt: skip
 
 

@@ -137,7 +137,7 @@ def start(what: str, folder: Path, out: Path) -> list[tuple[int, str, str]]:
         port = free.getsockname()[1]
     common = {
         **os.environ, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-        "ACCELERATE_USE_CPU": "true", "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     started = [
         subprocess.Popen(

@@ -192,14 +192,11 @@ class _Run:
             CaliposeError: Ray gave up.
         """
         import ray.exceptions
-        from ray.data import DataContext
 
-        context = DataContext.get_current()
-        before = context.max_errored_blocks
-        context.max_errored_blocks = -1 if may_lose else 0
         options = self.options
+        results = predict_dataset(dataset, self.model, workers=self.workers, cpus=options.cpus, gpus=options.gpus)
+        results.context.max_errored_blocks = -1 if may_lose else 0  # a dataset has its own copy of the context
         try:
-            results = predict_dataset(dataset, self.model, workers=self.workers, cpus=options.cpus, gpus=options.gpus)
             for table in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
                 self.take(table)
                 if self.stopped():
@@ -210,17 +207,16 @@ class _Run:
             if isinstance(cause, CaliposeError):
                 raise cause from None
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise CaliposeError(f"Ray gave up: {lines[-1]}; the same command again goes on") from None
-        finally:
-            context.max_errored_blocks = before
+            raise CaliposeError(f"Ray gave up: {lines[-1].rstrip('.')}; the same command again goes on") from None
 
     def take(self, table: pa.Table) -> None:
         """Count rows, and write them when there are enough, or when they waited long enough."""
+        import pyarrow.compute as pc
+
         new = self.folder.add(table)
-        for row in new.select(["key", "error", "poses"]).to_pylist():
-            if row["error"] is not None:
-                self.summary.broken[error_kind(row["key"], row["error"])] += 1
-            self.summary.poses += len(row["poses"] or ())
+        for row in new.filter(pc.is_valid(new.column("error"))).select(["key", "error"]).to_pylist():
+            self.summary.broken[error_kind(row["key"], row["error"])] += 1
+        self.summary.poses += pc.sum(pc.list_value_length(new.column("poses"))).as_py() or 0
         self.summary.images += len(new)
         now = time.monotonic()
         self.summary.seconds = now - self.started
@@ -304,7 +300,7 @@ def _ray(options: BulkOptions, workers: int) -> Iterator[None]:
     from ray.data import DataContext
 
     for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # errors are raised
     running = ray.is_initialized()
     if not running:
         own: dict[str, Any] = {"address": options.address}

@@ -51,6 +51,7 @@ from calipose.training.processes import (
     is_loss_of_a_process,
     plain_strides,
     process_count,
+    processes_started,
     share_batch_norms,
     total,
 )
@@ -139,9 +140,20 @@ class Trainer:
     ) -> None:
         self.recipe, self.data, self.out = recipe, data, out
         self.evaluate, self.progress = evaluate, progress
-        # Precision and accumulation are the recipe's, whatever `accelerate config` says; evaluation may take an hour.
+        # Precision and accumulation are the recipe's, whatever `accelerate config` says; evaluation may take long.
         patience = InitProcessGroupKwargs(timeout=datetime.timedelta(hours=2))
-        self.accelerator = Accelerator(mixed_precision="no", gradient_accumulation_steps=1, kwargs_handlers=[patience])
+        started = processes_started()
+        self.accelerator = Accelerator(
+            mixed_precision="no",
+            gradient_accumulation_steps=1,
+            kwargs_handlers=[patience],
+            cpu=started > 1 and not torch.cuda.is_available(),  # else it takes no notice of the other processes
+        )
+        if self.accelerator.num_processes != started:
+            raise InputError(
+                f"{started} processes were started (WORLD_SIZE), but {self.accelerator.num_processes} found each "
+                "other; start them with torchrun"
+            )
         self.precision, self.precision_reason = choose_precision(recipe.precision, self.accelerator.device.type)
         torch.manual_seed(recipe.seed)
         network = Network(recipe.backbone.name, len(data.skeleton), recipe.method)

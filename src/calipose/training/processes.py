@@ -23,6 +23,11 @@ def process_count() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def processes_started() -> int:
+    """Number of processes that the launcher started, whether they know each other or not."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def process_index() -> int:
     """Index of this process, also before the processes know each other (torchrun's RANK)."""
     return dist.get_rank() if process_count() > 1 else int(os.environ.get("RANK", "0"))
@@ -51,6 +56,12 @@ def is_loss_of_a_process(error: RuntimeError) -> bool:
     return process_count() > 1 and any(words in str(error).lower() for words in LOST)
 
 
+def _shared_sum(values: Tensor) -> Tensor:
+    """As `total`, with a gradient."""
+    summed: Tensor = all_reduce(values)  # type: ignore[no-untyped-call]
+    return summed
+
+
 class BatchNormOverProcesses(nn.BatchNorm2d):
     """Batch norm whose mean and variance in training are those of the batches of all processes together.
 
@@ -64,10 +75,10 @@ class BatchNormOverProcesses(nn.BatchNorm2d):
         over = (0, 2, 3)
         number = total(torch.tensor(float(values.numel() // values.shape[1]), device=values.device))
         wide = values.double()
-        mean: Tensor = all_reduce(wide.sum(over)) / number  # type: ignore[no-untyped-call]
+        mean = _shared_sum(wide.sum(over)) / number
         centred = wide - mean[:, None, None]
         # Two sums, one after the other: the mean of squares minus the squared mean would cancel digits.
-        variance: Tensor = all_reduce((centred**2).sum(over)) / number  # type: ignore[no-untyped-call]
+        variance = _shared_sum((centred**2).sum(over)) / number
         if self.track_running_stats:
             with torch.no_grad():
                 assert self.running_mean is not None
@@ -81,7 +92,8 @@ class BatchNormOverProcesses(nn.BatchNorm2d):
         normal: Tensor = centred * (variance + self.eps).rsqrt()[:, None, None]
         if self.affine:
             normal = normal * self.weight[:, None, None] + self.bias[:, None, None]
-        return normal.to(values.dtype)
+        shared: Tensor = normal.to(values.dtype)
+        return shared
 
 
 def share_batch_norms(network: nn.Module) -> nn.Module:
@@ -100,11 +112,17 @@ def share_batch_norms(network: nn.Module) -> nn.Module:
 
 
 def plain_strides(network: nn.Module) -> None:
-    """Give weights of one pixel the strides that their gradients have.
+    """Give weights of one pixel and their gradients the same strides.
 
-    A 1 x 1 kernel lies in memory the same way as `channels_last` and not; the gradients of the two have different
-    strides by name only, of which torch's DistributedDataParallel warns at the first step.
+    A 1 x 1 kernel lies in memory the same way as `channels_last` and not, but its gradient may name either strides; of
+    a difference torch's DistributedDataParallel warns at the first step.
     """
     for parameter in network.parameters():
-        if parameter.dim() == 4 and parameter.shape[2:] == (1, 1):
-            parameter.data = parameter.data.as_strided(parameter.shape, (parameter.shape[1], 1, 1, 1))
+        if parameter.requires_grad and parameter.dim() == 4 and parameter.shape[2:] == (1, 1):
+            strides = (parameter.shape[1], 1, 1, 1)
+            parameter.data = parameter.data.contiguous().as_strided(parameter.shape, strides)
+
+            def same(grad: Tensor, strides: tuple[int, ...] = strides) -> Tensor:
+                return grad.contiguous().as_strided(grad.shape, strides)
+
+            parameter.register_hook(same)  # type: ignore[no-untyped-call]

@@ -163,7 +163,7 @@ def check_same_training(path: Path, stored: dict[str, Any], current: dict[str, A
 
     try:
         old, new = json.loads(json.dumps([essence(stored), essence(current)]))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, InputError) as error:
         raise InputError(f"{path}: what it says of its training is damaged ({error!r})") from None
     differ = [f"{key} was {old.get(key)}, is {new.get(key)}" for key in new if old.get(key) != new.get(key)]
     if differ:
