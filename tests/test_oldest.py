@@ -8,10 +8,12 @@ ROOT = Path(__file__).resolve().parents[1]
 NOT_TRIED = {
     "torch": "only 2.13.0 could be tried",
     "timm": "needs torchvision",
+    "httpx": "for the tests of the service",
     "mypy": "runs no test",
     "ruff": "runs no test",
 }
-NOT_RUN = {"all", "ci"}  # extras of other extras, and of tests that `make test-oldest` does not run
+# Extras of other extras, and of tests that `make test-oldest` does not run.
+NOT_RUN = {"all", "ci", "docs", "litert", "movement", "ray", "serve"}
 
 
 def pins() -> dict[str, str]:

@@ -33,7 +33,7 @@ class Metrics:
         if SHARED not in os.environ:
             return bytes(generate_latest(self.registry))
         together = CollectorRegistry()
-        MultiProcessCollector(together)
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return bytes(generate_latest(together))
 
 
