@@ -37,7 +37,7 @@ from calipose.evaluation.ground_truth import read_ground_truth
 from calipose.evaluation.results import read_results
 from calipose.formats.table import FORMATS
 from calipose.inference.backends.onnx import METADATA_KEY
-from calipose.inference.foreign.stored import ForeignModel, write_stored
+from calipose.config.stored import StoredModel, write_stored
 from calipose.inference.output_folder import OutputFolder
 from calipose.inference.predictor import Predictor
 from calipose.io.images import read_image
@@ -575,7 +575,7 @@ def make_stored(folder: Path) -> Path:
     """What Calipose knows of such a file, beside it."""
     score = CalibrationMap(x=(0.0, 1.0), y=(0.1, 0.6), kind="logistic")
     calibration = Calibration(score=score, oks50=score, oks75=score, keypoint=score)
-    stored = ForeignModel(
+    stored = StoredModel(
         form="yolo-pose", skeleton=COCO_17, predict=PredictSettings(short_side=64), calibration=calibration
     )
     return write_stored(make_foreign(folder), stored)

@@ -2,7 +2,8 @@
 
 Averages the weights of the runs, takes the prediction settings of the recipe `fast`, rounds the large weights to
 half precision, calibrates the scores on images that were kept apart, and writes `fast.safetensors` (for `--init`)
-and `fast.onnx` into the package's `weights/`.
+and `fast.onnx` into the package's `weights/`. `fast.calipose.json` there is removed, since it is of other weights:
+`tools/default_calibration.py` writes it anew.
 
     python tools/default_finish.py RUN... --calibrate DATA [--out DIR]
 """
@@ -17,6 +18,7 @@ import msgspec
 import torch
 
 from calipose.config.recipe import load_recipe
+from calipose.config.stored import stored_path
 from calipose.data.locate import find_data
 from calipose.evaluation.run import evaluate_predictor
 from calipose.export.onnx import HALF_FROM, export_onnx, is_feature
@@ -62,6 +64,7 @@ def main() -> None:
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / "fast.safetensors"
+    stored_path(path).unlink(missing_ok=True)
     save_checkpoint(path, checkpoint)
     with torch.no_grad():
         gaps = export_onnx(load_checkpoint(path), arguments.out / "fast.onnx", half=True)

@@ -15,7 +15,7 @@ from calipose.cli import app
 from calipose.errors import InputError
 from calipose.geometry import apply_affine
 from calipose.inference.foreign.base import corner_box, letterbox, squash
-from calipose.inference.foreign.stored import ForeignModel, read_stored, stored_path, write_stored
+from calipose.config.stored import StoredModel, read_stored, stored_path, write_stored
 from calipose.inference.foreign.table import FORMS
 from calipose.inference.predictor import Predictor
 from calipose.skeleton import COCO_17, Skeleton
@@ -160,7 +160,7 @@ def test_own_keypoints(tmp_path: Path) -> None:
     assert Predictor(path, skeleton=own).predict(plain_image()).skeleton is own
     with pytest.raises(InputError, match="gives 4 keypoints, skeleton 'coco-17' has 17"):
         Predictor(path, skeleton=COCO_17)
-    write_stored(path, ForeignModel(skeleton=own))
+    write_stored(path, StoredModel(skeleton=own))
     assert Predictor(path).skeleton == own
 
 
@@ -170,7 +170,7 @@ def test_the_calibration_lies_beside_and_holds_for_this_file(tmp_path: Path) -> 
     raw = Predictor(path).predict(plain_image()).scores
     score = CalibrationMap(x=(0.0, 1.0), y=(0.1, 0.6), kind="logistic")
     calibration = Calibration(score=score, oks50=score, oks75=score, keypoint=score)
-    stored = write_stored(path, ForeignModel(form="yolo26-pose", calibration=calibration))
+    stored = write_stored(path, StoredModel(form="yolo26-pose", calibration=calibration))
     assert stored == tmp_path / "yolo26n-pose.calipose.json" == stored_path(path)
     assert path.read_bytes() == before
     poses = Predictor(path).predict(plain_image())

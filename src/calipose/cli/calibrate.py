@@ -30,12 +30,12 @@ from calipose.cli.judging import (
     refuse,
 )
 from calipose.cli.options import As, Device, Flip, Quiet, Scales, ShortSide
+from calipose.config.stored import write_stored
 from calipose.errors import InputError
 from calipose.evaluation.fitting import calibrate_entries, with_radii
 from calipose.evaluation.results import load_results, require_triples
 from calipose.evaluation.run import save_results
 from calipose.inference.foreign.backend import ForeignBackend
-from calipose.inference.foreign.stored import write_stored
 from calipose.inference.opening import FOREIGN_SUFFIXES, is_two_networks, read_two_networks, write_two_networks
 from calipose.inference.packaged import FILES, MODEL_SUFFIX, packaged
 from calipose.io.atomic import replacing

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from calipose.calibration.beside import regions_file
 from calipose.cli.console import err, say
+from calipose.config.stored import StoredModel, read_stored, write_stored
 from calipose.errors import InputError
 from calipose.inference.opening import is_two_networks
 from calipose.inference.packaged import FILES, packaged
@@ -66,8 +66,5 @@ def _copy_packaged(name: str, file: Path) -> None:
         raise InputError(f"{file}: name the file {file.stem}.onnx; by that it is known")
     with replacing(file) as temporary:
         shutil.copyfile(packaged(name), temporary)
-    regions = regions_file(packaged(name))
-    if regions.is_file():  # what the model knows besides goes along
-        with replacing(regions_file(file)) as temporary:
-            shutil.copyfile(regions, temporary)
-    say(f"{file}: {file.stat().st_size / 1e6:.1f} MB, a copy of the package's")
+    beside = write_stored(file, StoredModel(calibration=read_stored(packaged(name)).calibration))
+    say(f"{file}: {file.stat().st_size / 1e6:.1f} MB, a copy of the package's; its calibration: {beside}")

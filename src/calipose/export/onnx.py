@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from calipose._version import __version__
+from calipose.config.stored import renew_stored
 from calipose.errors import CaliposeError, InputError, install_hint
 from calipose.export.graph import DecodedNetwork
 from calipose.export.parity import Parity, measure_parity, measure_rounding
@@ -99,6 +100,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path, half: bool = False) -> Parit
         gaps = measure_parity(graph, backend)
         if not gaps.good:
             raise CaliposeError(f"the exported file differs from torch: {gaps}; it was not kept")
+    renew_stored(path, checkpoint.calibration)
     if half:
         graph.network = checkpoint.network()
         gaps = replace(gaps, rounding=measure_rounding(graph, backend))

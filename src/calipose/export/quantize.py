@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from calipose.calibration.maps import Calibration
+from calipose.config.stored import renew_stored
 from calipose.data.locate import find_data
 from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision
@@ -59,6 +60,7 @@ def export_int8(checkpoint: Checkpoint, path: Path, data: str) -> tuple[AverageP
                 entry.value = json.dumps({**json.loads(entry.value), "weights": "backbone int8, head float32"})
         with replacing(path) as temporary:
             onnx.save(model, temporary)
+    renew_stored(path, Calibration())
     return before, after
 
 

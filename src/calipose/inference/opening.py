@@ -9,9 +9,9 @@ from pathlib import Path
 from calipose.calibration.maps import Calibration, Stored
 from calipose.calibration.second_look import SecondLook
 from calipose.config.settings import PredictSettings
+from calipose.config.stored import stored_path
 from calipose.errors import InputError, install_hint
 from calipose.inference.backends.base import Backend
-from calipose.inference.beside import with_images_beside
 from calipose.inference.foreign.backend import ForeignBackend
 from calipose.inference.packaged import FILES, MODEL_SUFFIX, packaged
 from calipose.inference.refiner import Refiner
@@ -97,12 +97,11 @@ def open_model(
         first = first.with_suffix(".safetensors") if with_torch else first
         backend = _open_backend(first, device, providers, threads)
         refiner = Refiner(_part(path, both.refiner), providers, threads)
-        calibration = with_images_beside(both.calibration, path)
-        return OpenModel(backend, both.predict, calibration, refiner, both.second_look)
+        return OpenModel(backend, both.predict, both.calibration, refiner, both.second_look)
     if with_torch and str(model) in FILES:
         path = path.with_suffix(".safetensors")
     backend = _open_backend(path, device, providers, threads, form, skeleton)
-    return OpenModel(backend, backend.settings, with_images_beside(backend.calibration, path))
+    return OpenModel(backend, backend.settings, backend.calibration)
 
 
 def read_two_networks(path: Path) -> TwoNetworks:
@@ -154,7 +153,7 @@ def model_files(model: str | Path) -> list[Path]:
         path = find_checkpoint(path)
     if not path.is_file():
         raise InputError(f"{path}: no such model")
-    return [path]
+    return [file for file in (path, stored_path(path)) if file.is_file()]
 
 
 def _part(path: Path, name: str) -> Path:

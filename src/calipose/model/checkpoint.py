@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from calipose._version import __version__
-from calipose.calibration.beside import with_regions_beside
 from calipose.calibration.maps import Calibration
 from calipose.config.recipe import Recipe
+from calipose.config.stored import renew_stored, stored_calibration
 from calipose.errors import InputError
 from calipose.io.atomic import replacing
 from calipose.model.network import Network
@@ -137,6 +137,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, exported: Path | None = 
         "torch": torch.__version__,
     }
     save_tensors(path, {name: value for name, value in checkpoint.weights.items() if name not in left_out}, header)
+    renew_stored(path, checkpoint.calibration)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -156,7 +157,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     recipe = Recipe.from_dict(header["recipe"], str(path))
     skeleton = Skeleton.from_dict(header["skeleton"], str(path))
     calibration = Calibration.from_dict(header.get("calibration", {}), str(path))
-    return Checkpoint(recipe, skeleton, weights, header["notes"], with_regions_beside(calibration, path))
+    return Checkpoint(recipe, skeleton, weights, header["notes"], stored_calibration(path, calibration))
 
 
 def find_checkpoint(path: str | Path) -> Path:

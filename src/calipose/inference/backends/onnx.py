@@ -11,9 +11,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from calipose.calibration.beside import with_regions_beside
 from calipose.calibration.maps import Calibration
 from calipose.config.settings import PredictSettings
+from calipose.config.stored import stored_calibration
 from calipose.errors import InputError
 from calipose.geometry import Floats
 from calipose.inference.backends.base import BatchCandidates
@@ -34,7 +34,8 @@ class OnnxBackend:
 
     Attributes:
         settings: of prediction, as exported.
-        calibration: of the model. The graph applies it to its own calibrated outputs; `candidates` reads the raw ones.
+        calibration: of the model: as exported, or of the file beside it (`stored_calibration`). The graph's own calibrated
+            outputs know the exported maps alone; `candidates` reads the raw ones.
         header: all that the file says of itself.
 
     Raises:
@@ -55,7 +56,7 @@ class OnnxBackend:
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{path}: its metadata cannot be used ({error!r}); export it again") from None
         own = Calibration.from_dict(self.header.get("calibration", {}), str(path))
-        self.calibration = with_regions_beside(own, Path(path))
+        self.calibration = stored_calibration(Path(path), own)
         inputs, outputs = self._file.inputs, set(self._file.outputs)
         scored = "keypoint_scores" not in outputs or "raw_keypoint_scores" in outputs
         if inputs != ["images"] or not outputs >= {"keypoints", "raw_scores"} or not scored:

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calipose.config.settings import PredictSettings
+from calipose.config.stored import StoredModel, read_stored
 from calipose.errors import InputError
 from calipose.geometry import Floats
 from calipose.inference.backends.base import BatchCandidates
 from calipose.inference.foreign.base import PAD, Detections, Graph
-from calipose.inference.foreign.stored import ForeignModel, read_stored
 from calipose.inference.foreign.table import find_form
 from calipose.io.images import Image
 from calipose.skeleton import COCO_17, Skeleton
@@ -41,7 +41,7 @@ class ForeignBackend:
 
     def __init__(self, graph: Graph, form: str = "", skeleton: Skeleton | None = None) -> None:
         self.graph = graph
-        self.stored: ForeignModel = read_stored(graph.path)
+        self.stored: StoredModel = read_stored(graph.path)
         self.form = find_form(graph, form or self.stored.form)
         self.skeleton = self._skeleton(skeleton or self.stored.skeleton)
         self.pad_colour = (PAD, PAD, PAD)
@@ -53,7 +53,7 @@ class ForeignBackend:
             nms_threshold=NO_NMS,
         )
         same_form = not self.stored.form or self.stored.form == self.form.name
-        self.calibration = self.stored.calibration if same_form else ForeignModel().calibration
+        self.calibration = self.stored.calibration if same_form else StoredModel().calibration
 
     def __reduce__(self) -> tuple[type[ForeignBackend], tuple[Graph, str, Skeleton]]:
         return ForeignBackend, (self.graph, self.form.name, self.skeleton)  # a form's functions are not sent
