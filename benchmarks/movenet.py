@@ -14,54 +14,29 @@ import time
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
+from calipose.calibration.maps import Calibration
 from calipose.data.locate import find_data
 from calipose.evaluation.ap import evaluate_results
 from calipose.evaluation.run import save_results
-from calipose.geometry import apply_affine, invert_affine, resize_affine
-from calipose.io.images import INPUT_MULTIPLE, Image, read_image
+from calipose.inference.foreign.movenet import MOVENET
+from calipose.inference.predictor import Predictor
+from calipose.io.images import Image, read_image
 from calipose.poses import Poses
 from calipose.skeleton import COCO_17
 
 
 class MoveNet:
-    """Finds at most six people; `long_side` in input pixels."""
+    """Finds at most six people, scores as the network gives them; `long_side` in input pixels."""
 
     def __init__(self, file: Path, long_side: int, threads: int) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
-        self.interpreter = Interpreter(str(file), num_threads=threads)
-        self.long_side = long_side
+        predictor = Predictor(file, calibration=Calibration(), threads=threads, form=MOVENET.name)
+        self._predictor = predictor.with_settings(short_side=long_side)  # the form's side is the long one
 
     def predict(self, image: Image) -> Poses:
         """Poses of an image (h, w, 3) RGB."""
-        height, width = image.shape[:2]
-        inp_per_img = self.long_side / max(height, width)
-        size = (round(width * inp_per_img), round(height * inp_per_img))
-        interpolation = cv2.INTER_AREA if inp_per_img < 1 else cv2.INTER_LINEAR
-        small = cv2.resize(image, size, interpolation=interpolation)
-        padded = [-(-side // INPUT_MULTIPLE) * INPUT_MULTIPLE for side in size]
-        pixels = np.zeros((1, padded[1], padded[0], 3), np.uint8)
-        pixels[0, : size[1], : size[0]] = small
-        found = self._run(pixels)
-        keypoints = found[:, :51].reshape(-1, 17, 3)
-        # MoveNet counts from the image's corner, in parts of its size.
-        keypoints_inp = keypoints[..., [1, 0]] * padded - 0.5
-        keypoints_img = apply_affine(invert_affine(resize_affine(inp_per_img)), keypoints_inp)
-        poses = Poses(keypoints_img, found[:, 55], (width, height), keypoints[..., 2])
-        return poses.above(0.01)
-
-    def _run(self, image: np.ndarray) -> np.ndarray:
-        entry = self.interpreter.get_input_details()[0]
-        if tuple(entry["shape"]) != image.shape:
-            self.interpreter.resize_tensor_input(entry["index"], image.shape)
-            self.interpreter.allocate_tensors()
-        self.interpreter.set_tensor(entry["index"], image.astype(entry["dtype"]))
-        self.interpreter.invoke()
-        output: np.ndarray = self.interpreter.get_tensor(self.interpreter.get_output_details()[0]["index"])[0]
-        return output
+        return self._predictor.predict(image)
 
 
 def main() -> None:

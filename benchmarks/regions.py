@@ -16,81 +16,40 @@ of the person's size; "constant" are radii constant by keypoint, times the size,
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from calipose.angles import LIMBS, RADII_COVERAGE, angles_of
-from calipose.calibration.fit import assign_folds
 from calipose.calibration.maps import Calibration
 from calipose.data.locate import find_data
+from calipose.evaluation.coverage import (
+    ALL,
+    COVERAGES,
+    Radii,
+    coverage_grid,
+    coverage_rows,
+    cross_fitted_radii,
+    fitted_radii,
+    keypoint_groups,
+)
 from calipose.evaluation.evaluation import Evaluation
-from calipose.evaluation.fitting import FOLDS, fit_keypoint_map, fit_region_map
 from calipose.evaluation.ground_truth import read_ground_truth
 from calipose.evaluation.matching import Matches
 from calipose.evaluation.run import evaluate_predictor
-from calipose.evaluation.scores import LARGE_AREA, MEDIUM_AREA
 from calipose.inference.predictor import Predictor
 from calipose.skeleton import COCO_17
 
-COVERAGES = (0.5, 0.8, 0.9)
-MIN_KEYPOINTS = 100  # of a group that counts
 OVERALL, EACH = 0.03, 0.05  # how far coverage may be off
 RESAMPLES = 2000
 
 
-def radii(fit: Matches, test: Matches, scored: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Radii (c, n, k) of the coverages for the test poses, and their calibrated keypoint scores; fitted on others."""
-    keypoint = fit_keypoint_map(fit) if scored else Calibration().keypoint
-    regions = fit_region_map(fit, keypoint, COCO_17)
-    scores = None if keypoint.is_identity else keypoint(test.keypoint_scores).clip(0, 1)
-    sizes, sigmas = test.pose_size_img, COCO_17.sigmas_array
-    found = [regions.radius_of_size_img(sizes, scores, sigmas, coverage) for coverage in COVERAGES]
-    return np.stack(found), test.keypoint_scores if scores is None else scores
-
-
-def cross_fitted(matches: Matches, scored: bool) -> tuple[np.ndarray, np.ndarray]:
-    """As `radii`, each image by the others."""
-    images, index = np.unique(matches.image, return_inverse=True)
-    fold = assign_folds(len(images), FOLDS)[index]
-    shape = matches.similarity.shape
-    found, scores = np.full((len(COVERAGES), *shape), np.nan), np.zeros(shape)
-    for i in range(FOLDS):
-        here = fold == i
-        found[:, here], scores[here] = radii(matches[~here], matches[here], scored)
-    return found, scores
-
-
-def visible(annotations: Path, evaluation: Evaluation) -> np.ndarray:
-    """(people, k): the annotated keypoint is marked visible; people in the order of `Matches.person`."""
-    content = json.loads(annotations.read_text())
-    by_image: dict[int, list[Any]] = {image_id: [] for image_id in evaluation.truth.image_ids}
-    for entry in content["annotations"]:
-        by_image[entry["image_id"]].append(np.array(entry["keypoints"]).reshape(-1, 3)[:, 2] == 2)
-    return np.array([flags for people in by_image.values() for flags in people])
-
-
-def groups(matches: Matches, scores: np.ndarray, seen: np.ndarray) -> dict[str, np.ndarray]:
-    """Labelled keypoints (n, k) by score, size, keypoint and visibility."""
+def groups_of(matches: Matches, scores: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """Those of the evaluation, and each kind of keypoint."""
     labelled = np.isfinite(matches.distance_img)
-    low, high = np.quantile(scores[labelled], [1 / 3, 2 / 3])
-    area = matches.area[:, None]
-    found = {
-        "low score": scores < low,
-        "middle score": (scores >= low) & (scores < high),
-        "high score": scores >= high,
-        "small person": area < MEDIUM_AREA,
-        "medium person": (area >= MEDIUM_AREA) & (area < LARGE_AREA),
-        "large person": area >= LARGE_AREA,
-        "visible": seen[matches.person],
-        "occluded": ~seen[matches.person],
-    }
     names = [name.removeprefix("left_").removeprefix("right_") for name in COCO_17.keypoints]
-    found |= {name: np.array([other == name for other in names]) for name in dict.fromkeys(names)}
-    return {name: np.broadcast_to(mask, labelled.shape) & labelled for name, mask in found.items()}
+    kinds = {name: labelled & np.array([other == name for other in names]) for name in dict.fromkeys(names)}
+    return keypoint_groups(matches, scores) | {"keypoint": kinds}
 
 
 def interval(inside: np.ndarray, image: np.ndarray) -> tuple[float, float]:
@@ -102,40 +61,38 @@ def interval(inside: np.ndarray, image: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def rows(
-    name: str, matches: Matches, seen: np.ndarray, found: np.ndarray, scores: np.ndarray, constant: np.ndarray
-) -> Iterable[str]:
+def rows(name: str, matches: Matches, radii: Radii, constant: Radii) -> Iterable[str]:
     """The table of one model."""
-    labelled = np.isfinite(matches.distance_img) & np.isfinite(found).all(0)
-    image = np.broadcast_to(matches.image[:, None], labelled.shape)
+    labelled = np.isfinite(matches.distance_img) & np.isfinite(radii.radius_img).all(0)
+    image = np.broadcast_to(matches.image[:, None], labelled.shape)[labelled]
     sizes = np.broadcast_to(matches.pose_size_img[:, None], labelled.shape)[labelled]
     distance = matches.distance_img[labelled]
-    yield f"\n{name}: {labelled.sum()} keypoints of {len(np.unique(image[labelled]))} images"
+    found = coverage_rows(matches, radii, groups_of(matches, radii.scores), RESAMPLES)
+    asked, groups = coverage_grid(found)
+    yield f"\n{name}: {labelled.sum()} keypoints of {len(np.unique(image))} images"
     yield "  asked  got (95 %)             an image  mean radius, constant: saved   median radius, constant: saved"
-    for i, coverage in enumerate(COVERAGES):
-        radius, plain = found[i][labelled], constant[i][labelled]
+    for i, (coverage, row) in enumerate(zip(asked, groups[ALL], strict=True)):
+        assert row is not None
+        assert row.interval is not None
+        radius, plain = radii.radius_img[i][labelled], constant.radius_img[i][labelled]
         inside = distance <= radius
-        low, high = interval(inside, image[labelled])
-        share = np.bincount(image[labelled], inside) / np.maximum(np.bincount(image[labelled]), 1)
-        per_image = share[np.unique(image[labelled])].mean()
+        share = np.bincount(image, inside) / np.maximum(np.bincount(image), 1)
         known = np.isfinite(plain)
         plain = plain * np.quantile((distance / plain)[known], inside[known].mean())
         sides = [(average(radius / sizes), average((plain / sizes)[known])) for average in (np.mean, np.median)]
         cells = "   ".join(f"{own:.3f}  {other:.3f}  {100 * (1 - own / other):+3.0f} %      " for own, other in sides)
-        off = "" if abs(inside.mean() - coverage) <= OVERALL else "  OFF"
-        yield (f"  {coverage:.2f}   {inside.mean():.3f} ({low:.3f} to {high:.3f})  {per_image:.3f}     {cells}{off}")
-    yield f"  group            keypoints  images  got at {', '.join(f'{coverage:.2f}' for coverage in COVERAGES)}"
-    for group, mask in groups(matches, scores, seen).items():
-        chosen = mask & labelled
-        if chosen.sum() < MIN_KEYPOINTS:
-            continue
-        got = [(matches.distance_img[chosen] <= found[i][chosen]).mean() for i in range(len(COVERAGES))]
-        off = ["*" if abs(value - asked) > EACH else " " for value, asked in zip(got, COVERAGES, strict=True)]
-        cells = "  ".join(f"{value:.3f}{mark}" for value, mark in zip(got, off, strict=True))
-        yield f"  {group:16} {chosen.sum():8}  {len(np.unique(image[chosen])):6}  {cells}"
+        off = "" if abs(row.got - coverage) <= OVERALL else "  OFF"
+        low, high = row.interval
+        per_image = share[np.unique(image)].mean()
+        yield f"  {coverage:.2f}   {row.got:.3f} ({low:.3f} to {high:.3f})  {per_image:.3f}     {cells}{off}"
+    yield f"  group            keypoints  got at {', '.join(f'{coverage:.2f}' for coverage in asked)}"
+    for group, cells_of in groups.items():
+        known_rows = [row for row in cells_of if row is not None]
+        cells = "  ".join(f"{row.got:.3f}{'*' if abs(row.got - row.asked) > EACH else ' '}" for row in known_rows)
+        yield f"  {group:16} {known_rows[0].keypoints:8}  {cells}"
 
 
-def angle_rows(evaluation: Evaluation, matched: np.ndarray, found: np.ndarray) -> Iterable[str]:
+def angle_rows(evaluation: Evaluation, matched: np.ndarray, radii: Radii) -> Iterable[str]:
     """How often the annotated angle of elbows and knees lies within its interval, all three keypoints labelled."""
     matches = evaluation.matches[matched]
     points = evaluation.keypoints_img[matched]
@@ -152,7 +109,7 @@ def angle_rows(evaluation: Evaluation, matched: np.ndarray, found: np.ndarray) -
         true = angles_of(truth, COCO_17, triples).degrees
         cells = []
         for coverage in COVERAGES:
-            seen = angles_of(points, COCO_17, triples, found[COVERAGES.index(RADII_COVERAGE)], coverage)
+            seen = angles_of(points, COCO_17, triples, radii.radius_img[COVERAGES.index(RADII_COVERAGE)], coverage)
             assert seen.low_deg is not None
             assert seen.high_deg is not None
             known = whole & np.isfinite(seen.low_deg) & np.isfinite(true)
@@ -185,17 +142,16 @@ def main() -> None:
             jobs.append((name, [Evaluation(read_ground_truth(data[0]), file) for data, file in both], scored))
     for name, evaluations, scored in jobs:
         test = evaluations[0].matches
-        seen = visible(sets[0][0], evaluations[0])
         matched = test[test.person >= 0]
         if options.kept:
             fit = evaluations[1].matches
-            (found, scores), (constant, _) = radii(fit, matched, scored), radii(fit, matched, False)
+            radii, constant = (fitted_radii(fit, matched, COCO_17, scored=by_score) for by_score in (scored, False))
         else:
-            (found, scores), (constant, _) = cross_fitted(matched, scored), cross_fitted(matched, False)
+            radii, constant = (cross_fitted_radii(matched, COCO_17, scored=by_score) for by_score in (scored, False))
         how = "fitted on the images kept apart" if options.kept else "cross-fitted"
-        for row in rows(f"{name}, {how}", matched, seen, found, scores, constant):
+        for row in rows(f"{name}, {how}", matched, radii, constant):
             print(row)
-        for row in angle_rows(evaluations[0], test.person >= 0, found):
+        for row in angle_rows(evaluations[0], test.person >= 0, radii):
             print(row)
 
 

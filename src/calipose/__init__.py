@@ -13,8 +13,9 @@ from calipose.data.labels.convert import convert_labels
 from calipose.draw import contact_sheet, draw_poses, save_image
 from calipose.errors import CaliposeError, ImageError, InputError, NonFiniteLossError
 from calipose.evaluation.comparison import Comparison, compare
-from calipose.evaluation.evaluation import Evaluation, evaluate, fit_calibration
+from calipose.evaluation.evaluation import Evaluation
 from calipose.evaluation.ground_truth import GroundTruth, read_ground_truth
+from calipose.evaluation.one_call import evaluate, fit_calibration
 from calipose.formats.cvat import to_cvat
 from calipose.formats.label_studio import label_studio_config, to_label_studio
 from calipose.formats.movement import to_movement

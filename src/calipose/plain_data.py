@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -80,6 +81,18 @@ def convert(content: object, kind: type[T], name: str) -> T:
         raise InputError(f"{name}: lists or objects are nested too deeply") from None
     except (ValueError, TypeError, OverflowError) as error:  # ValidationError and InputError are ValueErrors
         raise InputError(f"{name}: {error}") from None
+
+
+def as_builtins(value: Any) -> Any:
+    """Lists, dictionaries and numbers for what Python users pass instead: arrays and their scalars, tuples, mappings.
+
+    Arrays are all that has a `tolist`, as those of numpy and torch.
+    """
+    if isinstance(value, Mapping):
+        return {key: as_builtins(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_builtins(entry) for entry in value]
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _refuse_half_characters(content: object, name: str) -> None:

@@ -214,3 +214,39 @@ def test_folders_in_file_names(tmp_path):
     assert dict(found.files) == {1: "1.jpg", 2: "2.jpg"}
     assert "'val2017/1.jpg'" in found.assumptions[0]
     assert found.in_folder(tmp_path) is found
+
+
+NUMPY = {
+    "scalars": lambda numbers: [np.float32(number) for number in numbers],
+    "arrays": np.array,
+    "rows": lambda numbers: np.reshape(numbers, (-1, 3)),
+    "tuples": tuple,
+}
+
+
+@pytest.mark.parametrize("form", NUMPY)
+def test_content_as_python_users_have_it(form):
+    """Numbers of numpy, arrays and tuples, where the files hold plain lists and numbers."""
+    truth, poses = content()
+    expected = Evaluation(truth, poses)
+    for person in truth["annotations"]:
+        person |= {"bbox": np.array(person["bbox"]), "area": np.float64(person["area"]), "iscrowd": np.bool_(False)}
+        person |= {field: np.int64(person[field]) for field in ("id", "image_id", "category_id", "num_keypoints")}
+        person["keypoints"] = NUMPY[form](person["keypoints"])
+    for pose in poses:
+        pose |= {"score": np.float64(pose["score"]), "image_id": np.int32(pose["image_id"])}
+        pose["keypoints"] = NUMPY[form](pose["keypoints"])
+    given = copy.deepcopy(poses)
+    evaluation = Evaluation(truth, poses)
+    assert evaluation.ap.ap == pytest.approx(expected.ap.ap)
+    assert evaluation.scores["score"]["ece"] == pytest.approx(expected.scores["score"]["ece"])
+    assert json.loads(json.dumps(evaluation.entries))[0]["score"] == expected.entries[0]["score"]
+    assert len(evaluation.calibrated_entries()) == len(poses)
+    assert type(poses[0]["score"]) is type(given[0]["score"])  # what was given stays as it was
+
+
+def test_what_is_no_number_is_named_still():
+    truth, poses = content()
+    truth["annotations"][0]["area"] = np.array(["wide"])
+    with pytest.raises(InputError, match=r"Expected `float \| null`.*annotations\[0\].area"):
+        Evaluation(truth, poses)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from calipose.data.labels.label_studio import read_label_studio
+from calipose.evaluation.ground_truth import read_ground_truth
 from calipose.formats.annotation import image_address
 from calipose.formats.entries import read_entries
 from calipose.formats.label_studio import to_label_studio
@@ -73,3 +75,20 @@ def test_what_was_imported_is_what_is_written_today(entry: dict[str, Any], task:
     ours = to_label_studio(Poses.from_dict(entry, COCO_17), image_address(entry["file"], PREFIX))
     assert task["data"] == ours["data"] == {"image": f"{PREFIX}photos/drawn%20people/1%20%26%202.jpg"}
     assert regions(task, "prediction") == ours["predictions"][0]["result"]
+
+
+def test_our_reader_reads_the_poses_back(entry: dict[str, Any]) -> None:
+    poses = Poses.from_dict(entry, COCO_17)
+    path = FOLDER / "export.json"
+    labels = read_label_studio(path, path.read_bytes())
+    (image,) = labels.images
+    assert image.name == "photos/drawn people/1 & 2.jpg"
+    assert image.size == poses.image_size
+    back = np.array([[person.points[name][:2] for name in COCO_17.keypoints] for person in image.people])
+    assert np.abs(back - poses.keypoints_img).max() < 0.01
+    corners = np.array(
+        [(x, y, x + width, y + height) for x, y, width, height in (p.box for p in image.people if p.box)]
+    )
+    assert np.abs(corners - poses.boxes_img).max() < 0.01
+    truth = read_ground_truth(path)
+    assert truth.wanted.tolist() == [2]

@@ -12,6 +12,7 @@ import pytest
 
 from calipose.errors import ImageError, InputError
 from calipose.evaluation.ap import evaluate_results
+from calipose.evaluation.coverage import ALL, Coverage
 from calipose.evaluation.evaluation import Evaluation
 from calipose.evaluation.fitting import cross_fit
 from calipose.evaluation.matching import match_poses
@@ -21,7 +22,7 @@ from calipose.geometry import oks
 from calipose.report import PAGE, write_comparison_report, write_report
 from calipose.report.bars import read_history, training_charts
 from calipose.report.chart import Chart
-from calipose.report.coverage import ALL, Coverage, coverage_chart
+from calipose.report.coverage import coverage_chart
 from calipose.report.drawing import PANEL, draw_missed, draw_tile, draw_whole
 from calipose.report.figures import SCATTERED, score_against_oks
 from calipose.report.gallery import choose_tiles
@@ -32,12 +33,13 @@ from standing_people import STANDING, annotation, moved, result, truth_of, write
 
 pytest.importorskip("matplotlib")
 
-SECTIONS = ("precision", "scores", "reliability", "background", "curves", "keypoints", "parts", "errors", "training",
-            "gallery")  # fmt: skip
+SECTIONS = ("precision", "scores", "reliability", "background", "curves", "keypoints", "regions", "parts", "errors",
+            "training", "gallery")  # fmt: skip
 CHARTS = {
     "reliability_poses_given", "reliability_poses_calibrated", "score_against_oks", "score_histogram", "risk_coverage",
     "precision_recall", "reliability_keypoints_given", "reliability_keypoints_calibrated", "pose_and_keypoint_scores",
-    "error_kinds", "error_costs", "training_loss", "training_validation",
+    "regions_size", "regions_visibility", "regions_crowding", "error_kinds", "error_costs", "training_loss",
+    "training_validation",
 }  # fmt: skip
 HISTORY = [
     {"step": 20, "epoch": 0.5, "total": 8.0, "score": 5.0, "offset": 3.0, "quality": 0.0},
@@ -197,8 +199,8 @@ def test_a_tile_shows_annotation_and_pose(made):
 @pytest.mark.parametrize(
     ("results", "absent", "said"),
     [
-        ([], {"reliability", "background", "curves", "keypoints", "parts", "errors"}, "None of 0 poses"),
-        ([result(1, moved(130), 0.5)], {"errors"}, "no keypoint scores"),
+        ([], {"reliability", "background", "curves", "keypoints", "regions", "parts", "errors"}, "None of 0 poses"),
+        ([result(1, moved(130), 0.5)], {"regions", "errors"}, "no keypoint scores"),
         ([result(1, STANDING, 0.01)], {*SECTIONS} - {"precision", "scores", "errors", "gallery"}, "None of 1 pose "),
         ([result(i, STANDING, 0.5) for i in range(1, 15)], set(), "all 14 poses have the score 0.5"),
         ([result(i, STANDING, 3.0 + i) for i in range(1, 15)], set(), "too high by"),
@@ -274,6 +276,9 @@ def test_coverage_of_regions(made, tmp_path, monkeypatch):
     page = write_report(tmp_path / "out", evaluation, folder / "images", coverage=rows).read_text(encoding="utf-8")
     assert '<h2 id="regions">' in page
     assert 'id="chart-regions"' in page
+    assert f"small people 120 {DASH} {DASH} 0.860" in text_of(page)
+    page = write_report(tmp_path / "out", evaluation, folder / "images", coverage=[]).read_text(encoding="utf-8")
+    assert 'id="regions"' not in page
 
 
 def test_two_models_on_one_page(made, tmp_path, monkeypatch):

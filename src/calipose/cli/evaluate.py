@@ -27,6 +27,7 @@ from calipose.cli.judging import (
 from calipose.cli.options import As, Device, Flip, Quiet, Scales, ShortSide, read_scales
 from calipose.errors import InputError
 from calipose.evaluation.chance import LEVEL, ByChance
+from calipose.evaluation.coverage import ALL, coverage_grid
 from calipose.evaluation.metrics import METRICS
 from calipose.evaluation.run import evaluate_predictor, save_results
 from calipose.evaluation.scores import score_figures
@@ -138,6 +139,8 @@ def grid_table(opened: OpenedSource, scales: tuple[float, ...], bootstrap: int, 
 def print_evaluation(evaluation: Evaluation) -> None:
     """Print all figures, and what a reader must know of them."""
     out.print(evaluation_table(evaluation))
+    if evaluation.coverage:
+        out.print(coverage_table(evaluation))
     for warning in evaluation.warnings:
         warn(warning)
     if evaluation.bootstrap and evaluation.shown.any():
@@ -210,6 +213,24 @@ def _add_keypoints(table: Table, evaluation: Evaluation) -> None:
         table.add_row("  ECE", *(_figure(column.ece) for column in columns))
         if columns[0].by_chance is not None:
             table.add_row("    of perfect scores, 95 % below", *(_by_chance(column.by_chance) for column in columns))
+
+
+def coverage_table(evaluation: Evaluation) -> Table:
+    """The share of labelled keypoints inside their regions, by the share that was asked for."""
+    from rich.table import Table
+
+    asked, groups = coverage_grid(evaluation.coverage)
+    whose = "of the model" if evaluation.has_regions else "cross-fitted"
+    table = Table(f"inside their regions ({whose})", "keypoints", *(f"asked {share:g}" for share in asked))
+    for name, found in groups.items():
+        known = [row for row in found if row is not None]
+        table.add_row(name, str(known[0].keypoints), *("-" if row is None else _figure(row.got) for row in found))
+        if name == ALL:
+            ends = [None if row is None else row.interval for row in found]
+            if any(ends):
+                table.add_row("  95 %", "", *("-" if end is None else f"{end[0]:.3f}-{end[1]:.3f}" for end in ends))
+            table.add_section()
+    return table
 
 
 def figures_table(evaluation: Evaluation) -> Table:

@@ -119,6 +119,7 @@ class OpenedSource:
             bootstrap=bootstrap,
             setting=self.setting,
             only_labelled=self.only_labelled,
+            regions=None if self.predictor is None else self.predictor.calibration.regions,
         )
 
 

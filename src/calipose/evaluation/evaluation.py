@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,25 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from calipose.calibration.maps import Calibration, Setting
+from calipose.calibration.maps import Calibration, CalibrationMap, Setting
+from calipose.calibration.regions import RegionMap
 from calipose.calibration.shift import ImageSummaries, colour_of, pose_sizes_img
 from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision, MatchTable, evaluate_found
 from calipose.evaluation.cautions import cautions
+from calipose.evaluation.coverage import (
+    COVERAGES,
+    Coverage,
+    coverage_rows,
+    cross_fitted_radii,
+    keypoint_groups,
+    radii_of,
+)
 from calipose.evaluation.fitting import calibrate_entries, cross_fit, fit_maps
 from calipose.evaluation.ground_truth import Flags, GroundTruthSource, Integers, read_ground_truth
 from calipose.evaluation.keypoint_errors import Repair, keypoint_error_kinds, repairs
 from calipose.evaluation.matching import Matches, match_found, oks_matrices
+from calipose.evaluation.plain import plain
 from calipose.evaluation.results import ResultsSource, load_results, read_results
 from calipose.evaluation.scores import (
     BeforeAfter,
@@ -51,6 +60,7 @@ class Evaluation:
         bootstrap: resamples of the images for the 95 % intervals, 0 for none.
         setting: what the figures hold for (flip, scales, short side), shown beside them.
         only_labelled: leave out results of images that the ground truth does not have, instead of refusing them.
+        regions: of the model, whose scores the results hold; `coverage` is then of them.
 
     Attributes:
         truth: the annotated people.
@@ -78,6 +88,7 @@ class Evaluation:
         bootstrap: int = 0,
         setting: Mapping[str, Any] | None = None,
         only_labelled: bool = False,
+        regions: RegionMap | None = None,
     ) -> None:
         self.truth = read_ground_truth(ground_truth, skeleton)
         self._results = load_results(results)
@@ -86,6 +97,7 @@ class Evaluation:
         self.entries = self._results.entries
         self.bootstrap = bootstrap
         self.setting = dict(setting or {})
+        self._regions = regions or RegionMap()
 
     @property
     def skeleton(self) -> Skeleton:
@@ -190,6 +202,21 @@ class Evaluation:
         fitted = self.cross_fitted
         after = {} if fitted is None else keypoint_parts(fitted[self.shown], self.bootstrap)
         return {part: (figures, after.get(part)) for part, figures in before.items()}
+
+    @property
+    def has_regions(self) -> bool:
+        """Whether `coverage` is of the model's own regions; else it is of regions that are cross-fitted by image."""
+        return not self._regions.is_empty
+
+    @cached_property
+    def coverage(self) -> list[Coverage]:
+        """The share of labelled keypoints of matched poses in their regions; empty where too few images have any."""
+        matched = self.matches[self.matches.person >= 0]
+        if self.has_regions:
+            radii = radii_of(self._regions, CalibrationMap(), matched, self.skeleton, COVERAGES)
+        else:
+            radii = cross_fitted_radii(matched, self.skeleton)
+        return coverage_rows(matched, radii, keypoint_groups(matched, radii.scores), self.bootstrap)
 
     @cached_property
     def has_keypoint_scores(self) -> bool:
@@ -309,86 +336,17 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """All figures as plain numbers, lists and strings, fit for JSON; nan becomes None."""
-        keypoints, calibrated_keypoints = self.keypoints, self.calibrated_keypoints
-        plain: dict[str, Any] = _without_nan(
+        figures: dict[str, Any] = plain(
             {
-                "ap": self.ap.to_dict(),
-                "scores": {name: figures.to_dict() for name, figures in self.scores.items()},
-                "calibrated": {name: figures.to_dict() for name, figures in self.calibrated.items()},
-                "slices": {
-                    slicing: {
-                        part: [None if figures is None else figures.to_dict() for figures in pair]
-                        for part, pair in parts.items()
-                    }
-                    for slicing, parts in self.slices.items()
-                },
-                "keypoints": None if keypoints is None else asdict(keypoints),
-                "keypoint_parts": {
-                    part: [None if figures is None else asdict(figures) for figures in pair]
-                    for part, pair in self.keypoint_parts.items()
-                },
-                "calibrated_keypoints": None if calibrated_keypoints is None else asdict(calibrated_keypoints),
+                "ap": self.ap,
+                "scores": self.scores,
+                "calibrated": self.calibrated,
+                "slices": self.slices,
+                "keypoints": self.keypoints,
+                "keypoint_parts": self.keypoint_parts,
+                "calibrated_keypoints": self.calibrated_keypoints,
+                "regions": {"of_the_model": self.has_regions, "coverage": self.coverage},
                 "warnings": self.warnings,
             }
         )
-        return plain
-
-
-def evaluate(
-    ground_truth: GroundTruthSource,
-    results: ResultsSource,
-    skeleton: Skeleton = COCO_17,
-    *,
-    bootstrap: int = 0,
-    setting: Mapping[str, Any] | None = None,
-    only_labelled: bool = False,
-) -> Evaluation:
-    """Evaluate COCO keypoint results of any model: what `calipose evaluate` and `calipose report` show.
-
-    Args:
-        ground_truth: a COCO keypoint file, its content, or what `read_ground_truth` gave.
-        results: a COCO keypoint results file, or its entries.
-        skeleton: of both.
-        bootstrap: resamples of the images for the 95 % intervals, 0 for none.
-        setting: what the figures hold for, shown beside them.
-        only_labelled: leave out results of images that the ground truth does not have, instead of refusing them.
-
-    Raises:
-        InputError: an entry of a file is wrong.
-
-    Example:
-        >>> evaluation = calipose.evaluate("annotations.json", "results.json", bootstrap=1000)
-        >>> print(evaluation.ap)
-    """
-    return Evaluation(
-        ground_truth, results, skeleton, bootstrap=bootstrap, setting=setting, only_labelled=only_labelled
-    )
-
-
-def fit_calibration(
-    ground_truth: GroundTruthSource, results: ResultsSource, skeleton: Skeleton = COCO_17, data: str = ""
-) -> Calibration:
-    """Fit the maps from raw scores to expected OKS, as `calipose calibrate` does.
-
-    Args:
-        ground_truth: a COCO keypoint file, its content, or what `read_ground_truth` gave.
-        results: a COCO keypoint results file, or its entries, of images that the model was not trained on.
-        skeleton: of both.
-        data: name of the data, which the maps keep.
-
-    Raises:
-        InputError: an entry of a file is wrong; poses in fewer than ten images, or all of the same score.
-
-    Example:
-        >>> calibration = calipose.fit_calibration("annotations.json", "results.json")
-        >>> calibration.score([0.5, 0.9])  # the expected OKS
-    """
-    return Evaluation(ground_truth, results, skeleton).fit_calibration(data=data)
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return figures

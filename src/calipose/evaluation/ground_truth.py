@@ -21,7 +21,7 @@ from calipose.data.labels.base import LabelSource
 from calipose.data.labels.table import read_labels
 from calipose.errors import InputError
 from calipose.geometry import AREA_PER_BOX, Floats
-from calipose.plain_data import convert, parse_json
+from calipose.plain_data import as_builtins, convert, parse_json
 from calipose.skeleton import COCO_17, Skeleton
 
 Integers = NDArray[np.int64]
@@ -214,7 +214,7 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
             content = decode_json(labels_source.data, name, _GroundTruthFile, mend)
     else:
         name = "ground truth"
-        content = checked(source, name, _GroundTruthFile, mend)
+        content = checked(source, name, _GroundTruthFile, lambda content: mend(as_builtins(content)))
     k = len(skeleton)
     fitting = choose_category([(c.name, c.keypoints) for c in content.categories], skeleton.keypoints, assumed)
     if len(fitting) != 1:

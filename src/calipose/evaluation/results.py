@@ -20,6 +20,7 @@ from calipose.data.dialects import Assumptions, mend_results, whole_number
 from calipose.errors import InputError
 from calipose.evaluation.ground_truth import Flags, GroundTruth, Integers, by_image, checked, read_json
 from calipose.geometry import Floats
+from calipose.plain_data import as_builtins
 from calipose.poses import Poses
 from calipose.skeleton import Skeleton
 
@@ -111,7 +112,14 @@ def load_results(source: ResultsSource) -> ResultEntries:
     else:
         name, entries = "results", source
     assumed = Assumptions()
-    records = checked(entries, name, list[_Result], lambda content: mend_results(content, assumed))
+
+    def mend(content: Any) -> Any:
+        nonlocal entries
+        if not isinstance(source, str | Path):
+            content = entries = as_builtins(content)
+        return mend_results(content, assumed)
+
+    records = checked(entries, name, list[_Result], mend)
     return ResultEntries(name, entries, records, assumed.remarks(name))
 
 

@@ -110,7 +110,10 @@ def evaluate_predictor(
     """
     truth = read_ground_truth(ground_truth, predictor.skeleton).in_folder(images)
     results = predict_data(predictor, truth, images, track, share)
-    return Evaluation(truth, results, predictor.skeleton, bootstrap=bootstrap, setting=setting_of(predictor))
+    regions = predictor.calibration.regions
+    return Evaluation(
+        truth, results, predictor.skeleton, bootstrap=bootstrap, setting=setting_of(predictor), regions=regions
+    )
 
 
 def save_results(path: Path, results: Sequence[Any]) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from calipose.evaluation.comparison import compare
+from calipose.evaluation.coverage import Coverage
 from calipose.evaluation.evaluation import Evaluation
 from calipose.io.atomic import make_folder, replacing
 from calipose.report.bars import error_charts, read_history, training_charts
 from calipose.report.chart import Chart, require_matplotlib
-from calipose.report.coverage import Coverage, coverage_chart
+from calipose.report.coverage import coverage_charts
 from calipose.report.figures import number, score_charts
 from calipose.report.gallery import gallery
 from calipose.report.page import page
@@ -26,7 +27,7 @@ def write_report(
     *,
     name: str = "results",
     history: Path | None = None,
-    coverage: Sequence[Coverage] = (),
+    coverage: Sequence[Coverage] | None = None,
 ) -> Path:
     """Write FOLDER/report.html, and its charts as FOLDER/figures/NAME.png with their data as NAME.csv.
 
@@ -38,7 +39,7 @@ def write_report(
         images: folder of the images.
         name: what the page calls the results.
         history: history.jsonl of a run, for the training curves.
-        coverage: of regions of keypoints, for a chart of their own; see `Coverage`.
+        coverage: of regions of keypoints; by default the evaluation's. Without rows, the page has no such section.
 
     Returns:
         The path of the page.
@@ -55,13 +56,14 @@ def write_report(
     evaluation.truth.require_files()
     training = [] if history is None else training_charts(read_history(history))
     charts = score_charts(evaluation) | {"errors": error_charts(evaluation), "training": training}
-    charts["regions"] = [coverage_chart(coverage)] if coverage else []
+    rows = evaluation.coverage if coverage is None else coverage
+    charts["regions"] = coverage_charts(rows)
     figures = evaluation.ap
     lead = (
         f"{number(figures.poses, 'pose')} for {number(figures.people, 'person').replace('persons', 'people')} in"
         f" {number(figures.images, 'image')} of {data_name(evaluation)}"
     )
-    text = page(f"Calipose report: {name}", lead, evaluation, charts, *gallery(evaluation, images))
+    text = page(f"Calipose report: {name}", lead, evaluation, charts, *gallery(evaluation, images), coverage=rows)
     return _write(folder, text, [each for section in charts.values() for each in section])
 
 

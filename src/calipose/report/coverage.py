@@ -3,45 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from calipose.evaluation.coverage import ALL, Coverage
 from calipose.report.chart import BLUE, GOLD, GREEN, INK, MUTED, ORANGE, PAPER, PURPLE, Chart, chart, new_axes
 from calipose.report.figures import number
 
-ALL = "all"  # the group of all keypoints
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, GOLD, MUTED)
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """How many keypoints of a group lie in their regions.
-
-    Attributes:
-        group: in words, such as "large people"; "all" for all keypoints.
-        asked: share that was asked for.
-        got: share of the annotated keypoints that lie in their region, on images that fitted nothing.
-        keypoints: of how many.
-        interval: of `got`, 95 %, over images; None where it is not known.
-    """
-
-    group: str
-    asked: float
-    got: float
-    keypoints: int = 0
-    interval: tuple[float, float] | None = None
+def coverage_charts(rows: Sequence[Coverage]) -> list[Chart]:
+    """A chart for each way of grouping, each with the line of all keypoints; none without rows."""
+    ways = list(dict.fromkeys(row.by for row in rows if row.group != ALL)) or [""] * bool(rows)
+    return [coverage_chart([row for row in rows if row.group == ALL or row.by == by], by) for by in ways]
 
 
 @chart
-def coverage_chart(rows: Sequence[Coverage]) -> Chart:
+def coverage_chart(rows: Sequence[Coverage], by: str = "") -> Chart:
     """Asked against got, a line for each group; on the dashed line the regions hold what they promise.
 
     Args:
         rows: of any number of groups, each at any number of coverages asked for.
+        by: what the groups differ in.
     """
+    title = f"Regions by {by}: asked and got" if by else "Regions: asked and got"
     groups = list(dict.fromkeys(row.group for row in rows))
     most = max((row.keypoints for row in rows), default=0)
     counted = number(most, "keypoint") if most else ""
-    figure, axes = new_axes("Regions: asked and got", counted, "coverage asked for", "share of keypoints inside")
+    figure, axes = new_axes(title, counted, "coverage asked for", "share of keypoints inside")
     low = min([row.asked for row in rows] + [row.got for row in rows], default=0.5)
     edge = max(0.0, low - 0.05)
     axes.plot([edge, 1], [edge, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
@@ -60,6 +48,5 @@ def coverage_chart(rows: Sequence[Coverage]) -> Chart:
         " line as many lie inside as was promised; below it the circles are too small. Bars are 95 % intervals."
     )
     data = [(row.group, row.asked, row.got, row.keypoints) for row in rows]
-    return Chart(
-        "regions", "Regions: asked and got", counted, how, figure, ("group", "asked", "got", "keypoints"), data
-    )
+    name = f"regions_{by}" if by else "regions"
+    return Chart(name, title, counted, how, figure, ("group", "asked", "got", "keypoints"), data)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
 
+from calipose.evaluation.coverage import Coverage
 from calipose.evaluation.evaluation import Evaluation
 from calipose.evaluation.metrics import METRICS
 from calipose.report.chart import COLOURS, Chart
@@ -15,6 +16,7 @@ from calipose.report.gallery import SECTIONS
 from calipose.report.tables import (
     DASH,
     POPULATIONS,
+    coverage_tables,
     error_tables,
     keypoint_means_table,
     population_tables,
@@ -35,6 +37,8 @@ def page(
     charts: Charts,
     tiles: Mapping[str, Sequence[str]],
     whole: Sequence[str] = (),
+    *,
+    coverage: Sequence[Coverage] = (),
 ) -> str:
     """The whole page; a section about which there is nothing to say is left out.
 
@@ -45,6 +49,7 @@ def page(
         charts: by section.
         tiles: of the gallery, by its section, as HTML.
         whole: the images that tiles open, as HTML.
+        coverage: of the regions of keypoints.
     """
     sections = {
         "precision": ("Average precision", _precision(evaluation)),
@@ -53,7 +58,7 @@ def page(
         "background": ("People and background", _charts(charts.get("scatter", ()))),
         "curves": ("Choosing a threshold", _charts(charts.get("curves", ()))),
         "keypoints": ("Keypoint scores", _keypoints(evaluation, charts)),
-        "regions": ("Regions of keypoints", _charts(charts.get("regions", ()))),
+        "regions": ("Regions of keypoints", _regions(evaluation, charts, coverage)),
         "parts": ("By size, labelled keypoints, occlusion and crowding", _parts(evaluation)),
         "errors": ("Keypoint errors", _errors(evaluation, charts)),
         "training": ("Training", _charts(charts.get("training", ()))),
@@ -203,6 +208,23 @@ def _keypoints(evaluation: Evaluation, charts: Charts) -> str:
         " for labelled keypoints of matched poses. The calibrated score of a keypoint assumes that the pose is matched"
         " with a person, so the mean over the keypoints of a false positive is too high.</p>"
         f"{_charts(charts['keypoints'])}{_charts(charts.get('means', ()), keypoint_means_table(evaluation))}"
+    )
+
+
+def _regions(evaluation: Evaluation, charts: Charts, coverage: Sequence[Coverage]) -> str:
+    if not coverage:
+        return ""
+    whose = (
+        "The regions are the model's own."
+        if evaluation.has_regions
+        else "Maps and regions are cross-fitted: those of each image were fitted on the other images."
+    )
+    return (
+        "<p>A region is a circle in which the annotated keypoint lies with the probability asked for. Here are the"
+        " labelled keypoints of matched poses, all of them and in groups of 100 and more. Thirds of the keypoint scores"
+        " make low, middle and high. Nothing is promised of visible and of occluded keypoints each by itself."
+        f" {whose}</p>{_charts(charts.get('regions', ()))}"
+        f'<div class="tables wide">{coverage_tables(coverage)}</div>\n'
     )
 
 

@@ -8,6 +8,7 @@ from html import escape
 
 import numpy as np
 
+from calipose.evaluation.coverage import Coverage, coverage_grid
 from calipose.evaluation.evaluation import Evaluation
 from calipose.evaluation.keypoint_errors import KINDS, kind_counts
 from calipose.evaluation.metrics import METRICS
@@ -116,6 +117,21 @@ def keypoint_means_table(evaluation: Evaluation) -> str:
     question = "<b>Which predicts the OKS better:</b> the score of the pose or the mean of its keypoint scores?"
     caption = f"{question} {number(pose.before.poses, 'pose')}"
     return table(caption, ["pose", "keypoints"], rows)
+
+
+def coverage_tables(coverage: Sequence[Coverage]) -> str:
+    """The share of keypoints inside their regions, by group and coverage asked for."""
+    asked, groups = coverage_grid(coverage)
+    small = "; small print: 95 % interval over images" if any(row.interval for row in coverage) else ""
+    rows: list[Row] = []
+    for name, found in groups.items():
+        cells = [DASH if row is None else _cell(row.got, row.interval) for row in found]
+        rows.append((escape(name), [f"{max(row.keypoints for row in found if row is not None):,}", *cells]))
+    return table(
+        f"<b>Keypoints inside</b>, by the share asked for{small}",
+        ["keypoints", *(f"{share:g}" for share in asked)],
+        rows,
+    )
 
 
 def error_tables(evaluation: Evaluation) -> str:
