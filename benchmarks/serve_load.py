@@ -124,9 +124,7 @@ def ask_together(clients: list[Client], requests: int) -> float:
 
 def compare(port: int, process: psutil.Process, image: bytes, predictor: Predictor, given: argparse.Namespace) -> None:
     """Loop and clients in turn; print a line for each number of clients."""
-    print(
-        " clients requests  of loop: median (quartiles; lowest, highest)   CPU ms  loop  p50 ms  p95 ms  p99 ms   MB  load"
-    )
+    print(" clients requests  of loop   quartiles   CPU ms  loop's  p50 ms  p95 ms  p99 ms    MB  load")
     for number in given.clients:
         clients = [Client(port, image) for _ in range(number)]
         block = max(BLOCK, 2 * number)
@@ -134,7 +132,9 @@ def compare(port: int, process: psutil.Process, image: bytes, predictor: Predict
         ask_together(clients, max(WARM_UP, number))
         for client in clients:
             client.milliseconds.clear()
-        begun, ratios, used = time.monotonic(), [], []
+        begun = time.monotonic()
+        ratios: list[float] = []
+        used: list[tuple[float, float]] = []
         before, _ = loop(predictor, image, BLOCK)
         while len(ratios) * block < given.requests and time.monotonic() < begun + given.seconds:
             start = processor_seconds(process)
@@ -174,9 +174,8 @@ def watch_memory(client: Client, process: psutil.Process, requests: int) -> None
     quarter = requests // 4
     for i in range(4):
         part = held[i * quarter : (i + 1) * quarter]
-        print(
-            f"requests {i * quarter + 1:6} to {(i + 1) * quarter:6}: mean {np.mean(part):6.1f} MB, most {max(part):6.1f}"
-        )
+        first, last = i * quarter + 1, (i + 1) * quarter
+        print(f"requests {first:6} to {last:6}: mean {np.mean(part):6.1f} MB, most {max(part):6.1f} MB")
     print(f"answered {len(client.milliseconds)}; mean of the last quarter minus the first: "
           f"{np.mean(held[-quarter:]) - np.mean(held[:quarter]):+.1f} MB; load {os.getloadavg()[0]:.1f}")  # fmt: skip
 
