@@ -251,7 +251,7 @@ def processor_seconds(process: psutil.Process) -> float:
 
 def memory(process: psutil.Process) -> float:
     """Megabytes that the service and its workers hold."""
-    return sum(one.memory_info().rss for one in [process, *process.children(recursive=True)]) / 1e6
+    return float(sum(one.memory_info().rss for one in [process, *process.children(recursive=True)])) / 1e6
 
 
 if __name__ == "__main__":
