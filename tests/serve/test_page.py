@@ -63,7 +63,7 @@ def page(browser: Page, predictor: Predictor) -> Iterator[Page]:
     assert not [e for e in browser.events if e.get("method") == "Runtime.exceptionThrown"]
 
 
-KEEP_WHAT_IS_SAVED = """
+KEEP_WHAT_IS_SAVED = """(() => {
     window.saved = [];
     const make = URL.createObjectURL.bind(URL);
     URL.createObjectURL = (blob) => {
@@ -72,7 +72,7 @@ KEEP_WHAT_IS_SAVED = """
     };
     for (const id of ["save-json", "save-csv"]) document.getElementById(id).click();
     URL.createObjectURL = make;
-"""
+})()"""
 
 
 def near(poses: Poses, want: Poses) -> bool:
