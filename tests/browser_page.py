@@ -71,10 +71,10 @@ class Page(Browser):
         """Text of an element, nothing if it is hidden."""
         return str(self.evaluate(f"(e => e.hidden ? '' : e.textContent)(document.getElementById({element_id!r}))"))
 
-    def slide(self, score: float) -> None:
-        """Move the slider."""
-        move = f"e => {{ e.value = {score}; e.dispatchEvent(new Event('input')); }}"
-        self.evaluate(f"({move})(document.getElementById('threshold'))")
+    def slide(self, value: float, slider: str = "threshold") -> None:
+        """Move a slider."""
+        move = f"e => {{ e.value = {value}; e.dispatchEvent(new Event('input')); }}"
+        self.evaluate(f"({move})(document.getElementById({slider!r}))")
 
     def poses(self) -> Poses:
         """The poses that the page gives as JSON, in the form of `Poses.to_dict`."""

@@ -52,6 +52,12 @@ PAGE = f"""# Gallery
 Poses of `accurate` with a score of {MIN_SCORE} or more; keypoints below {MIN_SCORE} are not drawn. Nothing was chosen
 by its result, and failures are among them: drawn people are far from the photographs that the model has learned from.
 `tools/gallery.py` makes this page and its images.
+
+![Drawn people whom a moving camera films, each with a number that stays](img/followed.webp)
+
+A followed video: the camera goes round over a drawn scene, and the frames are predicted one by one and followed, as
+`calipose predict VIDEO` does. The numbers are the tracks'. The large sitting person is missed, and who comes back after
+long gets a new number. `tools/followed.py` makes it.
 """
 
 

@@ -42,7 +42,24 @@ def test_every_example_of_an_option_is_answered(client: TestClient, document: di
                 answer = client.request(method, path, params=query, content=PNG if method == "post" else None)
                 assert answer.status_code == 200, answer.text
                 run += 1
-    assert run == 8
+    assert run == 10
+
+
+def test_regions_are_those_of_the_command_line(client: TestClient) -> None:
+    poses = Predictor("fast", threads=1).predict(PNG).above(0.3)
+    assert len(poses)
+    name = {"name": "photo.png"}
+    plain = client.post("/predict", params=name, content=PNG).json()["images"][0]
+    assert "coverage" not in plain
+    entry = client.post("/predict", params={**name, "regions": 0.8}, content=PNG).json()["images"][0]
+    assert entry == {"file": "photo.png", **poses.with_regions(0.8).to_dict()}
+    assert min(point["radius"] for pose in entry["poses"] for point in pose["keypoints"].values()) > 0
+    assert "radius" in client.post("/predict?regions=0.8&format=csv", content=PNG).text.partition("\n")[0]
+    drawings = [client.post(f"/predict?format=jpg{more}", content=PNG).content for more in ("", "&regions=0.8")]
+    assert drawings[0] != drawings[1]
+    refused = client.post("/predict?regions=0.99", content=PNG)
+    assert refused.status_code == 422
+    assert "take at least 99 labelled images" in refused.json()["error"]
 
 
 def test_the_answers_example_has_the_keys_of_an_answer(client: TestClient, document: dict[str, Any]) -> None:

@@ -63,7 +63,7 @@ def page(browser: Page, predictor: Predictor) -> Iterator[Page]:
     assert not [e for e in browser.events if e.get("method") == "Runtime.exceptionThrown"]
 
 
-KEEP_WHAT_IS_SAVED = """
+KEEP_WHAT_IS_SAVED = """(() => {
     window.saved = [];
     const make = URL.createObjectURL.bind(URL);
     URL.createObjectURL = (blob) => {
@@ -72,7 +72,7 @@ KEEP_WHAT_IS_SAVED = """
     };
     for (const id of ["save-json", "save-csv"]) document.getElementById(id).click();
     URL.createObjectURL = make;
-"""
+})()"""
 
 
 def near(poses: Poses, want: Poses) -> bool:
@@ -128,6 +128,37 @@ def test_a_target_precision_moves_the_slider(page: Page, predictor: Predictor, i
     assert page.text("precision-note") == ""
 
 
+@pytest.mark.parametrize("where", ["browser", "server"])
+def test_regions_are_drawn_and_saved(page: Page, predictor: Predictor, image: Path, where: str) -> None:
+    if where == "server":
+        page.click("input[value=server]")
+    page.choose("image-file", image)
+    without = page.evaluate("document.getElementById('overlay').toDataURL()")
+    page.click("#regions-on")
+    assert page.text("error") == page.text("regions-note") == ""
+    for percent in (90, 96, 60):  # the last quantiles are of all keypoints together
+        page.slide(percent, "coverage")
+        got, want = page.poses(), predictor.predict(image).above(0.3).with_regions(percent / 100)
+        assert got.coverage == want.coverage
+        assert got.radii_img is not None
+        assert want.radii_img is not None
+        assert np.abs(got.radii_img / want.radii_img - 1).max() < (0.1 if where == "browser" else 1e-9)
+    assert page.evaluate("document.getElementById('coverage').max") == "96"
+    assert page.evaluate("document.getElementById('overlay').toDataURL()") != without
+    page.evaluate(KEEP_WHAT_IS_SAVED)
+    end = time.monotonic() + PATIENCE
+    while page.evaluate("saved.length") < 2:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    rows = list(csv.DictReader(io.StringIO(page.evaluate("saved")[1])))
+    assert {row["coverage"] for row in rows} == {"0.6"}
+    assert [float(row["radius"]) for row in rows] == pytest.approx(got.radii_img.ravel().tolist(), abs=0.0051)
+    page.click("#regions-on")
+    assert page.poses().radii_img is None
+    if where == "server":
+        page.click("input[value=browser]")
+
+
 def test_a_film_is_followed_and_its_frame_kept(page: Page) -> None:
     """Chromium's own test picture plays the camera."""
     page.evaluate("document.getElementById('film').click()")
@@ -163,10 +194,13 @@ def test_axe_core_finds_nothing(page: Page, image: Path, width: int, scheme: str
     page.call("Emulation.setDeviceMetricsOverride", width=width, height=844, deviceScaleFactor=1, mobile=width < 600)
     page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
     page.choose("image-file", image)
+    page.click("#regions-on")
     sys.path.insert(0, str(ROOT / "tools"))
     from screenshots import axe, too_wide
 
-    assert axe(page) == []
+    found = axe(page)
+    page.click("#regions-on")
+    assert found == []
     assert too_wide(page, width) == []
 
 
@@ -178,5 +212,15 @@ def test_everything_is_reached_by_keyboard(page: Page, image: Path) -> None:
         for kind in ("rawKeyDown", "keyUp"):
             page.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.name || ''"))
-    for name in ("image-file", "film", "threshold", "precision", "save-json", "save-csv", "where", "model-file"):
+    for name in (
+        "image-file",
+        "film",
+        "threshold",
+        "precision",
+        "regions-on",
+        "save-json",
+        "save-csv",
+        "where",
+        "model-file",
+    ):
         assert name in reached, reached

@@ -135,6 +135,8 @@ REFUSED = [
     ("/predict?precision=high", jpeg(), JPEG, 422, "write PRECISION@OKS"),
     ("/predict?precision=0.7@0.5", jpeg(), JPEG, 422, "never calibrated"),
     ("/predict?precision=0.7@0.5&min_score=0.5", jpeg(), JPEG, 422, "leave out min_score"),
+    ("/predict?regions=0.3", jpeg(), JPEG, 422, "regions: input should be greater than or equal to 0.5"),
+    ("/predict?regions=0.9", jpeg(), JPEG, 422, "no regions of keypoints: the model's calibration has none"),
     ("/predict", b"{}", {"Content-Type": "application/json"}, 422, '{"urls": ['),
     ("/predict", b"{", {"Content-Type": "application/json"}, 422, '{"urls": ['),
     ("/predict", b'{"urls": ["http://example.org/"]}', {"Content-Type": "application/json"}, 403, "loads no URLs"),

@@ -42,24 +42,28 @@ def answer_formats() -> list[str]:
 class Wanted:
     """What a request asks for beside its images.
 
-    A property of poses that is to be chosen per request (such as regions of keypoints) gets its field here, its query
-    parameter in `app.predict`, and is applied in `entry`; what `Poses.to_dict` holds comes out by itself.
+    A property of poses that is to be chosen per request gets its field here, its query parameter in `app.predict`, and
+    is applied in `entry`; what `Poses.to_dict` holds comes out by itself.
 
     Attributes:
         min_score: poses below are left out.
         draw: entries hold the drawing, too.
         min_keypoint_score: keypoints below are not drawn.
         format: one of `answer_formats`.
+        regions: coverage of the keypoints' circles, which entries and drawings then have; None for none.
     """
 
     min_score: float = MIN_SCORE
     draw: bool = False
     min_keypoint_score: float = MIN_SCORE
     format: str = JSON
+    regions: float | None = None
 
     def entry(self, name: str, image: Image, poses: Poses) -> Entry:
         """The entry of an image, as in JSON lines; the drawing is JPEG: bytes, or for JSON a data URL."""
         kept = poses.above(self.min_score)
+        if self.regions is not None:
+            kept = kept.with_regions(self.regions)
         entry: Entry = {"file": name}
         if self.draw or self.format == JPEG:
             drawn = draw_poses(image, kept, min_keypoint_score=self.min_keypoint_score)

@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 from functools import cache, partial
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import FastAPI, Query, Request, Response
 
 from calipose._version import __version__
+from calipose.calibration.regions import LEAST_COVERAGE, MOST_COVERAGE
 from calipose.errors import ImageError, InputError
 from calipose.inference.packaged import FAST
 from calipose.inference.predictor import Predictor
@@ -26,6 +28,7 @@ from calipose.serve.settings import ServeSettings
 from calipose.serve.static import add_page
 
 SHARE: dict[str, Any] = {"ge": 0, "le": 1, "allow_inf_nan": False}
+COVERAGE: dict[str, Any] = {"ge": LEAST_COVERAGE / 100, "le": MOST_COVERAGE / 100, "allow_inf_nan": False}
 
 
 def _option(description: str, example: object, **limits: Any) -> Any:
@@ -69,6 +72,9 @@ def create_app(predictor: Predictor, settings: ServeSettings | None = None) -> F
         precision: Annotated[str, _option("Instead of min_score: SHARE@OKS.", "0.5@0.5", max_length=20)] = "",
         draw: Annotated[bool, _option("Give the drawing, too, as a data URL.", True)] = False,
         min_keypoint_score: Annotated[float, _option("Do not draw keypoints below.", 0.5, **SHARE)] = MIN_SCORE,
+        regions: Annotated[
+            float | None, _option("Give, and draw, circles that hold keypoints so often.", 0.9, **COVERAGE)
+        ] = None,
         format: Annotated[str, _option(f"Of the answer: {', '.join(answer_formats())}.", "csv")] = JSON,
         name: Annotated[str, _option("What raw bytes are called in the answer.", "a.jpg", max_length=500)] = "",
     ) -> Response:
@@ -80,7 +86,9 @@ def create_app(predictor: Predictor, settings: ServeSettings | None = None) -> F
             raise Refusal(422, "precision chooses the score threshold: leave out min_score")
         if precision:
             min_score = _threshold(predictor, precision)["min_score"]
-        wanted = Wanted(MIN_SCORE if min_score is None else min_score, draw, min_keypoint_score, format)
+        if regions is not None:
+            _require_regions(predictor, regions)
+        wanted = Wanted(MIN_SCORE if min_score is None else min_score, draw, min_keypoint_score, format, regions)
         engine: Engine = app.state.engine
         async with intake.uploads(request) as uploads:
             check_format(wanted, len(uploads))
@@ -112,9 +120,16 @@ def create_app(predictor: Predictor, settings: ServeSettings | None = None) -> F
     ) -> dict[str, Any]:
         """The lowest score from which on the poses have the target's OKS, by the model's calibration data."""
         openapi.check_query(request.query_params, "/threshold")
-        if model not in {"", FAST}:
-            raise Refusal(422, f"model is left out for the service's own, or {FAST} for that of the page")
-        return _threshold(await asyncio.to_thread(_page_model) if model else predictor, precision)
+        return _threshold(await asyncio.to_thread(_named, predictor, model), precision)
+
+    @app.get("/regions", summary="How far off keypoints may be")
+    async def regions_of(
+        request: Request, model: Annotated[str, _option("fast: of the model that the page runs.", FAST)] = ""
+    ) -> dict[str, Any]:
+        """What the model's calibration knows of regions, from which the page draws circles of any coverage."""
+        openapi.check_query(request.query_params, "/regions")
+        known = (await asyncio.to_thread(_named, predictor, model)).calibration.regions
+        return {"max_coverage": known.max_coverage, "regions": msgspec.to_builtins(known)}
 
     @app.get("/health", summary="The process answers")
     async def health() -> dict[str, str]:
@@ -154,6 +169,20 @@ def _decode(upload: Upload, max_pixels: int) -> Image:
 def _page_model() -> Predictor:
     """The model that the page runs."""
     return Predictor(FAST)
+
+
+def _named(predictor: Predictor, model: str) -> Predictor:
+    """The service's own model, or that of the page."""
+    if model not in {"", FAST}:
+        raise Refusal(422, f"model is left out for the service's own, or {FAST} for that of the page")
+    return _page_model() if model else predictor
+
+
+def _require_regions(predictor: Predictor, coverage: float) -> None:
+    try:
+        predictor.calibration.regions.require(coverage)
+    except InputError as error:
+        raise Refusal(422, str(error)) from None
 
 
 def _threshold(predictor: Predictor, precision: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from calipose.serve.metrics import Metrics, log
 from calipose.serve.refusal import Refusal
 from calipose.serve.settings import ServeSettings
 
-GUARDED = ("/predict", "/threshold", "/metrics")  # need the token, where there is one
+GUARDED = ("/predict", "/threshold", "/regions", "/metrics")  # need the token, where there is one
 PATHS = (*GUARDED, "/health", "/ready", "/info", "/openapi.json", "/")  # by these the metrics count
 
 WHOLE = {415, 422, 429}  # refused after the whole request was read

@@ -12,8 +12,9 @@ DESCRIPTION = (
     "Every answer from 400 on is a JSON object with `status` and `error`, a sentence."
 )
 QUERIES = {
-    "/predict": {"min_score", "precision", "draw", "min_keypoint_score", "format", "name"},
+    "/predict": {"min_score", "precision", "draw", "min_keypoint_score", "format", "name", "regions"},
     "/threshold": {"model", "precision"},
+    "/regions": {"model"},
 }
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 ERRORS = {

@@ -36,8 +36,8 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 PAGE = (
-    "index.html", "page.css", "page.js", "calipose.js", "draw.js", "files.js", "film.js", "place.js", "server.js",
-    "icon.svg",
+    "index.html", "page.css", "page.js", "calipose.js", "draw.js", "files.js", "film.js", "place.js", "regions.js",
+    "server.js", "icon.svg",
 )  # fmt: skip
 RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 RUNTIME_PATH = "/node_modules/onnxruntime-web/dist/"  # as beside the page in a checkout

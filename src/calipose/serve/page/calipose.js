@@ -36,6 +36,7 @@ export class Model {
     model.skeleton = header.skeleton;
     model.settings = header.predict;
     model.padColour = header.pad_colour;
+    model.regions = header.calibration?.regions ?? null; // the packaged model's lie beside it: the server knows them
     model.ort = await loadRuntime();
     try {
       model.session = await model.ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });

@@ -7,6 +7,7 @@ const CASING = "rgb(22 22 26)"; // keeps lines apart from an image of their colo
 const OUTLINE = "white";
 const PAPER = "rgb(30 30 34)"; // behind a score
 const INK = "rgb(245 245 245)";
+const REGION_TINT = 0.22; // opacity of the inside of a keypoint's circle
 const FADED = 0.22; // opacity of the others while one pose is chosen
 
 /**
@@ -32,6 +33,7 @@ export function drawPoses(canvas, poses, skeleton, cssPerImg, chosen) {
     const extent = Math.hypot(box[2] - box[0], box[3] - box[1]);
     return { pose, points, box, extent, line: lineWidth(extent, Math.sqrt(width * height)) };
   });
+  drawRegions(context, people.filter(({ pose }) => pose.radii && (!chosen || pose === chosen)), cssPerImg, sides);
   const inOrder = people.toReversed();
   if (chosen) inOrder.sort((a, b) => (a.pose === chosen) - (b.pose === chosen));
   for (const person of inOrder) {
@@ -59,6 +61,26 @@ function sideColours(skeleton) {
     colours[second] = RIGHT;
   }
   return colours;
+}
+
+/** Circles of the keypoints' regions: tinted inside, which does not add up within a colour, and a fine edge. */
+function drawRegions(context, people, cssPerImg, sides) {
+  for (const colour of new Set(sides)) {
+    const path = new Path2D();
+    for (const { pose, points } of people) {
+      pose.radii.forEach((radius, k) => {
+        if (radius === null || sides[k] !== colour) return;
+        path.moveTo(points[k][0] + radius * cssPerImg, points[k][1]);
+        path.arc(...points[k], radius * cssPerImg, 0, 2 * Math.PI);
+      });
+    }
+    context.globalAlpha = REGION_TINT;
+    context.fillStyle = context.strokeStyle = colour;
+    context.fill(path);
+    context.globalAlpha = 1;
+    context.lineWidth = 1;
+    context.stroke(path);
+  }
 }
 
 function drawPerson(context, { points, line }, skeleton, sides) {

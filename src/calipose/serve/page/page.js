@@ -5,6 +5,7 @@ import { drawPoses } from "./draw.js";
 import { save, toCsv, toDict } from "./files.js";
 import { Film } from "./film.js";
 import { Place } from "./place.js";
+import { Regions } from "./regions.js";
 import { ServerModel } from "./server.js";
 
 const MODEL = "model.onnx"; // beside this page; what `calipose export` wrote
@@ -22,6 +23,7 @@ let tasks = 0; // under way
 
 const film = new Film(element("video"), showFrame);
 const place = new Place({ attempt, changed: changePlace, setThreshold });
+const regions = new Regions(place);
 
 /** Runs a task, shows that it runs, and what went wrong. */
 async function attempt(text, task) {
@@ -111,7 +113,7 @@ function openImage(file) {
       if (mine !== turn) return;
       const { width, height } = bitmap;
       result = { model: network, poses, width, height, milliseconds: { decode, ...milliseconds } };
-      showResult();
+      await showResultWithRegions();
     } catch (error) {
       if (mine === turn) throw error; // else of an image or model that was replaced
     } finally {
@@ -166,7 +168,7 @@ async function showFrame(frame) {
   if (!film.running) return;
   result = { model: network, poses, width, height, milliseconds: { decode: 0, ...milliseconds } };
   pinned = hovered = null;
-  showResult();
+  await showResultWithRegions();
 }
 
 function endFilm() {
@@ -179,6 +181,14 @@ function endFilm() {
 
 const threshold = () => Number(element("threshold").value);
 const shownPoses = () => result.poses.filter((pose) => pose.score >= threshold());
+
+/** Shows the poses at once, and their regions when they are known. */
+async function showResultWithRegions() {
+  const known = regions.prepare(result.model);
+  showResult();
+  await known;
+  if (result) update();
+}
 
 /** Lists the poses; called once an image. */
 function showResult() {
@@ -221,6 +231,7 @@ function listEntry(pose) {
 function update() {
   element("threshold-value").textContent = threshold().toFixed(2);
   if (result) {
+    regions.apply(result.poses, result.model.skeleton);
     [...element("list").children].forEach((entry, p) => {
       entry.hidden = result.poses[p].score < threshold();
     });
@@ -230,7 +241,10 @@ function update() {
   if (!tasks) describeResult();
 }
 
-const asJson = () => JSON.stringify(toDict(shownPoses(), result.model.skeleton, result.width, result.height), null, 1);
+function asJson() {
+  const { model: { skeleton }, width, height } = result;
+  return JSON.stringify(toDict(shownPoses(), skeleton, width, height, regions.coverage), null, 1);
+}
 
 function describeResult() {
   const count = (number) => `${number} ${number === 1 ? "pose" : "poses"}`;
@@ -307,7 +321,7 @@ element("stop").addEventListener("click", async () => {
 });
 element("save-json").addEventListener("click", () => save(asJson(), `${stem()}.json`, "application/json"));
 element("save-csv").addEventListener("click", () => {
-  save(toCsv(shownPoses(), result.model.skeleton, current?.name ?? "frame"), `${stem()}.csv`, "text/csv");
+  save(toCsv(shownPoses(), result.model.skeleton, current?.name ?? "frame", regions.coverage), `${stem()}.csv`, "text/csv");
 });
 const stem = () => (current?.name ?? "frame").replace(/\.[^.]*$/, "");
 document.addEventListener("paste", (event) => open(event.clipboardData.files[0]));
@@ -332,5 +346,7 @@ element("threshold").addEventListener("input", () => {
   place.forgetPrecision();
   update();
 });
+element("regions-on").addEventListener("change", () => attempt("", showResultWithRegions));
+element("coverage").addEventListener("input", update);
 for (const surface of ["image", "video"]) new ResizeObserver(draw).observe(element(surface));
 place.meet();

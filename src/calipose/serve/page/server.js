@@ -49,6 +49,11 @@ export class ServerModel {
   async release() {}
 }
 
+/** What the calibration of the server's model, or of the page's, knows of regions, as JSON of a `RegionMap`. */
+export async function askRegions(ofThePage, token) {
+  return (await (await ask(`regions${ofThePage ? "?model=fast" : ""}`, {}, token)).json()).regions;
+}
+
 /** The score threshold for a target precision, by the calibration data of the server's model or of the page's. */
 export async function askThreshold(precision, ofThePage, token) {
   const query = new URLSearchParams({ precision, ...(ofThePage ? { model: "fast" } : {}) });
