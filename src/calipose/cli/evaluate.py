@@ -189,7 +189,7 @@ def _add_scores(
     for key in keys:
         table.add_row(f"  {METRICS[key].label}", *(_with_interval(column, key) for column in columns))
         if key == "ece" and before.by_chance is not None:
-            table.add_row("    of perfect scores, 95 % below", *(_by_chance(column.by_chance) for column in columns))
+            table.add_row("    if perfect, 95 % below", *(_by_chance(column.by_chance) for column in columns))
             table.add_row("    p of being calibrated", *map(show_p, (column.p for column in columns)))
 
 
@@ -201,7 +201,7 @@ def _add_keypoints(table: Table, evaluation: Evaluation) -> None:
     table.add_row("  mean score, similarity", *means)
     table.add_row("  ECE", *(_figure(column.ece) for column in columns))
     if columns[0].by_chance is not None:
-        table.add_row("    of perfect scores, 95 % below", *(_by_chance(column.by_chance) for column in columns))
+        table.add_row("    if perfect, 95 % below", *(_by_chance(column.by_chance) for column in columns))
     table.add_row("  AUC, correct from wrong", *(_figure(column.auc) for column in columns))
     table.add_row("  their mean as score: ECE", *(_figure(column.pose_ece) for column in columns))
     table.add_row("  and its Spearman", *(_figure(column.pose_spearman) for column in columns))
@@ -212,7 +212,7 @@ def _add_keypoints(table: Table, evaluation: Evaluation) -> None:
         table.add_row("  mean score, similarity", *means)
         table.add_row("  ECE", *(_figure(column.ece) for column in columns))
         if columns[0].by_chance is not None:
-            table.add_row("    of perfect scores, 95 % below", *(_by_chance(column.by_chance) for column in columns))
+            table.add_row("    if perfect, 95 % below", *(_by_chance(column.by_chance) for column in columns))
 
 
 def coverage_table(evaluation: Evaluation) -> Table:

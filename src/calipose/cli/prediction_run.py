@@ -127,8 +127,9 @@ class PredictionRun:
             self._sum_up(folder.folder / POSES if self._images else folder.folder)
             for file in files:
                 say(str(file))
-            for name, file in folder.stale().items():
-                note(f"{file} was not written by this call, and may hold other poses; --save {name} writes it anew")
+            if stale := folder.stale():
+                files_of = ", ".join(f"{file.name} (--save {name})" for name, file in stale.items())
+                note(f"{folder.folder}: not written by this call, and may hold other poses: {files_of}")
 
     def to_stdout(self, stream_format: str) -> None:
         """Predict all sources, and write their entries to standard output.
