@@ -44,7 +44,7 @@ def train_command(
         list[str],
         typer.Option(
             metavar="DATA",
-            help=f"{DATA_HELP}; may be repeated.",
+            help=f"{DATA_HELP}; IMAGES may be a tar or a folder of tars. May be repeated.",
         ),
     ],
     run: Annotated[

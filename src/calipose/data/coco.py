@@ -28,7 +28,8 @@ from calipose.data.dialects import (
 )
 from calipose.data.labels.base import LabelSource
 from calipose.data.labels.table import read_labels
-from calipose.data.store import KeypointData, Ragged
+from calipose.data.store import KeypointData, Ragged, name_bytes
+from calipose.data.tars import ImagesInTars, find_images, tars_of
 from calipose.errors import ImageError, InputError
 from calipose.geometry import AREA_PER_BOX
 from calipose.io.images import read_image
@@ -61,7 +62,8 @@ def read_coco(
 
     Args:
         annotations: the JSON file, or another tool's labels.
-        image_folder: the folder that `file_name` starts from.
+        image_folder: the folder that `file_name` starts from; or a plain tar, or a folder of tars, whose images have
+            these names, with folders or without.
         skeleton: needed unless the file has COCO's own 17 keypoints.
         check_files: find all image files, and check that they exist (each folder is listed once).
 
@@ -95,9 +97,10 @@ def read_coco(
             images[image.id] = image
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             problems.append(f"image {_entry_name(entry, 'id', index)}: {_description(error)}")
-    if check_files:
+    tars = find_images(paths) if (paths := tars_of(image_folder)) else None
+    if check_files and tars is None:
         _find_files(images, image_folder, assumed)
-    _measure(images, image_folder, problems, assumed)
+    _measure(images, image_folder, tars, problems, assumed)
     seen: set[int] = set()
     for index, entry in enumerate(content["annotations"]):
         try:
@@ -119,14 +122,16 @@ def read_coco(
             problems.append(f"{where}: {_description(error)}")
         else:
             image.regions.append(outline) if person is None else image.people.append(person)
-    if check_files:
-        problems += _missing_images(image_folder, images.values())
+    if tars is not None or check_files:
+        problems += _missing_images(image_folder, images.values(), tars)
     if problems:
         lines = problems[:LISTED_PROBLEMS]
         if len(problems) > LISTED_PROBLEMS:
             lines.append(f"and {len(problems) - LISTED_PROBLEMS} more")
         raise InputError("\n  ".join([f"{annotations}: {len(problems)} broken entries", *lines]))
     data = _store(skeleton, image_folder, list(images.values()), assumed.remarks(f"annotation file {annotations}"))
+    if tars is not None:
+        data = tars.placed(data, [image.name for image in images.values()])
     del content, images
     _trim_heap()
     return data
@@ -236,11 +241,14 @@ def _find_files(images: dict[int, _Image], folder: Path, assumed: Assumptions) -
             images[image.id] = replace(image, name=name)
 
 
-def _measure(images: dict[int, _Image], folder: Path, problems: list[str], assumed: Assumptions) -> None:
+def _measure(
+    images: dict[int, _Image], folder: Path, tars: ImagesInTars | None, problems: list[str], assumed: Assumptions
+) -> None:
     """Take the sizes that the file does not say from the images themselves; such images are broken without one."""
     for image in [image for image in images.values() if image.size == (0, 0)]:
         try:
-            height, width = read_image(folder / image.name, ignore_orientation=True).shape[:2]
+            pixels = read_image(folder / image.name, True) if tars is None else tars.read(image.name)
+            height, width = pixels.shape[:2]
         except ImageError as error:
             problems.append(f"image {image.id}: no 'width' and 'height', and they cannot be measured: {error}")
             width, height = 1, 1
@@ -342,8 +350,10 @@ def _mask_rings(mask: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
     return [ring.astype(np.float64) for ring in rings if len(ring) > 2]
 
 
-def _missing_images(folder: Path, images: Iterable[_Image]) -> list[str]:
-    """One problem for each missing image file; each folder is listed once."""
+def _missing_images(folder: Path, images: Iterable[_Image], tars: ImagesInTars | None) -> list[str]:
+    """One problem for each missing image; each folder is listed once."""
+    if tars is not None:
+        return [f"image {i.id}: no image {i.name} in the tars of {folder}" for i in images if not tars.find(i.name)]
     is_there = listing()
     return [
         f"image {image.id}: no image {folder / image.name}" for image in images if not is_there(folder / image.name)
@@ -371,12 +381,11 @@ def _store(skeleton: Skeleton, folder: Path, images: list[_Image], assumptions: 
     regions = [region for image in images for region in image.regions]
     keypoints = np.array([person.keypoints for person in people]).reshape(-1, len(skeleton), 3)
     no_points = np.zeros((0, 2), np.float32)
-    names = [np.frombuffer(image.name.encode("utf-8", "surrogateescape"), np.uint8) for image in images]
     return KeypointData(
         skeleton=skeleton,
         folders=(folder,),
         folder=np.zeros(len(images), np.uint16),
-        names=Ragged.from_rows(names, np.zeros(0, np.uint8)),
+        names=Ragged.from_rows([name_bytes(image.name) for image in images], np.zeros(0, np.uint8)),
         image_ids=np.array([image.id for image in images], np.int64),
         sizes=np.array([image.size for image in images], np.int32).reshape(-1, 2),
         people_complete=np.array([image.people_complete for image in images], bool),

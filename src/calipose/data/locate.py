@@ -7,6 +7,7 @@ from pathlib import Path
 from calipose.data.coco import read_coco
 from calipose.data.labels.table import find_labels
 from calipose.data.store import KeypointData, concatenate
+from calipose.data.tars import tars_of
 from calipose.errors import InputError
 from calipose.skeleton import Skeleton
 
@@ -40,15 +41,16 @@ def find_annotations(source: str | Path) -> tuple[Path, Path | None]:
     return path, None
 
 
-def find_data(source: str | Path) -> tuple[Path, Path]:
+def find_data(source: str | Path, tars: bool = False) -> tuple[Path, Path]:
     """Find annotation file and image folder of a data set.
 
     Args:
         source: a folder with `annotations.json` and `images/`; or `ANNOTATIONS.json`, with its images in `images/`
             beside it; or `ANNOTATIONS.json=IMAGES`. Labels of other tools likewise (`find_annotations`).
+        tars: the images may be in a tar, or in those of a folder.
 
     Returns:
-        Path of the annotation file and path of the image folder.
+        Path of the annotation file and path of the image folder, or of the tar.
 
     Raises:
         InputError: the file or the folder does not exist.
@@ -56,7 +58,9 @@ def find_data(source: str | Path) -> tuple[Path, Path]:
     first, _, second = str(source).partition("=")
     annotations, own_images = find_annotations(first)
     images = Path(second) if second else own_images or annotations.parent / "images"
-    if not images.is_dir():
+    if not tars and tars_of(images):
+        raise InputError(f"{images}: images in tars are for training only; unpack them")
+    if not images.is_dir() and not tars_of(images):
         raise InputError(f"{images}: no such image folder; name it with ANNOTATIONS.json=IMAGES")
     return annotations, images
 
@@ -65,10 +69,10 @@ def read_data(sources: list[str] | list[Path] | list[str | Path], skeleton: Skel
     """Read several data sets into one store.
 
     Args:
-        sources: data sets as `find_data` takes them.
+        sources: data sets as `find_data` takes them, also with their images in tars.
         skeleton: the skeleton of all of them; COCO's by default.
 
     Raises:
         InputError: a data set is missing or broken, or the skeletons differ.
     """
-    return concatenate([read_coco(*find_data(source), skeleton) for source in sources])
+    return concatenate([read_coco(*find_data(source, tars=True), skeleton) for source in sources])

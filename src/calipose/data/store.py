@@ -109,6 +109,8 @@ class KeypointData:
         region_start: `(n + 1,)` int64; image i has the regions `region_start[i] : region_start[i + 1]`.
         regions_img: r outlines of crowds and of people without labelled keypoints.
         assumptions: what was assumed in reading files that are not as COCO writes them; a sentence each.
+        spans: `(n, 2)` int64: of an image in a tar, which its `folders` entry then is, the first byte and the number of
+            bytes; zeros of an image that is a file. None where all are files.
 
     Example:
         >>> data = read_coco("people/annotations.json", "people/images")
@@ -133,12 +135,13 @@ class KeypointData:
     region_start: NDArray[np.int64]
     regions_img: Ragged
     assumptions: tuple[str, ...] = ()
+    spans: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def image_path(self, index: int) -> Path:
-        """Path of image `index`."""
+        """Path of image `index`; of one in a tar, TAR/NAME."""
         return self.folders[int(self.folder[index])] / bytes(self.names[index]).decode("utf-8", "surrogateescape")
 
     def labels(self, index: int) -> Labels:
@@ -166,11 +169,17 @@ class KeypointData:
             **{name: getattr(self, name)[chosen] for name in _PER_IMAGE},
             **{name: getattr(self, name)[people] for name in _PER_PERSON},
             names=self.names.take(chosen),
+            spans=None if self.spans is None else self.spans[chosen],
             person_start=person_start,
             outlines_img=self.outlines_img.take(people),
             region_start=region_start,
             regions_img=self.regions_img.take(regions),
         )
+
+
+def name_bytes(name: str) -> NDArray[np.uint8]:
+    """A file name as `KeypointData.names` has it."""
+    return np.frombuffer(name.encode("utf-8", "surrogateescape"), np.uint8)
 
 
 _PER_IMAGE = ("folder", "image_ids", "sizes", "people_complete")
@@ -193,6 +202,9 @@ def concatenate(parts: Sequence[KeypointData]) -> KeypointData:
     folder = [part.folder + first for part, first in zip(parts, first_folder, strict=False)]
     arrays = {n: np.concatenate([getattr(p, n) for p in parts]) for n in (*_PER_IMAGE, *_PER_PERSON)}
     arrays["folder"] = np.concatenate(folder).astype(np.uint16)
+    if any(part.spans is not None for part in parts):
+        spans_of_parts = [np.zeros((len(part), 2), np.int64) if part.spans is None else part.spans for part in parts]
+        arrays["spans"] = np.concatenate(spans_of_parts)
     return KeypointData(
         skeleton=parts[0].skeleton,
         folders=tuple(folder for part in parts for folder in part.folders),

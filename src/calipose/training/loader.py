@@ -21,8 +21,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from calipose.config.settings import AugmentSettings
 from calipose.data.augment import Sample, augment, mosaic
 from calipose.data.store import KeypointData
+from calipose.data.tars import read_span
 from calipose.errors import ImageError, InputError
-from calipose.io.images import Image, read_image
+from calipose.io.images import Image, decode_image, read_image
 
 Key = tuple[int, int]  # epoch, draw: the draws of image i are i, i + n, i + 2 n ... (n images)
 
@@ -90,7 +91,11 @@ def read_stored(data: KeypointData, index: int) -> Image:
         ImageError: the file cannot be read, or its size is not the annotation file's.
     """
     path = data.image_path(index)
-    image = read_image(path, ignore_orientation=True)
+    if data.spans is None or not data.spans[index, 1]:
+        image = read_image(path, ignore_orientation=True)
+    else:
+        content = read_span(data.folders[int(data.folder[index])], *data.spans[index].tolist())
+        image = decode_image(content, str(path), ignore_orientation=True)
     width, height = (int(side) for side in data.sizes[index])
     if image.shape[:2] != (height, width):
         found = f"{image.shape[1]} x {image.shape[0]} pixels"
