@@ -29,6 +29,7 @@ from calipose.calibration.second_look import SecondLook
 from calipose.config.method import Method
 from calipose.config.recipe import Recipe, load_recipe
 from calipose.config.settings import BackboneSettings, PredictSettings
+from calipose.config.stored import StoredModel, write_stored
 from calipose.data.coco import read_coco
 from calipose.data.labels.convert import convert_labels
 from calipose.data.locate import find_data
@@ -37,7 +38,6 @@ from calipose.evaluation.ground_truth import read_ground_truth
 from calipose.evaluation.results import read_results
 from calipose.formats.table import FORMATS
 from calipose.inference.backends.onnx import METADATA_KEY
-from calipose.config.stored import StoredModel, write_stored
 from calipose.inference.output_folder import OutputFolder
 from calipose.inference.predictor import Predictor
 from calipose.io.images import read_image

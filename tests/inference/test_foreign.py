@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 import foreign_graphs as graphs
 from calipose.calibration.maps import Calibration, CalibrationMap
 from calipose.cli import app
+from calipose.config.stored import StoredModel, read_stored, stored_path, write_stored
 from calipose.errors import InputError
 from calipose.geometry import apply_affine
 from calipose.inference.foreign.base import corner_box, letterbox, squash
-from calipose.config.stored import StoredModel, read_stored, stored_path, write_stored
 from calipose.inference.foreign.table import FORMS
 from calipose.inference.predictor import Predictor
 from calipose.skeleton import COCO_17, Skeleton

@@ -5,6 +5,7 @@ With one process, every function gives what it was given.
 
 from __future__ import annotations
 
+import atexit
 import os
 from typing import Any, TypeVar
 
@@ -31,6 +32,24 @@ def processes_started() -> int:
 def process_index() -> int:
     """Index of this process, also before the processes know each other (torchrun's RANK)."""
     return dist.get_rank() if process_count() > 1 else int(os.environ.get("RANK", "0"))
+
+
+def leave_at_exit() -> None:
+    """Have this process leave the others when it ends.
+
+    Without it, gloo's threads may still run when the interpreter goes, which then ends by an abort.
+    """
+    if not _LEAVES:
+        _LEAVES.append(True)
+        atexit.register(_leave)
+
+
+_LEAVES: list[bool] = []
+
+
+def _leave() -> None:
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def total(values: Tensor) -> Tensor:
