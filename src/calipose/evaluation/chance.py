@@ -202,5 +202,5 @@ _ERF = np.frompyfunc(math.erf, 1, 1)
 
 def normal_cdf(z: Floats) -> Floats:
     """Of the standard normal distribution."""
-    below: Floats = (1 + _ERF(z / math.sqrt(2)).astype(np.float64)) / 2
+    below: Floats = (1 + np.asarray(_ERF(z / math.sqrt(2)), np.float64)) / 2
     return below
