@@ -95,7 +95,7 @@ def find_images(tars: Sequence[Path]) -> ImagesInTars:
         try:
             with tarfile.open(path, "r:") as tar:
                 while (member := tar.next()) is not None:
-                    tar.members.clear()  # else it keeps all of them
+                    tar.members.clear()  # type: ignore[attr-defined]  # else it keeps all of them
                     if (
                         not member.isreg()
                         or member.issparse()
