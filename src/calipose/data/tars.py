@@ -85,7 +85,7 @@ def tars_of(images: Path) -> list[Path]:
 
 
 def find_images(tars: Sequence[Path]) -> ImagesInTars:
-    """Look through tars once, at 20 microseconds a file in them; their content is not read.
+    """Look through tars once; their content is not read.
 
     Raises:
         InputError: a tar cannot be read, is compressed, or damaged; or two images have one name.
