@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -219,15 +220,52 @@ def test_a_block_whose_worker_dies_again_and_again(tmp_path: Path, monkeypatch: 
         from calipose.bulk.run import Summary
 
         run = _Run(folder, MODEL, BulkOptions(), Summary(), lambda *_: None, lambda: False)
-        monkeypatch.setattr("calipose.bulk.run._files", lambda lost, size: (lost, size))
+        monkeypatch.setattr("calipose.bulk.run.blocks_of_files", lambda lost, size: (lost, size))
         row = {"key": "/a.jpg", "width": 1, "height": 1, "poses": [], **common}
         monkeypatch.setattr(run, "write", lambda *_, **__: run.take(pa.Table.from_pylist([row], result_schema())))
-        run.one_by_one(names, common)
+        run.one_by_one(Found(names, []), common)
         assert run.missing(Found(names, [])) == []
     rows = {row["key"]: row["error"] for row in read_rows(str(tmp_path / "poses"))}
     assert rows.keys() == set(names)
     assert rows["/a.jpg"] is None
     assert "the worker died with this image alone 4 times" in rows["/b.jpg"]
+
+
+class DiesAtOne:
+    """A worker without a model, which one image kills."""
+
+    def __init__(self, _: ModelOptions) -> None: ...
+
+    def __call__(self, table: "pa.Table") -> "pa.Table":
+        import os
+
+        from calipose.bulk.schema import result_schema
+
+        keys = table.column("key").to_pylist()
+        if any(key.endswith("/2.jpg") for key in keys):
+            os._exit(1)
+        common = {"skeleton": "coco-17", "model": "m-1", "poses": []}
+        return pa.Table.from_pylist([{"key": key, **common} for key in keys], schema=result_schema())
+
+
+def test_an_image_of_a_tar_that_kills_its_worker(result: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets a row with its error; all others, of its block, too, are predicted."""
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setattr("calipose.bulk.dataset.PoseWorker", DiesAtOne)
+    monkeypatch.setattr("calipose.bulk.dataset.MAX_RETRIES", 0)
+    monkeypatch.setattr("calipose.bulk.run.MAX_RETRIES", 0)
+    out = str(tmp_path / "poses")
+    try:
+        summary = predict_bulk([str(result["tar"])], out, MODEL, BulkOptions(workers=1))
+    finally:
+        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    rows = {Path(row["key"]).name: row["error"] for row in read_rows(out)}
+    assert rows.keys() == {f"{i}.jpg" for i in range(4)}
+    assert [name for name, error in rows.items() if error] == ["2.jpg"]
+    assert "the worker died with this image alone 1 times" in rows["2.jpg"]
+    assert (summary.images, sum(summary.broken.values())) == (4, 1)
 
 
 def test_sources(images: Path, tmp_path: Path) -> None:

@@ -175,6 +175,13 @@ def predict_dataset(
         >>> images = images.rename_columns({"path": "key", "bytes": "data"})
         >>> predict_dataset(images, workers=8).write_parquet("s3://bucket/poses")
     """
+    return map_images(dataset, options or ModelOptions(), workers, cpus, gpus)
+
+
+def map_images(
+    dataset: Dataset, options: ModelOptions, workers: int, cpus: float, gpus: float, in_flight: int | None = None
+) -> Dataset:
+    """As `predict_dataset`, with the number of blocks that a worker holds; those of a worker that dies die with it."""
     from calipose.bulk.store import need_ray
 
     need_ray()
@@ -185,10 +192,10 @@ def predict_dataset(
         warnings.filterwarnings("ignore", message=".*ray_remote_args.*deprecated")
         return dataset.map_batches(
             PoseWorker,
-            fn_constructor_args=(options or ModelOptions(),),
+            fn_constructor_args=(options,),
             batch_size=None,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=workers),
+            compute=ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=in_flight),
             num_cpus=cpus,
             num_gpus=gpus,
             max_restarts=-1,

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from calipose._version import __version__
-from calipose.bulk.dataset import ModelOptions, calibration_id, predict_dataset
-from calipose.bulk.schema import VERSION
+from calipose.bulk.blocks import MAX_BLOCK, blocks_of_files, blocks_of_shards, ray_running
+from calipose.bulk.dataset import MAX_RETRIES, ModelOptions, calibration_id, map_images
+from calipose.bulk.schema import VERSION, result_schema
 from calipose.bulk.sources import Found, find, row_of_file, rows_of_shard
 from calipose.bulk.store import ResultFolder, key_hash, need_ray
-from calipose.errors import CaliposeError, InputError
+from calipose.errors import CaliposeError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,10 +23,8 @@ if TYPE_CHECKING:
 
 PART_ROWS = 10_000  # of a Parquet file, some 20 MB
 PART_SECONDS = 60.0  # a killed run loses at most this much
-MIN_BLOCK, MAX_BLOCK = 8, 256  # images that a worker is given at a time
+MIN_BLOCK = 8  # images that a worker is given at a time, at least
 BLOCKS_A_WORKER = 32
-READ_AHEAD_BYTES = 16 * 2**20  # of images from shards, in one block
-OBJECT_STORE_BYTES = 2**30
 DIED = "the worker died with this image alone {} times, perhaps for want of memory"
 
 
@@ -125,10 +122,9 @@ def predict_bulk(
         run = _Run(folder, model, options, summary, progress, stopped)
         todo = run.missing(found)
         if found.shards or todo:
-            with _ray(options, run.workers):
+            with ray_running(options.address, int(max(os.cpu_count() or 1, run.workers * options.cpus))):
                 run.predict(found, todo)
-                if todo and not summary.stopped and (lost := run.missing(found)):
-                    run.one_by_one(lost, common)
+                run.one_by_one(found, common)
     return summary
 
 
@@ -149,6 +145,7 @@ class _Run:
         self.workers = options.workers or max(1, int((os.cpu_count() or 1) / max(options.cpus, 0.1)))
         self.started = self.flushed = time.monotonic()
         self.total: int | None = None
+        self.lost_in_shards = False
 
     def missing(self, found: Found) -> list[str]:
         """The files that have no row."""
@@ -158,35 +155,53 @@ class _Run:
         """Predict what is left, in blocks."""
         self.total = None if found.shards else len(todo)
         size = min(MAX_BLOCK, max(MIN_BLOCK, len(todo) // (self.workers * BLOCKS_A_WORKER)))
-        datasets = [_files(todo, size)] if todo else []
-        if found.shards:
-            datasets.append(_shards(found.shards, self.folder.done, self.options, self.workers))
-        for dataset in datasets:
-            self.write(dataset, may_lose=dataset is datasets[0] and bool(todo))
+        if todo:
+            self.write(blocks_of_files(todo, size), may_lose=True)
+        if found.shards and not self.summary.stopped:
+            self.lost_in_shards = not self.write(self.shards(found.shards), may_lose=False)
 
-    def one_by_one(self, lost: list[str], common: dict[str, Any]) -> None:
+    def shards(self, shards: list[str]) -> Dataset:
+        """The images of shards that have no row."""
+        options = self.options
+        return blocks_of_shards(shards, self.folder.done, options.column, options.key, self.workers)
+
+    def one_by_one(self, found: Found, common: dict[str, Any]) -> None:
         """Predict images whose block was lost each for itself; one that is lost again gets a row that says so."""
+        if (lost := self.missing(found)) and not self.summary.stopped:
+            self.write(blocks_of_files(lost, 1), may_lose=True, single=True)
+            self.give_up((row_of_file(name)["key"] for name in lost), common)
+        if self.lost_in_shards:  # what is missing is known after reading them again only
+            for single in (False, True):
+                if not self.summary.stopped:
+                    self.write(self.shards(found.shards), may_lose=True, single=single)
+            for shard in found.shards:
+                rows = rows_of_shard(shard, self.options.column, self.options.key)
+                self.give_up((row["key"] for row in rows), common)
+
+    def give_up(self, keys: Iterable[str], common: dict[str, Any]) -> None:
+        """Give each of these images that has no row one that names the worker's death."""
         import pyarrow as pa
 
-        from calipose.bulk.dataset import MAX_RETRIES
-        from calipose.bulk.schema import result_schema
+        if self.summary.stopped:
+            return
+        error = DIED.format(MAX_RETRIES + 1)
+        rows = [
+            {"key": key, "error": f"image {key}: {error}", **common}
+            for key in keys
+            if key_hash(key) not in self.folder.done
+        ]
+        self.take(pa.Table.from_pylist(rows, schema=result_schema()))
 
-        self.write(_files(lost, 1), may_lose=True)
-        if not self.summary.stopped:
-            left = [row_of_file(name)["key"] for name in lost]
-            rows = [
-                {"key": key, "error": f"image {key}: {DIED.format(MAX_RETRIES + 1)}", **common}
-                for key in left
-                if key_hash(key) not in self.folder.done
-            ]
-            self.take(pa.Table.from_pylist(rows, schema=result_schema()))
-
-    def write(self, dataset: Dataset, may_lose: bool) -> None:
+    def write(self, dataset: Dataset, may_lose: bool, single: bool = False) -> bool:
         """Run a dataset of images, and write its rows as they come.
 
         Args:
             dataset: of images.
-            may_lose: a block whose worker dies again and again is left out; else that is an error.
+            may_lose: a block whose worker dies again and again is left out; else nothing more of the dataset runs.
+            single: blocks of one image, of which a worker holds one at a time, so that none dies with another.
+
+        Returns:
+            False where it ended so.
 
         Raises:
             CaliposeError: Ray gave up.
@@ -194,20 +209,26 @@ class _Run:
         import ray.exceptions
 
         options = self.options
-        results = predict_dataset(dataset, self.model, workers=self.workers, cpus=options.cpus, gpus=options.gpus)
+        in_flight = 1 if single else None
+        results = map_images(dataset, self.model, self.workers, options.cpus, options.gpus, in_flight)
         results.context.max_errored_blocks = -1 if may_lose else 0  # a dataset has its own copy of the context
+        if single:
+            results.context.target_max_block_size = 1  # bytes; a block has one row at least
         try:
             for table in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
                 self.take(table)
                 if self.stopped():
                     self.summary.stopped = True
-                    return
+                    break
         except ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None)
             if isinstance(cause, CaliposeError):
                 raise cause from None
+            if isinstance(error, ray.exceptions.RayActorError):
+                return False
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise CaliposeError(f"Ray gave up: {lines[-1].rstrip('.')}; the same command again goes on") from None
+        return True
 
     def take(self, table: pa.Table) -> None:
         """Count rows, and write them when there are enough, or when they waited long enough."""
@@ -231,94 +252,3 @@ def error_kind(key: str, error: str) -> str:
     for name in (key, os.path.basename(key)):
         error = error.replace(name, "")
     return error.removeprefix("image").strip(" :'")
-
-
-def _files(names: list[str], size: int) -> Dataset:
-    """A dataset of images in files, in blocks of so many."""
-    import pyarrow as pa
-    import ray.data
-
-    schema = image_schema()
-    rows = [names[first : first + size] for first in range(0, len(names), size)]
-    return ray.data.from_arrow(
-        [pa.Table.from_pylist([row_of_file(name) for name in block], schema=schema) for block in rows]
-    )
-
-
-def _shards(shards: list[str], done: set[int], options: BulkOptions, workers: int) -> Dataset:
-    """A dataset of the images in Parquet files and tars that have no row yet; each shard is read by one task."""
-    import pyarrow as pa
-    import ray
-    import ray.data
-    from ray.data import TaskPoolStrategy
-
-    known = ray.put(done)
-    schema = image_schema()
-
-    def read(table: pa.Table) -> Iterator[pa.Table]:
-        finished: set[int] = ray.get(known)
-        for shard in table.column("shard").to_pylist():
-            block: list[dict[str, Any]] = []
-            size = 0
-            for row in rows_of_shard(os.fsdecode(shard), options.column, options.key):
-                if key_hash(row["key"]) in finished:
-                    continue
-                block.append(row)
-                size += len(row["data"] or b"")
-                if len(block) == MAX_BLOCK or size > READ_AHEAD_BYTES:
-                    yield pa.Table.from_pylist(block, schema=schema)
-                    block, size = [], 0
-            yield pa.Table.from_pylist(block, schema=schema)
-
-    tables = [pa.table({"shard": [os.fsencode(shard)]}) for shard in shards]
-    # Reading waits for disks and networks, so it takes no CPU from the workers.
-    return ray.data.from_arrow(tables).map_batches(
-        read, batch_format="pyarrow", batch_size=None, num_cpus=0, compute=TaskPoolStrategy(size=workers)
-    )
-
-
-def image_schema() -> pa.Schema:
-    """The columns of the images that workers are given."""
-    import pyarrow as pa
-
-    return pa.schema(
-        [("key", pa.string()), ("place", pa.binary()), ("data", pa.large_binary()), ("error", pa.string())]
-    )
-
-
-@contextmanager
-def _ray(options: BulkOptions, workers: int) -> Iterator[None]:
-    """Ray on this machine, or a cluster's, quiet; one that runs in this process already is used and left running.
-
-    Raises:
-        InputError: there is no cluster at the address.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what goes wrong comes as an error, and is raised
-    import ray
-    from ray.data import DataContext
-
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # errors are raised
-    running = ray.is_initialized()
-    if not running:
-        own: dict[str, Any] = {"address": options.address}
-        if not options.address:
-            cpus = max(os.cpu_count() or 1, workers * options.cpus)
-            own = {
-                "address": "local", "num_cpus": int(cpus), "include_dashboard": False,
-                "object_store_memory": OBJECT_STORE_BYTES,
-            }  # fmt: skip
-        try:
-            ray.init(**own, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise InputError(f"--address {options.address or 'local'}: Ray cannot be reached ({error})") from None
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.target_max_block_size = READ_AHEAD_BYTES
-    try:
-        yield
-    finally:
-        if not running:
-            ray.shutdown()
