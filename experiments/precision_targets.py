@@ -1,7 +1,7 @@
 """Rules that choose a score threshold for a target precision: how often they are wrong, and what they keep.
 
     python experiments/precision_targets.py [--sets 200] [--images 39 154 400]
-    python experiments/precision_targets.py --results RESULTS.json --ground-truth ANNOTATIONS.json
+    python experiments/precision_targets.py --results RESULTS.json --ground-truth ANNOTATIONS.json [--targets 0.9@0.5]
 
 Without results: simulated poses (simulated_poses.py), where the true precision above each threshold is known. A rule
 that promises 95 % confidence may choose a threshold of lower precision than asked for in 5 % of the sets. Its power is
@@ -18,12 +18,13 @@ promises the target on average only.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from calipose.calibration.isotonic import isotonic
 from calipose.calibration.precision import EACH, OKS_LEVELS, STARTS, PrecisionTable, PrecisionTarget, lowest_supported
+from calipose.errors import InputError
 from calipose.evaluation.evaluation import Evaluation
 from simulated_poses import SimulatedPoses, simulate
 
@@ -142,12 +143,22 @@ def simulation(images: int, truth: str, alike: float, sets: int) -> None:
         print(f"| {images} | {truth} | {alike:g} | {text} | {' | '.join(cells)} |", flush=True)
 
 
-def halves(results: str, ground_truth: str, splits: int) -> None:
+def halves(results: str, ground_truth: str, splits: int, targets: Sequence[str]) -> None:
     """Chosen on one half of the images, judged by the other."""
-    matches = Evaluation(ground_truth, results).matches
+    evaluation = Evaluation(ground_truth, results)
+    matches = evaluation.matches
+    people = int(evaluation.truth.wanted.sum())
+    table = PrecisionTable.count(matches.score, matches.oks, matches.image, people)
+    for text in targets:
+        try:
+            print(f"{text}, all images: {table.choose(PrecisionTarget.parse(text))}")
+        except InputError as error:
+            print(f"{text}, all images: refused ({error})")
     poses = SimulatedPoses(matches.score, matches.score, matches.oks, matches.image)
     images = np.unique(poses.image)
-    for text in TARGETS:
+    print("granted; precision got (how often below the target); share of the correct poses kept")
+    print(f"| target | {' | '.join(RULES)} |\n|{'---|' * (len(RULES) + 1)}")
+    for text in targets:
         target = PrecisionTarget.parse(text)
         cells = []
         for rule in RULES.values():
@@ -170,13 +181,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", type=int, default=200)
     parser.add_argument("--images", type=int, nargs="+", default=[39, 154, 400])
+    parser.add_argument("--targets", nargs="+", default=TARGETS, help="with results")
+    parser.add_argument("--rules", nargs="+", choices=tuple(RULES), default=tuple(RULES), help="with results")
     parser.add_argument("--results")
     parser.add_argument("--ground-truth")
     options = parser.parse_args()
     if options.results:
-        print("granted; precision got (how often below the target); share of the correct poses kept")
-        print(f"| target | {' | '.join(RULES)} |\n|{'---|' * (len(RULES) + 1)}")
-        halves(options.results, options.ground_truth, options.sets)
+        for rule in set(RULES) - set(options.rules):
+            del RULES[rule]
+        halves(options.results, options.ground_truth, options.sets, options.targets)
         return
     print(f"wrong / power, {options.sets} sets")
     print(f"| images | truth | alike | target | {' | '.join(RULES)} |\n|{'---|' * (len(RULES) + 4)}")

@@ -18,9 +18,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import calipose.inference.opening
-from calipose.calibration.beside import write_regions_beside
+from calipose.calibration.maps import Calibration
 from calipose.calibration.regions import RegionGroup, RegionMap
 from calipose.cli import app
+from calipose.config.stored import StoredModel, write_stored
 from calipose.data.synthetic.scene import EASY, HARD, synthesize_scene, write_synthetic_data
 from calipose.draw import save_image
 from calipose.formats.table import FORMATS as STREAMS
@@ -129,7 +130,7 @@ def test_the_python_of_regions_runs(place: Path, tiny_onnx: Path, monkeypatch: p
     shutil.copyfile(tiny_onnx, model)
     group = RegionGroup(quantiles=tuple(np.linspace(1, 2, 41).tolist()), images=10, keypoints=170)
     regions = RegionMap(group=group, by_score=False, labelled=(10,) * 17, kind_factors=(1.0,) * 17)
-    write_regions_beside(regions, model)
+    write_stored(model, StoredModel(calibration=Calibration(regions=regions)))
     monkeypatch.setattr(calipose.inference.opening, "packaged", lambda name: model)
     codes = snippets("docs/regions.md")
     if importlib.util.find_spec("supervision") is None:

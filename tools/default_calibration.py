@@ -1,6 +1,6 @@
 """All that is known of the packaged models' scores: maps, precision, regions, and what their images are like.
 
-Predicts labelled images of one or several data sets with `fast` and `accurate`, fits on all of them together, and writes
+Predicts labelled images of one or several data sets with `fast` and `accurate`, fits on all of them together, writes
 `fast.calipose.json` beside `fast.onnx` and `fast.safetensors`, whose files stay as they are, and the calibration in
 `accurate.model.json`. No weight is fitted: those of the second look stay, too.
 
@@ -32,8 +32,8 @@ def put_together(sources: list[str]) -> tuple[dict[str, Any], Path]:
     found = [find_data(source) for source in sources]
     root = Path(os.path.commonpath([folder.resolve() for _, folder in found]))
     content: dict[str, Any] = {"images": [], "annotations": []}
-    for annotations, folder in found:
-        part = json.loads(annotations.read_text())
+    for file, folder in found:
+        part = json.loads(file.read_text())
         content["categories"] = part["categories"]
         content["annotations"] += part["annotations"]
         below = folder.resolve().relative_to(root)

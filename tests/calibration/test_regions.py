@@ -1,4 +1,4 @@
-"""Regions of keypoints: quantiles by hand, coverage in simulation, groups, what is refused, and the file beside."""
+"""Regions of keypoints: quantiles by hand, coverage in simulation, groups, and what is refused."""
 
 import json
 
@@ -6,7 +6,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from calipose.calibration.beside import regions_file, with_regions_beside, write_regions_beside
 from calipose.calibration.maps import Calibration
 from calipose.calibration.regions import RegionGroup, RegionMap, fit_regions, image_quantiles, person_size_img
 from calipose.errors import InputError
@@ -201,18 +200,6 @@ def test_damaged_files_are_named(change):
     content = msgspec.to_builtins(fit(simulated(15))) | change
     with pytest.raises(InputError, match=r"^a\.json: "):
         convert(content, RegionMap, "a.json")
-
-
-def test_the_file_beside_a_model(tmp_path):
-    model, regions = tmp_path / "mine.onnx", fit(simulated(16))
-    assert with_regions_beside(Calibration(), model) == Calibration()
-    assert write_regions_beside(regions, model) == regions_file(model) == tmp_path / "mine.regions.json"
-    assert with_regions_beside(Calibration(), model).regions == regions
-    own = Calibration(regions=RegionMap(refusal="too few"))
-    assert with_regions_beside(own, model) == own  # what the model says itself counts
-    regions_file(model).write_text('{"group": 3}')
-    with pytest.raises(InputError, match=r"mine\.regions\.json"):
-        with_regions_beside(Calibration(), model)
 
 
 def test_an_empty_group_is_none():

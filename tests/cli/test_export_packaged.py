@@ -1,5 +1,6 @@
 """`calipose export` of the packaged models: a copy, without torch; of two networks, a message that says what to do."""
 
+import json
 import re
 import subprocess
 import sys
@@ -22,7 +23,8 @@ def test_fast_is_copied_without_torch(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert out.read_bytes() == packaged("fast").read_bytes()
     assert "10.0 MB, a copy of the package's" in " ".join(done.stdout.split())
-    assert list(tmp_path.iterdir()) == [out]
+    assert sorted(tmp_path.iterdir()) == [out.with_suffix(".calipose.json"), out]
+    assert json.loads(out.with_suffix(".calipose.json").read_text())["model"] == out.name
 
 
 @pytest.mark.parametrize("name", ["accurate", "default"])

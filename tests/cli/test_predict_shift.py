@@ -14,7 +14,6 @@ from calipose.calibration.shift import ImageSummaries
 from calipose.cli import app
 from calipose.config.settings import PredictSettings
 from calipose.draw import save_image
-from calipose.inference.beside import images_file, with_images_beside, write_images_beside
 from calipose.inference.predictor import Predictor
 
 
@@ -83,14 +82,3 @@ def test_another_setting_is_not_compared(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("calipose.cli.predict.open_predictor", lambda *_, **__: predictor.with_calibration(fitted))
     done = CliRunner().invoke(app, ["predict", "in", "--no-draw", "--json"])
     assert json.loads(done.stdout)["shift"] is None
-
-
-def test_summaries_lie_beside_a_model_that_is_not_written_again(tmp_path: Path) -> None:
-    model, images = tmp_path / "own.onnx", calibration(50.0).images
-    assert images_file(model).name == "own.images.json"
-    assert images_file(tmp_path / "both.model.json").name == "both.images.json"
-    assert with_images_beside(Calibration(), model) == Calibration()
-    write_images_beside(images, model)
-    assert with_images_beside(Calibration(), model).images == images
-    own = Calibration(images=ImageSummaries(raw=((0.5,),), size_img=((9.0,),)))
-    assert with_images_beside(own, model) == own

@@ -8,6 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from calipose.calibration.maps import Calibration
 from calipose.cli.console import Commands
 from calipose.config.settings import PredictSettings
 from calipose.skeleton import COCO_17
@@ -49,7 +50,9 @@ def test_results_of_any_model(data, tmp_path):
 def test_a_run(data, tmp_path, monkeypatch, source):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "history.jsonl").write_text('{"step": 1, "epoch": 1, "total": 2.0}\n')
-    predictor = SimpleNamespace(skeleton=COCO_17, settings=PredictSettings(short_side=640), refiner=None)
+    predictor = SimpleNamespace(
+        skeleton=COCO_17, settings=PredictSettings(short_side=640), refiner=None, calibration=Calibration()
+    )
     monkeypatch.setattr(judging, "open_predictor", lambda *_, **_options: predictor)
     monkeypatch.setattr(judging, "predict_data", lambda *_: json.loads((tmp_path / "results.json").read_text()))
     given = {}
@@ -59,7 +62,7 @@ def test_a_run(data, tmp_path, monkeypatch, source):
         lambda _, evaluation, *__, **named: given.update(named, evaluation=evaluation) or "page",
     )
     code, said = call(tmp_path / source, "--data", data, "--flip", "--bootstrap", 7)
-    assert code == 0
+    assert code == 0, said
     assert said.endswith("report: page")
     assert given["history"] == tmp_path / "run" / "history.jsonl"
     assert given["evaluation"].setting["short side"] == "640 px"

@@ -57,9 +57,9 @@ def test_regions_are_those_of_the_command_line(client: TestClient) -> None:
     assert "radius" in client.post("/predict?regions=0.8&format=csv", content=PNG).text.partition("\n")[0]
     drawings = [client.post(f"/predict?format=jpg{more}", content=PNG).content for more in ("", "&regions=0.8")]
     assert drawings[0] != drawings[1]
-    refused = client.post("/predict?regions=0.99", content=PNG)
+    refused = client.post("/predict?regions=0.995", content=PNG)
     assert refused.status_code == 422
-    assert "take at least 99 labelled images" in refused.json()["error"]
+    assert "less than or equal to 0.99" in refused.json()["error"]
 
 
 def test_the_answers_example_has_the_keys_of_an_answer(client: TestClient, document: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from calipose.errors import InputError
 from calipose.geometry import Floats
 
 MAX_KNOTS = 32
+EDGE = 1e-5  # how near scores come to 0 and 1
 MIN_STEP = 1e-3  # between the knots, of the raw scores' range: a steeper map would turn rounding into other scores
 FOLDS = 5  # of the images, to choose the kind of map with
 PRIOR_POSES = 4.0  # weight of "the raw score is the expected OKS" in the logistic fit
@@ -159,13 +160,16 @@ def _thin_out(x: Floats, y: Floats, poses: Floats) -> tuple[Floats, Floats]:
 
 
 def _strictly_increasing(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Knots moved as little as needed: x rises by MIN_STEP of its range or more, y by the least slope, y <= 1."""
+    """Knots moved as little as needed: x rises by MIN_STEP of its range or more, y by the least slope.
+
+    y stays `EDGE` away from 0 and 1, so that scores do, too: beyond the knots the map goes on with the least slope.
+    """
     x, y = x.copy(), y.copy()
     step = MIN_STEP * (x[-1] - x[0])
     for i in range(1, len(x)):
         x[i] = max(x[i], x[i - 1] + step)
     slope = tie_slope(x)
-    y = np.minimum(y, 1 - slope * (x[-1] - x))
+    y = np.clip(y, EDGE, 1 - EDGE - slope * (x[-1] - x))
     for i in range(1, len(y)):
         y[i] = max(y[i], y[i - 1] + slope * (x[i] - x[i - 1]))
-    return x, np.minimum(y, 1)
+    return x, np.minimum(y, 1 - EDGE)

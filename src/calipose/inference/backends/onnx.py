@@ -34,8 +34,8 @@ class OnnxBackend:
 
     Attributes:
         settings: of prediction, as exported.
-        calibration: of the model: as exported, or of the file beside it (`stored_calibration`). The graph's own calibrated
-            outputs know the exported maps alone; `candidates` reads the raw ones.
+        calibration: of the model: as exported, or of the file beside it (`stored_calibration`). The graph's own
+            calibrated outputs know the exported maps alone; `candidates` reads the raw ones.
         header: all that the file says of itself.
 
     Raises:
