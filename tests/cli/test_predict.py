@@ -359,9 +359,9 @@ def test_files_of_an_earlier_call_are_named(folder: Path) -> None:
     assert "not written" not in words(call("in", "--resume"))  # nothing is new
     done = call("in", "--save", "coco")
     assert done.exit_code == 0
-    stale = "calipose-out/poses.csv was not written by this call, and may hold other poses; --save csv writes it anew"
+    stale = "calipose-out: not written by this call, and may hold other poses: poses.csv (--save csv)"
     assert stale in words(done)
-    assert "results.json was not written" not in words(done)
+    assert "results.json (--save" not in words(done)
     assert "not written" not in words(call("in", "--save", "csv", "--save", "coco"))
     assert call("in", "-q").output == ""
 
