@@ -248,7 +248,7 @@ def figures_table(evaluation: Evaluation) -> Table:
 def _with_interval(figures: ScoreFigures, key: str) -> str:
     interval = figures.intervals.get(key)
     value = _figure(figures[key])
-    return value if interval is None else f"{value} ({_figure(interval[0])} to {_figure(interval[1])})"
+    return value if interval is None or value == "-" else f"{value} ({_figure(interval[0])} to {_figure(interval[1])})"
 
 
 def _by_chance(chance: ByChance | None) -> str:
