@@ -70,7 +70,6 @@ def photographs() -> list[tuple[str, Image, str]]:
     portrait, photographer = read_image(data / "astronaut.png"), read_image(data / "camera.png")
     dark = (portrait * 0.25).astype(np.uint8)
     reduced = cv2.resize(portrait, (128, 128), interpolation=cv2.INTER_AREA)
-    reduced = cv2.resize(portrait, (128, 128), interpolation=cv2.INTER_AREA)
     small = cv2.copyMakeBorder(reduced, 180, 180, 256, 256, cv2.BORDER_CONSTANT, value=(128, 128, 128))
     return [
         ("portrait", portrait, "A portrait (NASA, public domain)"),
