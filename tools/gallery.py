@@ -56,8 +56,7 @@ by its result, and failures are among them: drawn people are far from the photog
 ![Drawn people whom a moving camera films, each with a number that stays](img/followed.webp)
 
 A followed video: the camera goes round over a drawn scene, and the frames are predicted one by one and followed, as
-`calipose predict VIDEO` does. The numbers are the tracks'. The large sitting person is missed, and who comes back after
-long gets a new number. `tools/followed.py` makes it.
+`calipose predict VIDEO` does. The numbers are the tracks'. `tools/followed.py` makes it.
 """
 
 
