@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse
 
 from calipose._version import __version__
+from calipose.config.stored import stored_path
 from calipose.errors import InputError
 from calipose.inference.packaged import FAST, packaged
 from calipose.inference.predictor import Predictor
@@ -20,6 +21,7 @@ TYPES = {
     ".css": "text/css",
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript",
+    ".json": "application/json",
     ".mjs": "text/javascript",
     ".svg": "image/svg+xml",
     ".wasm": "application/wasm",
@@ -39,6 +41,7 @@ PAGE = (
     "index.html", "page.css", "page.js", "calipose.js", "draw.js", "files.js", "film.js", "place.js", "regions.js",
     "server.js", "icon.svg",
 )  # fmt: skip
+CALIBRATION = "/model.calipose.json"  # of /model.onnx
 RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 RUNTIME_PATH = "/node_modules/onnxruntime-web/dist/"  # as beside the page in a checkout
 
@@ -52,6 +55,7 @@ def add_page(app: FastAPI, predictor: Predictor, settings: ServeSettings) -> Non
     folder = Path(str(resources.files("calipose").joinpath("serve", "page")))
     files = {f"/{name}": folder / name for name in PAGE} | {"/": folder / "index.html"}
     files["/model.onnx"] = packaged(FAST)
+    files[CALIBRATION] = stored_path(packaged(FAST))
     if settings.web_runtime:
         for name in RUNTIME:
             files[RUNTIME_PATH + name] = file = Path(settings.web_runtime) / name
@@ -71,8 +75,10 @@ def add_page(app: FastAPI, predictor: Predictor, settings: ServeSettings) -> Non
         }
 
     def answers_with(file: Path) -> Callable[[], Awaitable[FileResponse]]:
+        more = {"Link": f'<{CALIBRATION}>; rel="describedby"'} if file.suffix == ".onnx" else {}
+
         async def answer() -> FileResponse:
-            return FileResponse(file, headers=HEADERS, media_type=TYPES[file.suffix])
+            return FileResponse(file, headers=HEADERS | more, media_type=TYPES[file.suffix])
 
         return answer
 

@@ -27,8 +27,11 @@ function loadRuntime() {
 
 /** A network with all that its file says about it. */
 export class Model {
-  /** @param {Uint8Array} bytes the whole file; @param {string} name for messages. */
-  static async load(bytes, name) {
+  /**
+   * @param {Uint8Array} bytes the whole file; @param {string} name for messages
+   * @param {object} calibration if any, takes the place of the one in the file, as NAME.calipose.json does in Python
+   */
+  static async load(bytes, name, calibration) {
     const header = readHeader(bytes, name);
     const model = new Model();
     model.name = name;
@@ -36,7 +39,8 @@ export class Model {
     model.skeleton = header.skeleton;
     model.settings = header.predict;
     model.padColour = header.pad_colour;
-    model.regions = header.calibration?.regions ?? null; // the packaged model's lie beside it: the server knows them
+    model.calibration = calibration ?? null;
+    model.regions = (calibration ?? header.calibration)?.regions ?? null;
     model.ort = await loadRuntime();
     try {
       model.session = await model.ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
@@ -73,7 +77,7 @@ export class Model {
     const outputs = await this.session.run({ images });
     const done = performance.now();
 
-    const { keypoints, scores, valid, raw_scores, keypoint_scores } = outputs;
+    const { keypoints, scores, valid, raw_scores, keypoint_scores, raw_keypoint_scores } = outputs;
     const joints = this.skeleton.keypoints.length;
     const poses = [];
     for (let p = 0; p < scores.data.length; p++) {
@@ -85,7 +89,13 @@ export class Model {
         pose.keypoints.push([0, 1].map((axis) => (keypoints.data[at + axis] + 0.5) / input.inpPerImg - 0.5));
       }
       if (raw_scores) pose.raw_score = raw_scores.data[p];
-      if (keypoint_scores) pose.keypoint_scores = [...keypoint_scores.data.slice(p * joints, (p + 1) * joints)];
+      const ofPose = (values) => [...values.data.slice(p * joints, (p + 1) * joints)];
+      if (keypoint_scores) pose.keypoint_scores = ofPose(keypoint_scores);
+      if (this.calibration && raw_scores) {
+        const { score, keypoint } = this.calibration;
+        pose.score = mapped(score, pose.raw_score);
+        if (raw_keypoint_scores) pose.keypoint_scores = ofPose(raw_keypoint_scores).map((raw) => unit(mapped(keypoint, unit(raw))));
+      }
       poses.push(pose);
     }
     milliseconds.prepare += prepared - start;
@@ -97,6 +107,19 @@ export class Model {
   async release() {
     await this.session.release();
   }
+}
+
+const unit = (value) => Math.min(Math.max(value, 0), 1);
+
+/** A calibration map's score of a raw score, as `CalibrationMap` in calipose/calibration/maps.py. */
+function mapped({ x, y }, raw) {
+  if (!x.length) return raw;
+  const last = x.length - 1;
+  const least = 1e-6 / (x[last] - x[0] || 1); // the slope beyond the knots
+  if (raw <= x[0]) return y[0] + least * (raw - x[0]);
+  if (raw >= x[last]) return y[last] + least * (raw - x[last]);
+  const next = x.findIndex((knot) => knot > raw);
+  return y[next - 1] + ((y[next] - y[next - 1]) * (raw - x[next - 1])) / (x[next] - x[next - 1]);
 }
 
 /** Greedy pose NMS by OKS, as `pose_nms` in calipose/geometry.py; poses come best first. */

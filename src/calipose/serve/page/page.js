@@ -51,7 +51,7 @@ async function attempt(text, task) {
 function openModel(name, read) {
   return attempt(`Loading ${name} ...`, async () => {
     const before = model;
-    const loading = read().then((bytes) => Model.load(bytes, name));
+    const loading = read().then(({ bytes, calibration }) => Model.load(bytes, name, calibration));
     model = loading;
     let loaded;
     try {
@@ -80,7 +80,9 @@ async function fetchModel() {
         "or choose a file that it wrote.",
     );
   }
-  return new Uint8Array(await response.arrayBuffer());
+  const beside = response.headers.get("Link")?.match(/^<([^>]+)>; rel="describedby"$/)?.[1]; // our own server has one
+  const stored = beside ? await (await fetch(beside, { cache: "no-cache" })).json() : null;
+  return { bytes: new Uint8Array(await response.arrayBuffer()), calibration: stored?.calibration };
 }
 
 /** Whatever finds the poses now: the server, or a model in this browser. */
@@ -287,7 +289,7 @@ function draw() {
 function open(file) {
   if (!file) return;
   if (file.name.toLowerCase().endsWith(".onnx")) {
-    openModel(file.name, async () => new Uint8Array(await file.arrayBuffer()));
+    openModel(file.name, async () => ({ bytes: new Uint8Array(await file.arrayBuffer()) }));
   } else if (file.type.startsWith("video/")) {
     openFilm(file.name, () => film.openFile(file));
   } else {
