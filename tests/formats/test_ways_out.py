@@ -147,6 +147,7 @@ def test_movement_has_what_its_validator_wants() -> None:
     [([], 25.0, "there is no frame"), ([poses()], 25.0, "have no track ids"), ([Poses.empty(SIZE)], 0.0, "positive")],
 )
 def test_what_movement_cannot_hold(found: list[Poses], rate: float, words: str) -> None:
+    pytest.importorskip("xarray")
     with pytest.raises(InputError, match=words):
         to_movement(found, rate)
 

@@ -28,7 +28,7 @@ from calipose.evaluation.run import Share, evaluate_predictor
 from calipose.model.checkpoint import load_tensors
 from calipose.training.loader import EpochBatches
 from calipose.training.loop import Trainer
-from calipose.training.processes import BatchNormOverProcesses, gathered, process_count, process_index
+from calipose.training.processes import BatchNormOverProcesses, end_process, gathered, process_count, process_index
 
 RECIPE = Recipe(
     name="tiny", size=64, batch_size=4, epochs=2, evaluate_every=1,
@@ -244,3 +244,4 @@ if __name__ == "__main__":
     sys.modules["torch.utils.tensorboard"] = None  # type: ignore[assignment]  # slow to load
     torch.set_num_threads(1)
     in_a_process(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    end_process()

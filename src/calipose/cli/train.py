@@ -107,6 +107,9 @@ def train_command(
         say(f"trained in {result.minutes:.1f} min: {result.best or result.last}; everything is in {run}")
         say(f"try it: calipose predict IMAGE... --model {run}", "dim")
         say(f"scores mean something after: calipose calibrate {run} --data IMAGES-KEPT-APART", "dim")
+    from calipose.training.processes import end_process
+
+    end_process()
 
 
 def read_pairs(pairs: list[str]) -> dict[str, str]:

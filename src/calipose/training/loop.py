@@ -49,7 +49,6 @@ from calipose.training.losses import Losses, all_losses
 from calipose.training.processes import (
     gathered,
     is_loss_of_a_process,
-    leave_at_exit,
     plain_strides,
     process_count,
     processes_started,
@@ -164,7 +163,6 @@ class Trainer:
         freeze_backbone(network.backbone, recipe.backbone.freeze)
         network = network.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if process_count() > 1:
-            leave_at_exit()
             plain_strides(network)
             network = share_batch_norms(network) if recipe.optim.sync_norm else network  # type: ignore[assignment]
         optimizer = make_optimizer(network, recipe)

@@ -5,8 +5,8 @@ With one process, every function gives what it was given.
 
 from __future__ import annotations
 
-import atexit
 import os
+import sys
 from typing import Any, TypeVar
 
 import torch
@@ -34,22 +34,15 @@ def process_index() -> int:
     return dist.get_rank() if process_count() > 1 else int(os.environ.get("RANK", "0"))
 
 
-def leave_at_exit() -> None:
-    """Have this process leave the others when it ends.
+def end_process() -> None:
+    """End this process with exit code 0 if there are others; with one process, do nothing.
 
-    Without it, gloo's threads may still run when the interpreter goes, which then ends by an abort.
+    gloo's and the store's threads may still run when the interpreter goes, which then ends by an abort.
     """
-    if not _LEAVES:
-        _LEAVES.append(True)
-        atexit.register(_leave)
-
-
-_LEAVES: list[bool] = []
-
-
-def _leave() -> None:
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
+    if process_count() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def total(values: Tensor) -> Tensor:
