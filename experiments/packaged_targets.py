@@ -21,6 +21,8 @@ from calipose.errors import CaliposeError
 from calipose.evaluation.run import evaluate_predictor
 from calipose.inference.packaged import ACCURATE, FAST
 from calipose.inference.predictor import Predictor
+from precision_targets import RULES, judged_by_the_other
+from simulated_poses import SimulatedPoses
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 from default_calibration import put_together
@@ -36,6 +38,9 @@ def threshold(table: PrecisionTable, target: PrecisionTarget) -> float | None:
         return None
 
 
+smoothed = RULES["smoothed"]  # the rule that ships
+
+
 def main() -> None:
     """Predict, choose, judge, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -48,24 +53,19 @@ def main() -> None:
         evaluation = evaluate_predictor(shipped.with_calibration(Calibration()), content, root)
         matches, images = evaluation.matches, len(evaluation.truth.image_ids)
         raw, oks, image = matches.score, matches.oks, matches.image
+        poses = SimulatedPoses(raw, raw, oks, image)
         print(f"{name}: {len(raw)} poses, {images} images")
         for text in TARGETS:
             target = PrecisionTarget.parse(text)
             least = threshold(shipped.calibration.precision, target)
             kept = raw >= (np.inf if least is None else least)
             said = "refused" if least is None else f"{kept.sum()} poses, {np.mean(oks[kept] >= target.oks):.0%} right"
-            granted, shares = 0, []
             rng = np.random.default_rng(0)
-            for _ in range(options.splits):
-                half = np.isin(image, rng.permutation(images)[: images // 2])
-                people = int(evaluation.truth.wanted.sum() / 2)
-                least = threshold(PrecisionTable.count(raw[half], oks[half], image[half], people), target)
-                if least is not None:
-                    granted += 1
-                    shares.append(float(np.mean(oks[~half][raw[~half] >= least] >= target.oks)))
-            below = sum(share < target.precision for share in shares)
-            judged = f", mean {np.mean(shares):.0%} right, {below} below the target" if shares else ""
-            print(f"  {text}: {said}; halves: granted {granted} of {options.splits}{judged}", flush=True)
+            firsts = [np.isin(image, rng.permutation(images)[: images // 2]) for _ in range(options.splits)]
+            got, _ = judged_by_the_other(poses, lambda half, target=target: smoothed(half, target), target.oks, firsts)
+            below = sum(share < target.precision for share in got)
+            judged = f", mean {np.mean(got):.0%} right, {below} below the target" if got else ""
+            print(f"  {text}: {said}; halves: granted {len(got)} of {options.splits}{judged}", flush=True)
 
 
 if __name__ == "__main__":

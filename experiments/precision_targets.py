@@ -143,6 +143,30 @@ def simulation(images: int, truth: str, alike: float, sets: int) -> None:
         print(f"| {images} | {truth} | {alike:g} | {text} | {' | '.join(cells)} |", flush=True)
 
 
+def judged_by_the_other(
+    poses: SimulatedPoses, rule: Callable[[SimulatedPoses], float], oks: float, firsts: Sequence[np.ndarray]
+) -> tuple[list[float], list[float]]:
+    """Thresholds chosen on one half of the poses, judged by the other one.
+
+    Args:
+        poses: of which each of `firsts`, (n,) bool, is a half.
+        rule: chooses a threshold; inf where refused.
+        oks: from which a pose is correct.
+        firsts: the halves that are chosen on.
+
+    Returns:
+        The share of correct poses above, of each half that was granted one; and of all, the share of the correct kept.
+    """
+    good, got, kept = poses.oks >= oks, [], []
+    for first in firsts:
+        half = SimulatedPoses(*(values[first] for values in vars(poses).values()))
+        above = ~first & (poses.score >= rule(half))
+        kept.append(float((above & good).sum() / max((~first & good).sum(), 1)))
+        if above.any():
+            got.append(float(good[above].mean()))
+    return got, kept
+
+
 def halves(results: str, ground_truth: str, splits: int, targets: Sequence[str]) -> None:
     """Chosen on one half of the images, judged by the other."""
     evaluation = Evaluation(ground_truth, results)
@@ -156,21 +180,19 @@ def halves(results: str, ground_truth: str, splits: int, targets: Sequence[str])
             print(f"{text}, all images: refused ({error})")
     poses = SimulatedPoses(matches.score, matches.score, matches.oks, matches.image)
     images = np.unique(poses.image)
+    firsts = [
+        np.isin(poses.image, np.random.default_rng(seed).permutation(images)[: len(images) // 2])
+        for seed in range(splits)
+    ]
     print("granted; precision got (how often below the target); share of the correct poses kept")
     print(f"| target | {' | '.join(RULES)} |\n|{'---|' * (len(RULES) + 1)}")
     for text in targets:
         target = PrecisionTarget.parse(text)
         cells = []
         for rule in RULES.values():
-            got, kept = [], []
-            for seed in range(splits):
-                first = np.isin(poses.image, np.random.default_rng(seed).permutation(images)[: len(images) // 2])
-                half = SimulatedPoses(*(values[first] for values in vars(poses).values()))
-                above = ~first & (poses.score >= rule(half, target))
-                good = poses.oks >= target.oks
-                kept.append((above & good).sum() / max((~first & good).sum(), 1))
-                if above.any():
-                    got.append(good[above].mean())
+            got, kept = judged_by_the_other(
+                poses, lambda half, rule=rule, target=target: rule(half, target), target.oks, firsts
+            )
             share = f"{np.mean(got):.2f} ({np.mean(np.array(got) < target.precision):.2f} below)" if got else "-"
             cells.append(f"{len(got) / splits:.2f}; {share}; {np.mean(kept):.2f}")
         print(f"| {text} | {' | '.join(cells)} |", flush=True)

@@ -32,6 +32,11 @@ class NonFiniteLossError(CaliposeError):
     """The loss became infinite or NaN; the message names the images of the batch."""
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what another library's error says, or its type where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def install_hint(extra: str) -> str:
     """The command that installs what one of Calipose's extras needs.
 

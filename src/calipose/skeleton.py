@@ -110,6 +110,8 @@ class Skeleton(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return cls.from_dict(entries, str(path))
 
 
+MEAN_SIGMA = 0.067  # of COCO's 17 keypoints: for those of which nothing else is known
+
 # Names, order and limbs of the COCO annotation files; sigmas of pycocotools' `Params.kpt_oks_sigmas`.
 COCO_17 = Skeleton(
     name="coco-17",

@@ -76,6 +76,14 @@ class ModelOptions:
             whole.update(file.read_bytes())
         return f"{Path(self.model).name}-{whole.hexdigest()[:12]}"
 
+    def common(self, predictor: Predictor) -> dict[str, str | None]:
+        """The columns of `result_schema` that are the same in all rows of a model."""
+        return {
+            "skeleton": predictor.skeleton.name,
+            "model": self.model_id(predictor),
+            "calibration": calibration_id(predictor),
+        }
+
 
 def calibration_id(predictor: Predictor) -> str | None:
     """A digest of what the scores mean; None where they are the network's own."""
@@ -93,11 +101,7 @@ class PoseWorker:
         self.options = options
         self.predictor = options.open()
         self.predictor.warm_up()
-        self.common = {
-            "skeleton": self.predictor.skeleton.name,
-            "model": options.model_id(self.predictor),
-            "calibration": calibration_id(self.predictor),
-        }
+        self.common = options.common(self.predictor)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Predict the images of a table with the columns "key" and "place" (or "data", or "error")."""

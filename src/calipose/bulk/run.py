@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from calipose._version import __version__
 from calipose.bulk.blocks import MAX_BLOCK, blocks_of_files, blocks_of_shards, ray_running
-from calipose.bulk.dataset import MAX_RETRIES, ModelOptions, calibration_id, map_images
+from calipose.bulk.dataset import MAX_RETRIES, ModelOptions, map_images
 from calipose.bulk.schema import VERSION, result_schema
 from calipose.bulk.sources import Found, find, row_of_file, rows_of_shard
 from calipose.bulk.store import ResultFolder, key_hash, need_ray
@@ -109,12 +109,11 @@ def predict_bulk(
     found = find(sources)
     summary = Summary(passed_over=found.videos)
     predictor = model.open()
+    common = model.common(predictor)
     header = {
-        "schema": VERSION, "calipose": __version__, "model": model.model_id(predictor),
-        "calibration": calibration_id(predictor), "min_score": model.min_score,
-        "skeleton": predictor.skeleton.to_dict(),
+        "schema": VERSION, "calipose": __version__, "model": common["model"], "calibration": common["calibration"],
+        "min_score": model.min_score, "skeleton": predictor.skeleton.to_dict(),
     }  # fmt: skip
-    common = {"skeleton": predictor.skeleton.name, "model": header["model"], "calibration": header["calibration"]}
     del predictor
     with ResultFolder(out) as folder:
         folder.begin(header)

@@ -80,9 +80,7 @@ class ImageSummaries(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             seed: of the choice.
             colour: of each image, where it is known.
         """
-        chosen = np.arange(len(images))
-        if len(images) > max_images:
-            chosen = np.sort(np.random.default_rng(seed).choice(len(images), max_images, replace=False))
+        chosen = chosen_images(len(images), max_images, seed)
         raw, size = [], []
         for i in chosen.tolist():
             scores, sizes = (np.asarray(values, np.float64) for values in images[i])
@@ -105,6 +103,13 @@ class ImageSummaries(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             "score": np.array([kept.mean() if len(kept) else min_raw for kept in scores]),
             "poses": np.array([float(len(kept)) for kept in scores]),
         } | ({"colour": np.array(self.colour)} if self.colour else {})
+
+
+def chosen_images(number: int, max_images: int = MAX_IMAGES, seed: int = 0) -> NDArray[np.int64]:
+    """Positions, rising, of the images that `ImageSummaries.of` takes of so many: `max_images` at most, at random."""
+    if number <= max_images:
+        return np.arange(number)
+    return np.sort(np.random.default_rng(seed).choice(number, max_images, replace=False))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
@@ -83,17 +84,12 @@ def bulk_command(
     def progress(done: int, total: int | None) -> None:
         nonlocal bar
         if bar is None:
-            bar = Progress(total, quiet)
-            bar.__enter__()
+            bar = stack.enter_context(Progress(total, quiet))
         bar.advance(done - bar.completed)
 
     *sources, out = places
-    with ctrl_c("stopping after the running images; Ctrl-C again stops at once") as stopped:
-        try:
-            summary = predict_bulk(sources, out, chosen, where, progress=progress, stopped=stopped)
-        finally:
-            if bar is not None:
-                bar.__exit__()
+    with ctrl_c("stopping after the running images; Ctrl-C again stops at once") as stopped, ExitStack() as stack:
+        summary = predict_bulk(sources, out, chosen, where, progress=progress, stopped=stopped)
     broken = sum(summary.broken.values())
     if not quiet:
         if summary.passed_over:

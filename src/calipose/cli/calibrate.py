@@ -43,6 +43,7 @@ from calipose.plain_data import parse_json
 from calipose.skeleton import COCO_17
 
 if TYPE_CHECKING:
+    from calipose.inference.predictor import Predictor
     from calipose.model.checkpoint import Checkpoint
     from calipose.skeleton import Skeleton
 
@@ -170,18 +171,34 @@ def _open_checkpoint(source: str, output: Path | None) -> tuple[Path, Checkpoint
     return path, load_checkpoint(path)
 
 
+def _fit_anew(
+    opened: OpenedSource, data: str, images: Path | None, bootstrap: int, quiet: bool
+) -> tuple[Predictor, Calibration]:
+    """The model, giving its own scores, and the calibration fitted to what it finds; shows both.
+
+    Args:
+        opened: the model and its labelled images.
+        data: name of the data, which the maps keep.
+        images: folder of the images, for their colour; None leaves it out.
+        bootstrap: resamples of the figures that are shown.
+        quiet: show nothing.
+    """
+    assert opened.predictor is not None
+    predictor = opened.predictor.with_calibration(Calibration())
+    evaluation = replace(opened, predictor=predictor).evaluation(bootstrap, quiet)
+    calibration = evaluation.fit_calibration(predictor.setting, data, images)
+    if not quiet:
+        print_calibration(evaluation)
+    return predictor, calibration
+
+
 def _calibrate_checkpoint(
     opened: OpenedSource, checkpoint: Checkpoint, data: str, target: Path, bootstrap: int, quiet: bool
 ) -> None:
     """Predict, fit, and write the checkpoint with its maps."""
     from calipose.model.checkpoint import save_checkpoint
 
-    assert opened.predictor is not None
-    predictor = opened.predictor.with_calibration(Calibration())  # gives the network's own scores
-    evaluation = replace(opened, predictor=predictor).evaluation(bootstrap, quiet)
-    calibration = evaluation.fit_calibration(predictor.setting, data, opened.images)
-    if not quiet:
-        print_calibration(evaluation)
+    predictor, calibration = _fit_anew(opened, data, opened.images, bootstrap, quiet)
     # The checkpoint predicts from now on as it was calibrated.
     recipe = msgspec.structs.replace(checkpoint.recipe, predict=predictor.settings)
     save_checkpoint(target, replace(checkpoint, calibration=calibration, recipe=recipe))
@@ -201,11 +218,7 @@ def _calibrate_foreign(
         raise InputError(
             f"{source}: an exported file of calipose export; calibrate its checkpoint, and export that again"
         )
-    predictor = opened.predictor.with_calibration(Calibration())  # gives the model's own scores
-    evaluation = replace(opened, predictor=predictor).evaluation(bootstrap, quiet)
-    calibration = evaluation.fit_calibration(predictor.setting, Path(data.partition("=")[0]).name)
-    if not quiet:
-        print_calibration(evaluation)
+    predictor, calibration = _fit_anew(opened, Path(data.partition("=")[0]).name, None, bootstrap, quiet)
     stored = msgspec.structs.replace(
         backend.stored,
         form=backend.form.name,
@@ -224,13 +237,8 @@ def _calibrate_two_networks(
     if output is None:
         raise InputError(f"{source}: a model of two networks; name its calibrated copy NAME{MODEL_SUFFIX} with --out")
     make_folders(output)
-    assert opened.predictor is not None
-    predictor = opened.predictor.with_calibration(Calibration())
-    evaluation = replace(opened, predictor=predictor).evaluation(bootstrap, quiet)
     name = Path(data.partition("=")[0]).name
-    calibration = evaluation.fit_calibration(predictor.setting, name, opened.images)
-    if not quiet:
-        print_calibration(evaluation)
+    predictor, calibration = _fit_anew(opened, name, opened.images, bootstrap, quiet)
     model = read_two_networks(packaged(source) if source in FILES else Path(source))
     changed = msgspec.structs.replace(model, predict=predictor.settings, calibration=calibration)
     write_two_networks(output, changed)

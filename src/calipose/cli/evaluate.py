@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from calipose.evaluation.evaluation import Evaluation
-    from calipose.evaluation.scores import ScoreFigures
+    from calipose.evaluation.scores import KeypointFigures, ScoreFigures
 
 POPULATIONS = {"score": "score >= 0.05", "people": "as many as people", "best": "best 20 an image"}
 SHORT = {"labelled keypoints": "keypoints"}  # of slicings whose name is too long for a table
@@ -196,23 +196,22 @@ def _add_scores(
 def _add_keypoints(table: Table, evaluation: Evaluation) -> None:
     """Rows on the keypoint scores."""
     columns = [column for column in (evaluation.keypoints, evaluation.calibrated_keypoints) if column is not None]
-    table.add_row(f"labelled keypoints: {columns[0].count}", style="bold")
+    _add_keypoint_part(table, "labelled", columns)
+    table.add_row("  AUC, correct from wrong", *(_figure(column.auc) for column in columns))
+    table.add_row("  their mean as score: ECE", *(_figure(column.pose_ece) for column in columns))
+    table.add_row("  and its Spearman", *(_figure(column.pose_spearman) for column in columns))
+    for part, pair in evaluation.keypoint_parts.items():
+        _add_keypoint_part(table, part, [column for column in pair if column is not None])
+
+
+def _add_keypoint_part(table: Table, part: str, columns: list[KeypointFigures]) -> None:
+    """Rows on the scores of some keypoints, before and, where there is a second column, after calibration."""
+    table.add_row(f"{part} keypoints: {columns[0].count}", style="bold")
     means = [f"{_figure(column.mean_score)}, {_figure(column.mean_similarity)}" for column in columns]
     table.add_row("  mean score, similarity", *means)
     table.add_row("  ECE", *(_figure(column.ece) for column in columns))
     if columns[0].by_chance is not None:
         table.add_row("    if perfect, 95 % below", *(_by_chance(column.by_chance) for column in columns))
-    table.add_row("  AUC, correct from wrong", *(_figure(column.auc) for column in columns))
-    table.add_row("  their mean as score: ECE", *(_figure(column.pose_ece) for column in columns))
-    table.add_row("  and its Spearman", *(_figure(column.pose_spearman) for column in columns))
-    for part, pair in evaluation.keypoint_parts.items():
-        columns = [column for column in pair if column is not None]
-        table.add_row(f"{part} keypoints: {columns[0].count}", style="bold")
-        means = [f"{_figure(column.mean_score)}, {_figure(column.mean_similarity)}" for column in columns]
-        table.add_row("  mean score, similarity", *means)
-        table.add_row("  ECE", *(_figure(column.ece) for column in columns))
-        if columns[0].by_chance is not None:
-            table.add_row("    if perfect, 95 % below", *(_by_chance(column.by_chance) for column in columns))
 
 
 def coverage_table(evaluation: Evaluation) -> Table:

@@ -162,8 +162,8 @@ class PredictionRun:
 
     def say_shift(self) -> None:
         """Warn where the images are not like the calibration's; nothing else is said."""
-        shift = self._likeness.shift
-        if shift is not None and shift.alarm and not self._quiet:
+        shift = None if self._quiet else self._likeness.shift
+        if shift is not None and shift.alarm:
             warn(str(shift))
 
     @property

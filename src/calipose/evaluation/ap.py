@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from calipose.evaluation.coco_ap import coco_figures, detected_areas
 from calipose.evaluation.ground_truth import (
@@ -157,7 +158,7 @@ def evaluate_found(
     if bootstrap:
         table = MatchTable.match(truth, found) if table is None else table
         samples = _resamples(len(found), bootstrap, seed)
-        interval = _interval([table.average_precision(copies) for copies in samples])
+        interval = middle_95([table.average_precision(copies) for copies in samples])
     return AveragePrecision(
         **figures._asdict(),
         images=len(found),
@@ -192,7 +193,7 @@ def difference_of(a: MatchTable, b: MatchTable, bootstrap: int = 1000, seed: int
     once = np.ones(images, np.int64)
     ap_a, ap_b = a.average_precision(once), b.average_precision(once)
     samples = _resamples(images, bootstrap, seed)
-    interval = _interval([a.average_precision(copies) - b.average_precision(copies) for copies in samples])
+    interval = middle_95([a.average_precision(copies) - b.average_precision(copies) for copies in samples])
     return PairedDifference(ap_a - ap_b, interval, ap_a, ap_b, images)
 
 
@@ -271,9 +272,10 @@ def _resamples(images: int, number: int, seed: int) -> Integers:
     return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=number)
 
 
-def _interval(values: list[float]) -> tuple[float, float]:
-    """The middle 95 %; resamples without people do not count."""
-    finite = np.array(values)[np.isfinite(values)]
+def middle_95(values: ArrayLike) -> tuple[float, float]:
+    """The middle 95 % of a bootstrap's figures; resamples that gave none, nan, do not count."""
+    values = np.asarray(values, np.float64)
+    finite = values[np.isfinite(values)]
     if len(finite) == 0:
         return math.nan, math.nan
     low, high = np.percentile(finite, [2.5, 97.5])

@@ -16,7 +16,7 @@ from calipose.calibration.regions import RegionMap
 from calipose.evaluation.fitting import FOLDS, MIN_IMAGES, fit_keypoint_map, fit_region_map
 from calipose.evaluation.ground_truth import Flags
 from calipose.evaluation.matching import Matches
-from calipose.evaluation.scores import LARGE_AREA, MEDIUM_AREA, has_keypoint_scores
+from calipose.evaluation.scores import has_keypoint_scores, slices
 from calipose.geometry import Floats
 from calipose.skeleton import Skeleton
 
@@ -135,16 +135,15 @@ def keypoint_groups(matches: Matches, scores: Floats) -> dict[str, dict[str, Fla
         scores: (n, k) of their keypoints, calibrated; thirds of them make groups where they are scores, and no flags.
     """
     labelled: Flags = np.isfinite(matches.distance_img)
-    area, crowded = matches.area[:, None], matches.overlapped[:, None]
+    people = slices(matches)
     groups: dict[str, dict[str, Flags]] = {}
     if labelled.any() and has_keypoint_scores(matches):
         low, high = np.quantile(scores[labelled], [1 / 3, 2 / 3])
         middle = (scores >= low) & (scores < high)
         groups["score"] = {"low score": scores < low, "middle score": middle, "high score": scores >= high}
-    medium = (area >= MEDIUM_AREA) & (area < LARGE_AREA)
-    groups["size"] = {"small people": area < MEDIUM_AREA, "medium people": medium, "large people": area >= LARGE_AREA}
+    groups["size"] = {f"{size} people": mask[:, None] for size, mask in people["size"].items()}
     groups["visibility"] = {"visible": matches.visible, "occluded": ~matches.visible}
-    groups["crowding"] = {"alone": ~crowded, "overlapped": crowded}
+    groups["crowding"] = {crowding: mask[:, None] for crowding, mask in people["crowding"].items()}
     return {
         by: {name: np.broadcast_to(mask, labelled.shape) & labelled for name, mask in parts.items()}
         for by, parts in groups.items()

@@ -13,7 +13,7 @@ import numpy as np
 
 from calipose.calibration.maps import Calibration, CalibrationMap, Setting
 from calipose.calibration.regions import RegionMap
-from calipose.calibration.shift import ImageSummaries, colour_of, pose_sizes_img
+from calipose.calibration.shift import ImageSummaries, chosen_images, colour_of, pose_sizes_img
 from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision, MatchTable, evaluate_found
 from calipose.evaluation.cautions import cautions
@@ -296,11 +296,12 @@ class Evaluation:
         Raises:
             ImageError: an image cannot be read.
         """
+        chosen = chosen_images(len(self.found)).tolist()  # of many images, the others need not be read
         colour = []
         if images is not None:
             files = self.truth.in_folder(images).require_files()
-            colour = [colour_of(read_image(images / files[image_id])) for image_id in self.truth.image_ids]
-        found = [(image.scores, pose_sizes_img(image.keypoints_img)) for image in self.found]
+            colour = [colour_of(read_image(images / files[self.truth.image_ids[i]])) for i in chosen]
+        found = [(self.found[i].scores, pose_sizes_img(self.found[i].keypoints_img)) for i in chosen]
         return ImageSummaries.of(found, colour=colour)
 
     def fit_calibration(

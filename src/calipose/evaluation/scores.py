@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from calipose.evaluation.ap import middle_95
 from calipose.evaluation.chance import ByChance, calibration_p, ece_by_chance
 from calipose.evaluation.ground_truth import Flags
 from calipose.evaluation.matching import POSES_PER_IMAGE, Matches
@@ -176,10 +177,7 @@ def score_figures(matches: Matches, bootstrap: int = 0, seed: int = 0) -> ScoreF
         for _ in range(bootstrap):
             chosen = np.concatenate([rows[i] for i in rng.integers(0, len(rows), len(rows))])
             samples.append([metric.function(score[chosen], oks[chosen]) for metric in METRICS.values()])
-        for key, values in zip(METRICS, np.array(samples).T, strict=True):
-            finite = values[np.isfinite(values)]
-            low, high = np.percentile(finite, [2.5, 97.5]) if len(finite) else (math.nan, math.nan)
-            intervals[key] = (float(low), float(high))
+        intervals = {key: middle_95(values) for key, values in zip(METRICS, np.array(samples).T, strict=True)}
     values = {key: metric.function(score, oks) for key, metric in METRICS.items()}
     figures = ScoreFigures(len(score), len(images), *means, values, intervals)
     return with_chance(figures, matches, min(bootstrap, MAX_DRAWS), seed) if bootstrap else figures
@@ -237,10 +235,8 @@ def score_differences(
         samples.append(np.subtract(values[1], values[0]))
     differences = {}
     for i, (key, metric) in enumerate(METRICS.items()):
-        found = np.array([sample[i] for sample in samples if np.isfinite(sample[i])])
-        low, high = np.percentile(found, [2.5, 97.5]) if len(found) else (math.nan, math.nan)
         difference = metric.function(b.score, b.oks) - metric.function(a.score, a.oks)
-        differences[key] = ScoreDifference(difference, (float(low), float(high)))
+        differences[key] = ScoreDifference(difference, middle_95([sample[i] for sample in samples]))
     return differences
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import cv2
 
+from calipose.calibration.maps import Calibration
 from calipose.calibration.precision import PrecisionTarget
 from calipose.draw import draw_poses
 from calipose.formats.entries import Entry
 from calipose.formats.table import FORMATS, streamed_formats
-from calipose.inference.predictor import Predictor
 from calipose.io.images import Image
 from calipose.poses import Poses
 from calipose.serve.refusal import Refusal
@@ -88,19 +88,19 @@ def _data_url(jpeg: bytes) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
-def threshold_of(predictor: Predictor, precision: str) -> dict[str, Any]:
+def threshold_of(calibration: Calibration, precision: str) -> dict[str, Any]:
     """The lowest score threshold that reaches a target precision, and what the calibration data say of it.
 
     Args:
-        predictor: whose calibration data count.
+        calibration: whose data count.
         precision: such as "0.7@0.5".
 
     Raises:
         InputError: no such target, or the calibration data cannot support it.
     """
-    chosen = predictor.calibration.precision.choose(PrecisionTarget.parse(precision))
+    chosen = calibration.precision.choose(PrecisionTarget.parse(precision))
     return {
-        "min_score": float(predictor.calibration.score(chosen.raw)),
+        "min_score": float(calibration.score(chosen.raw)),
         "poses": chosen.poses,
         "images": chosen.images,
         "precision": chosen.precision,

@@ -12,9 +12,11 @@ import msgspec
 from fastapi import FastAPI, Query, Request, Response
 
 from calipose._version import __version__
+from calipose.calibration.maps import Calibration
 from calipose.calibration.regions import LEAST_COVERAGE, MOST_COVERAGE
+from calipose.config.stored import read_stored
 from calipose.errors import ImageError, InputError
-from calipose.inference.packaged import FAST
+from calipose.inference.packaged import FAST, packaged
 from calipose.inference.predictor import Predictor
 from calipose.io.images import Image, decode_image
 from calipose.serve import openapi
@@ -85,7 +87,7 @@ def create_app(predictor: Predictor, settings: ServeSettings | None = None) -> F
         if precision and min_score is not None:
             raise Refusal(422, "precision chooses the score threshold: leave out min_score")
         if precision:
-            min_score = _threshold(predictor, precision)["min_score"]
+            min_score = _threshold(predictor.calibration, precision)["min_score"]
         if regions is not None:
             _require_regions(predictor, regions)
         wanted = Wanted(MIN_SCORE if min_score is None else min_score, draw, min_keypoint_score, format, regions)
@@ -128,7 +130,7 @@ def create_app(predictor: Predictor, settings: ServeSettings | None = None) -> F
     ) -> dict[str, Any]:
         """What the model's calibration knows of regions, from which the page draws circles of any coverage."""
         openapi.check_query(request.query_params, "/regions")
-        known = (await asyncio.to_thread(_named, predictor, model)).calibration.regions
+        known = (await asyncio.to_thread(_named, predictor, model)).regions
         return {"max_coverage": known.max_coverage, "regions": msgspec.to_builtins(known)}
 
     @app.get("/health", summary="The process answers")
@@ -166,16 +168,16 @@ def _decode(upload: Upload, max_pixels: int) -> Image:
 
 
 @cache
-def _page_model() -> Predictor:
-    """The model that the page runs."""
-    return Predictor(FAST)
+def _page_calibration() -> Calibration:
+    """That of the model that the page runs, which lies beside its file: the network is not opened for it."""
+    return read_stored(packaged(FAST)).calibration
 
 
-def _named(predictor: Predictor, model: str) -> Predictor:
-    """The service's own model, or that of the page."""
+def _named(predictor: Predictor, model: str) -> Calibration:
+    """The calibration of the service's own model, or of that of the page."""
     if model not in {"", FAST}:
         raise Refusal(422, f"model is left out for the service's own, or {FAST} for that of the page")
-    return _page_model() if model else predictor
+    return _page_calibration() if model else predictor.calibration
 
 
 def _require_regions(predictor: Predictor, coverage: float) -> None:
@@ -185,8 +187,8 @@ def _require_regions(predictor: Predictor, coverage: float) -> None:
         raise Refusal(422, str(error)) from None
 
 
-def _threshold(predictor: Predictor, precision: str) -> dict[str, Any]:
+def _threshold(calibration: Calibration, precision: str) -> dict[str, Any]:
     try:
-        return threshold_of(predictor, precision)
+        return threshold_of(calibration, precision)
     except InputError as error:
         raise Refusal(422, str(error)) from None

@@ -13,11 +13,11 @@ import numpy as np
 
 from calipose.data.dialects import Assumptions, same_name
 from calipose.errors import InputError
-from calipose.skeleton import COCO_17, Skeleton
+from calipose.skeleton import COCO_17, MEAN_SIGMA, Skeleton
 
 Point = tuple[float, float, int]  # x and y in pixels, visibility as COCO counts it: 1 hidden, 2 visible
 
-DEFAULT_SIGMA = 0.067  # of a keypoint that COCO does not have: the mean of COCO's 17
+DEFAULT_SIGMA = MEAN_SIGMA  # of a keypoint that COCO does not have
 LISTED_PROBLEMS = 20
 LARGEST_PLACE = 1e6  # pixels
 

@@ -17,7 +17,7 @@ from calipose.data.labels.base import (
     finite,
     read_bytes,
 )
-from calipose.errors import ImageError, InputError
+from calipose.errors import ImageError, InputError, first_line
 from calipose.io.images import decode_image, exif_orientation
 from calipose.skeleton import COCO_17
 
@@ -238,8 +238,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(data)
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError) as error:
-        line = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"{path} is not valid YAML: {line}") from None
+        raise InputError(f"{path} is not valid YAML: {first_line(error)}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: a {type(content).__name__}, not a table with 'kpt_shape' and 'train' or 'val'")
     return content

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calipose.errors import InputError, install_hint
+from calipose.errors import InputError, first_line, install_hint
 from calipose.inference.foreign.base import Port
 
 
@@ -38,7 +38,7 @@ class LiteFile:
             self._interpreter = Interpreter(model_path=str(self.path), num_threads=threads or None)
             inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         except Exception as error:  # LiteRT raises ValueError and RuntimeError, and may raise others
-            raise InputError(f"{path}: not a readable .tflite file ({_first_line(error)})") from None
+            raise InputError(f"{path}: not a readable .tflite file ({first_line(error)})") from None
         self.input_ports = [_port(entry) for entry in inputs]
         self.output_ports = [_port(entry) for entry in outputs]
         self.metadata: Mapping[str, str] = {}
@@ -72,14 +72,10 @@ class LiteFile:
                 self._interpreter.invoke()
                 return [np.array(self._interpreter.get_tensor(self._outputs[name]["index"])) for name in outputs]
         except Exception as error:
-            raise InputError(f"{self.path}: LiteRT cannot run it ({_first_line(error)})") from None
+            raise InputError(f"{self.path}: LiteRT cannot run it ({first_line(error)})") from None
 
 
 def _port(entry: Mapping[str, Any]) -> Port:
     free = entry.get("shape_signature", entry["shape"])
     shape = tuple(None if side < 0 else int(side) for side in free)
     return Port(str(entry["name"]), shape, np.dtype(entry["dtype"]).name)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from calipose.calibration.maps import Calibration
 from calipose.config.settings import PredictSettings
 from calipose.config.stored import stored_calibration
-from calipose.errors import InputError
+from calipose.errors import InputError, first_line
 from calipose.geometry import Floats
 from calipose.inference.backends.base import BatchCandidates
 from calipose.inference.foreign.base import Port
@@ -161,7 +161,7 @@ class OnnxFile:
         try:
             return [np.asarray(values) for values in self._session.run(outputs, feeds)]
         except Exception as error:  # ONNX Runtime's errors have no common base of their own
-            raise InputError(f"{self.path}: ONNX Runtime cannot run it ({_first_line(error)})") from None
+            raise InputError(f"{self.path}: ONNX Runtime cannot run it ({first_line(error)})") from None
 
     def checked(self, name: str, values: NDArray[Any], shape: tuple[int, ...]) -> Floats:
         """An output as floats.
@@ -203,7 +203,7 @@ def _open_session(path: Path, providers: list[str] | None, threads: int) -> Any:
         again = int(wanted != ["CPUExecutionProvider"])
         session = onnxruntime.InferenceSession(str(path), options, wanted, enable_fallback=again)
     except Exception as error:  # ONNX Runtime's errors have no common base of their own
-        raise InputError(f"{path}: not a readable ONNX file ({_first_line(error)})") from None
+        raise InputError(f"{path}: not a readable ONNX file ({first_line(error)})") from None
     if missing := [name for name in wanted if name not in session.get_providers()]:
         raise InputError(f"ONNX Runtime could not start {missing[0]}; are its libraries installed?")
     return session
@@ -214,10 +214,6 @@ def _port(entry: Any) -> Port:
     kind = str(entry.type).removeprefix("tensor(").removesuffix(")")
     shape = tuple(side if isinstance(side, int) else None for side in entry.shape)
     return Port(entry.name, shape, {"float": "float32", "double": "float64"}.get(kind, kind))
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def find_providers(wanted: list[str], there: list[str]) -> list[str]:

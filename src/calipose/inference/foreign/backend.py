@@ -13,13 +13,12 @@ from calipose.inference.backends.base import BatchCandidates
 from calipose.inference.foreign.base import PAD, Detections, Graph
 from calipose.inference.foreign.table import find_form
 from calipose.io.images import Image
-from calipose.skeleton import COCO_17, Skeleton
+from calipose.skeleton import COCO_17, MEAN_SIGMA, Skeleton
 
 SCORE_THRESHOLD = 0.01  # low: a calibrated score says itself what a weak pose is worth
 MAX_POSES = 100
 MAX_SIDE = 8192  # of an input: a damaged file must not fill the memory
 NO_NMS = 1.0  # an OKS above it does not exist: each form drops duplicates as its own project does
-NEUTRAL_SIGMA = 0.067  # mean of COCO's, for keypoints that nobody has named
 
 
 class ForeignBackend:
@@ -64,7 +63,7 @@ class ForeignBackend:
             return COCO_17
         if skeleton is None:
             names = tuple(f"keypoint_{i + 1}" for i in range(k))
-            return Skeleton(f"{k} keypoints", names, (), (), (NEUTRAL_SIGMA,) * k)
+            return Skeleton(f"{k} keypoints", names, (), (), (MEAN_SIGMA,) * k)
         if len(skeleton) != k:
             raise InputError(f"{self.graph.path}: gives {k} keypoints, skeleton '{skeleton.name}' has {len(skeleton)}")
         return skeleton

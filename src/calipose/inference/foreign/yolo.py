@@ -38,12 +38,12 @@ def _only_output(graph: Graph) -> tuple[int | None, ...]:
     return shape[1:] if len(shape) == 3 else ()
 
 
-def _said(graph: Graph) -> int | None:
-    """The number of keypoints that Ultralytics' metadata say; None without them, 0 if a point has not three numbers."""
+def _if_said(graph: Graph, k: int) -> int:
+    """K, or 0 where Ultralytics' metadata say another number of keypoints, or points of other than three numbers."""
     if "kpt_shape" not in graph.metadata:
-        return None
+        return k
     match = re.fullmatch(r"\s*[\[(]\s*(\d{1,4})\s*,\s*3\s*[\])]\s*", graph.metadata["kpt_shape"])
-    return int(match.group(1)) if match else 0
+    return k if match and int(match.group(1)) == k else 0
 
 
 def _dense_keypoints(graph: Graph) -> int:
@@ -51,8 +51,7 @@ def _dense_keypoints(graph: Graph) -> int:
     channels, anchors = (*_only_output(graph), None, None)[:2]
     if channels is None or channels < 8 or (channels - 5) % 3 or (anchors is not None and anchors < FEWEST_ANCHORS):
         return 0
-    k = (channels - 5) // 3
-    return k if _said(graph) in {None, k} else 0
+    return _if_said(graph, (channels - 5) // 3)
 
 
 def _listed_keypoints(graph: Graph) -> int:
@@ -62,8 +61,7 @@ def _listed_keypoints(graph: Graph) -> int:
         return 0
     if rows is not None and rows >= FEWEST_ANCHORS:
         return 0
-    k = (numbers - 6) // 3
-    return k if _said(graph) in {None, k} else 0
+    return _if_said(graph, (numbers - 6) // 3)
 
 
 def _feed(graph: Graph, pixels: Image) -> dict[str, NDArray[Any]]:
@@ -95,23 +93,18 @@ def decode_listed(outputs: Mapping[str, NDArray[Any]], size: tuple[int, int]) ->
     return Detections(points, rows[:, BOX], confidence)
 
 
+_ULTRALYTICS: dict[str, Any] = {"prepared": PREPARED, "published": PUBLISHED, "prepare": letterbox, "feed": _feed}
 YOLO_POSE = Form(
     name="yolo-pose",
     description="YOLOv8-pose and YOLO11-pose of Ultralytics, exported without NMS",
-    prepared=PREPARED,
-    published=PUBLISHED,
     keypoints=_dense_keypoints,
-    prepare=letterbox,
-    feed=_feed,
     decode=decode_dense,
+    **_ULTRALYTICS,
 )
 YOLO26_POSE = Form(
     name="yolo26-pose",
     description="YOLO26-pose of Ultralytics, and its older pose models exported with NMS",
-    prepared=PREPARED,
-    published=PUBLISHED,
     keypoints=_listed_keypoints,
-    prepare=letterbox,
-    feed=_feed,
     decode=decode_listed,
+    **_ULTRALYTICS,
 )

@@ -56,12 +56,12 @@ export class Regions {
 
   /** Brings the controls and `current` up to date with the check box and the model that found the poses. */
   async prepare(model) {
-    const { onServer, server, packaged } = this.place;
-    const source = onServer ? "server" : model.regions?.group ? model : server && packaged ? "page" : null;
+    const { onServer } = this.place;
+    const source = onServer ? "server" : model.regions?.group ? model : null;
     const on = element("regions-on").checked;
     this.current = (on && this.known.get(source)) || null;
     if (on && source && !this.known.has(source)) {
-      const regions = source === model ? model.regions : await askRegions(source === "page", element("token").value);
+      const regions = source === model ? model.regions : await askRegions(element("token").value);
       this.known.set(source, regions.group ? regions : null);
       return this.prepare(model);
     }

@@ -49,9 +49,9 @@ export class ServerModel {
   async release() {}
 }
 
-/** What the calibration of the server's model, or of the page's, knows of regions, as JSON of a `RegionMap`. */
-export async function askRegions(ofThePage, token) {
-  return (await (await ask(`regions${ofThePage ? "?model=fast" : ""}`, {}, token)).json()).regions;
+/** What the calibration of the server's model knows of regions, as JSON of a `RegionMap`. */
+export async function askRegions(token) {
+  return (await (await ask("regions", {}, token)).json()).regions;
 }
 
 /** The score threshold for a target precision, by the calibration data of the server's model or of the page's. */
