@@ -186,7 +186,7 @@ def main() -> None:
             if not options.tiny:
                 hours = COCO_IMAGES * recipe.epochs / best / 3600
                 print(f"{name}: {recipe.epochs} epochs of {COCO_IMAGES} images take {hours:.0f} hours at that speed")
-    predict(options.device, seconds, 64 if options.tiny else 512, [1, 2] if options.tiny else [1, 4, 16, 64], "fast")
+    predict(options.device, seconds, 64 if options.tiny else 512, [1, 2] if options.tiny else [1, 4, 16, 64], "onepass")
 
 
 if __name__ == "__main__":

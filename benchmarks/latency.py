@@ -55,7 +55,7 @@ from calipose.model.network import Network
 from calipose.poses import Poses
 from calipose.skeleton import COCO_17
 
-RECIPES = ("fast", "photo", "coco-w32-512")
+RECIPES = ("onepass", "photo", "coco-w32-512")
 SIZE = (640, 480)
 PAUSE_SECONDS = 0.1  # thread pools wait actively for some milliseconds for more to do
 PARTS = ("pre-processing", "network", "decoding", "post-processing", "drawing")
@@ -286,8 +286,8 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="by default all cores")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
-    parser.add_argument("--checkpoint", type=Path, help="weights of `fast`")
-    parser.add_argument("--onnx", type=Path, help="exported file of `fast`")
+    parser.add_argument("--checkpoint", type=Path, help="weights of `onepass`")
+    parser.add_argument("--onnx", type=Path, help="exported file of `onepass`")
     parser.add_argument("--movenet", type=Path, metavar="TFLITE")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=FILE.onnx:H,W")
     options = parser.parse_args()

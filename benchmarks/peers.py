@@ -34,7 +34,7 @@ from head_cost import machine
 from movenet import MoveNet
 
 PAUSE_SECONDS = 0.05  # thread pools wait actively for some milliseconds for more to do
-PACKAGED = ("fast", "accurate")
+PACKAGED = ("accurate", "fast", "onepass")
 GROUPS = {"0": (0, 0), "1": (1, 1), "2 to 4": (2, 4), "7 or more": (7, 1000)}
 FALSE_FROM = 0.3
 

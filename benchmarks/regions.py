@@ -1,6 +1,6 @@
 """Do the regions of keypoints hold what they promise? Coverage asked and got, and how large they are.
 
-    python benchmarks/regions.py --data DATA --model fast --model accurate --results MoveNet=movenet.json
+    python benchmarks/regions.py --data DATA --model onepass --model accurate --results MoveNet=movenet.json
     python benchmarks/regions.py --data DATA --kept DATA2 --results MoveNet=movenet.json,kept-movenet.json
 
 Models are predicted without calibration; results files must hold the scores as the model gives them. Without `--kept`,

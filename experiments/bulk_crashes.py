@@ -59,7 +59,7 @@ def drive(folder: Path, out: Path, short_side: int, workers: int) -> None:
         if not seen or done - seen[-1][0] >= 200:  # to look takes time, too
             seen.append((done, cpu_seconds()))
 
-    model = ModelOptions("fast", short_side=short_side)
+    model = ModelOptions("onepass", short_side=short_side)
     summary = predict_bulk([str(folder)], str(out), model, options, progress=progress)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     seconds = time.monotonic() - start
@@ -157,7 +157,7 @@ def plain(folder: Path, short_side: int, number: int) -> float:
     """Images per second of one process with one thread, reading included."""
     from calipose.bulk.dataset import PoseWorker
 
-    worker = PoseWorker(ModelOptions("fast", short_side=short_side))
+    worker = PoseWorker(ModelOptions("onepass", short_side=short_side))
     files = [row_of_file(str(path)) for path in sorted(folder.glob("*.jpg"))[:number]]
     start = time.monotonic()
     worker.rows(files)

@@ -41,7 +41,7 @@ from calipose.training.transfer import keypoint_axis, weights_for
 from other_skeletons import SKELETONS, write_data
 
 LEARN, UNSEEN, SIDE = 200, 100, 256
-DEFAULT = Path(calipose.__file__).parent / "weights" / "fast.safetensors"
+DEFAULT = Path(calipose.__file__).parent / "weights" / "onepass.safetensors"
 SMALL = ["size=192", "epochs=20", "evaluate_every=20", "predict.short_side=192"]
 SHOWN_SCORE = 0.3
 

@@ -4,7 +4,7 @@
 averages the poses that the sizes show of a person, scores too, weighted by the scores; a size that does not show the
 person does not count.
 
-    python experiments/merging.py --data ANNOTATIONS.json=IMAGES [--model fast]
+    python experiments/merging.py --data ANNOTATIONS.json=IMAGES [--model onepass]
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
     """Predict once at each size, put together in all ways."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
-    parser.add_argument("--model", default="fast")
+    parser.add_argument("--model", default="onepass")
     options = parser.parse_args()
     annotations, folder = find_data(options.data)
     predictor = Predictor(options.model)

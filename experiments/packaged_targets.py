@@ -19,7 +19,7 @@ from calipose.calibration.maps import Calibration
 from calipose.calibration.precision import PrecisionTable, PrecisionTarget
 from calipose.errors import CaliposeError
 from calipose.evaluation.run import evaluate_predictor
-from calipose.inference.packaged import ACCURATE, FAST
+from calipose.inference.packaged import ACCURATE, FAST, ONEPASS
 from calipose.inference.predictor import Predictor
 from precision_targets import RULES, judged_by_the_other
 from simulated_poses import SimulatedPoses
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=40)
     options = parser.parse_args()
     content, root = put_together(options.data)
-    for name in (FAST, ACCURATE):
+    for name in (ACCURATE, FAST, ONEPASS):
         shipped = Predictor(name)
         evaluation = evaluate_predictor(shipped.with_calibration(Calibration()), content, root)
         matches, images = evaluation.matches, len(evaluation.truth.image_ids)

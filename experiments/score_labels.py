@@ -105,7 +105,7 @@ def run_one(options: argparse.Namespace, row: str, seed: int) -> None:
     counts = np.bincount(data.folder)
     draws = options.draws / options.epochs * np.array([COCO_SHARE, 1 - COCO_SHARE])
     recipe = load_recipe(
-        "fast",
+        "onepass",
         [
             "size=256", "backbone.freeze=body", f"epochs={options.epochs}", f"seed={seed}",
             f"data.repeat={(draws / counts).tolist()}", *LABELS.get(row, "").split(), *options.set,

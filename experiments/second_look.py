@@ -1,6 +1,6 @@
 """How the second look is best taken: network, size, crop, from which score, and which keypoints it replaces.
 
-    python experiments/second_look.py --data ANNOTATIONS.json=IMAGES [--refiner NAME=FILE ...] [--first fast]
+    python experiments/second_look.py --data ANNOTATIONS.json=IMAGES [--refiner NAME=FILE ...] [--first onepass]
 
 `--refiner` names further networks of the documented form (tools/make_refiner.py makes them). The score of every row is
 that of the packaged model, whose weights were fitted for one of the rows. The lead is over one look, paired by image.
@@ -84,7 +84,7 @@ def main() -> None:
     """Look once, then again in every way."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data")
-    parser.add_argument("--first", default="fast")
+    parser.add_argument("--first", default="onepass")
     parser.add_argument("--refiner", action="append", default=[], metavar="NAME=FILE:SIZE")
     parser.add_argument("--crowds", type=int, default=0, help="so many drawn crowds instead of the table")
     options = parser.parse_args()

@@ -38,7 +38,7 @@ LIMITS = (
     2,
     "--allow-urls",
     "--model",
-    "fast",
+    "onepass",
 )
 GOOD_EVERY = 50
 AT_ONCE = 8

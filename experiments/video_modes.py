@@ -29,7 +29,7 @@ from calipose.track import Tracker
 
 WINDOW, PATH, ZOOM = 0.8, 0.1, 0.1  # sides of the window, its way, and how much closer it comes, as shares
 MATCH = 0.5  # OKS from which a pose is of a person
-MODES = ("fast", "accurate")
+MODES = ("onepass", "fast", "accurate")
 
 
 def views(image: Image, frames: int) -> list[tuple[Image, Floats]]:

@@ -1,8 +1,8 @@
 """All that is known of the packaged models' scores: maps, precision, regions, and what their images are like.
 
-Predicts labelled images of one or several data sets with `fast` and `accurate`, fits on all of them together, writes
-`fast.calipose.json` beside `fast.onnx` and `fast.safetensors`, whose files stay as they are, and the calibration in
-`accurate.model.json`. No weight is fitted: those of the second look stay, too.
+Predicts labelled images of one or several data sets with each model, fits on all of them together, writes
+`onepass.calipose.json` beside `onepass.onnx` and `onepass.safetensors`, whose files stay as they are, and the
+calibration in `accurate.model.json` and `fast.model.json`. No weight is fitted: those of the second look stay, too.
 
     python tools/default_calibration.py DATA [DATA ...] --name TEXT [--models fast]
 """
@@ -23,7 +23,7 @@ from calipose.config.stored import StoredModel, write_stored
 from calipose.data.locate import find_data
 from calipose.evaluation.run import evaluate_predictor
 from calipose.inference.opening import read_two_networks, write_two_networks
-from calipose.inference.packaged import ACCURATE, FAST, packaged
+from calipose.inference.packaged import ACCURATE, FAST, ONEPASS, packaged
 from calipose.inference.predictor import Predictor
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", metavar="DATA", nargs="+", help="images that no network was trained on")
     parser.add_argument("--name", required=True, help="of the data, kept in the files")
-    parser.add_argument("--models", nargs="+", choices=(FAST, ACCURATE), default=[FAST, ACCURATE])
+    parser.add_argument("--models", nargs="+", choices=(ACCURATE, FAST, ONEPASS), default=[ACCURATE, FAST, ONEPASS])
     options = parser.parse_args()
     content, root = put_together(options.data)
     for name in options.models:
@@ -54,7 +54,7 @@ def main() -> None:
         evaluation = evaluate_predictor(predictor, content, root)
         calibration = evaluation.fit_calibration(predictor.setting, options.name, root)
         path = packaged(name)
-        if name == FAST:
+        if name == ONEPASS:
             path = write_stored(path, StoredModel(calibration=calibration), any_file=True)
         else:
             write_two_networks(path, msgspec.structs.replace(read_two_networks(path), calibration=calibration))

@@ -1,8 +1,8 @@
 """From trained runs to the default model in the package: checkpoint and ONNX file.
 
-Averages the weights of the runs, takes the prediction settings of the recipe `fast`, rounds the large weights to
-half precision, calibrates the scores on images that were kept apart, and writes `fast.safetensors` (for `--init`)
-and `fast.onnx` into the package's `weights/`. `fast.calipose.json` there is removed, since it is of other weights:
+Averages the weights of the runs, takes the prediction settings of the recipe `onepass`, rounds the large weights to
+half precision, calibrates the scores on images that were kept apart, and writes `onepass.safetensors` (for `--init`)
+and `onepass.onnx` into the package's `weights/`. `onepass.calipose.json` there is removed, as it is of other weights:
 `tools/default_calibration.py` writes it anew.
 
     python tools/default_finish.py RUN... --calibrate DATA [--out DIR]
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("src/calipose/weights"))
     arguments = parser.parse_args()
     trained = averaged(arguments.runs)
-    settings = load_recipe("fast").predict
+    settings = load_recipe("onepass").predict
     weights = {
         name: value.half() if value.is_floating_point() and value.numel() >= HALF_FROM and is_feature(name) else value
         for name, value in trained.weights.items()
@@ -63,13 +63,13 @@ def main() -> None:
         print(f"{name}: {of.kind}, {of.poses} poses of {of.images} images")
 
     arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / "fast.safetensors"
+    path = arguments.out / "onepass.safetensors"
     stored_path(path).unlink(missing_ok=True)
     save_checkpoint(path, checkpoint)
     with torch.no_grad():
-        gaps = export_onnx(load_checkpoint(path), arguments.out / "fast.onnx", half=True)
-    save_checkpoint(path, checkpoint, arguments.out / "fast.onnx")  # without what that file holds, too
-    for file in (path, arguments.out / "fast.onnx"):
+        gaps = export_onnx(load_checkpoint(path), arguments.out / "onepass.onnx", half=True)
+    save_checkpoint(path, checkpoint, arguments.out / "onepass.onnx")  # without what that file holds, too
+    for file in (path, arguments.out / "onepass.onnx"):
         print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     print(f"parity with torch: {gaps}")
 

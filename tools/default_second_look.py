@@ -1,9 +1,11 @@
-"""The model `accurate`: what its second look's result is worth, from images that were kept apart.
+"""A model of two looks: what its second look's result is worth, from images that were kept apart.
 
 Fits the score of two looks (`calipose.calibration.second_look`) and the calibration of that score, and writes
-`accurate.model.json` beside the two networks. Prints what a leave-one-fold-out fit would have given.
+`accurate.model.json` or `fast.model.json` beside the two networks. Prints the error of a cross-fitted score.
 
-    python tools/default_second_look.py DATA [--first fast] [--score-threshold 0.1] [--out FILE]
+    python tools/default_second_look.py DATA
+    python tools/default_second_look.py DATA --short-side 288 --scales 1 --crop 1.25 --size 160 --score-threshold 0.15 \
+        --out src/calipose/weights/fast.model.json
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ def fit_second_look(predictor: Predictor, annotations: Path, folder: Path, look:
         predictor: of the first look, with the refiner.
         annotations: COCO keypoint file.
         folder: of its images.
-        look: crop and smallest confidence.
+        look: crop, its size, and smallest confidence.
     """
     assert predictor.refiner is not None
     truth = read_ground_truth(annotations, predictor.skeleton)
@@ -76,9 +78,12 @@ def main() -> None:
     """Fit, calibrate and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", metavar="DATA", help="images that no network was trained on")
-    parser.add_argument("--first", default="fast.onnx")
+    parser.add_argument("--first", default="onepass.onnx")
     parser.add_argument("--refiner", default="thunder.onnx")
     parser.add_argument("--crop", type=float, default=SecondLook().crop)
+    parser.add_argument("--size", type=int, default=0, help="side of a crop in pixels; 0 is the network's own")
+    parser.add_argument("--short-side", type=int, help="of the first look")
+    parser.add_argument("--scales", type=float, nargs="+", help="of the first look")
     parser.add_argument(
         "--score-threshold", type=float, default=0.1, help="first raw score from which poses are seen again"
     )
@@ -86,9 +91,11 @@ def main() -> None:
     arguments = parser.parse_args()
     annotations, images = find_data(arguments.data)
     first = Predictor(packaged(arguments.first))
-    settings = msgspec.structs.replace(first.settings, score_threshold=arguments.score_threshold)
+    sizes = {"short_side": arguments.short_side, "scales": arguments.scales and tuple(arguments.scales)}
+    changes = {name: value for name, value in sizes.items() if value is not None}
+    settings = first.with_settings(score_threshold=arguments.score_threshold, **changes).settings
     refiner = Refiner(packaged(arguments.refiner))
-    look = SecondLook(crop=arguments.crop)
+    look = SecondLook(crop=arguments.crop, size=arguments.size)
     predictor = Predictor(first.backend, settings, refiner=refiner, second_look=look)
     look = fit_second_look(predictor, annotations, images, look)
     predictor = Predictor(first.backend, settings, refiner=refiner, second_look=look)

@@ -6,7 +6,7 @@ keypoint that MoveNet regresses from the same cell, and others so that MoveNet's
 can be read at the query. The batch norms of the head are set to pass these through, with statistics from images.
 The score starts as it does in every training, near 0.
 
-    python tools/default_start.py TFLITE --data DATA --out runs/start.safetensors [--recipe fast]
+    python tools/default_start.py TFLITE --data DATA --out runs/start.safetensors [--recipe onepass]
 
 Needs the package `tflite` (the file format's reader).
 """
@@ -201,7 +201,7 @@ def main() -> None:
     parser.add_argument("tflite", type=Path)
     parser.add_argument("--data", action="append", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--recipe", default="fast")
+    parser.add_argument("--recipe", default="onepass")
     parser.add_argument("--set", action="append", default=[])
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, arguments.set)

@@ -29,17 +29,17 @@ SCENES = [("easy", EASY, seed) for seed in (0, 3, 5, 8)] + [("hard", HARD, seed)
 def main() -> None:
     """Predict, draw, write the images and the page."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    accurate, fast = Predictor("accurate"), Predictor("fast")
+    accurate, one_pass = Predictor("accurate"), Predictor("onepass")
     figures = []
     for name, image, what in [*photographs(), *scenes()]:
         poses = accurate.predict(image)
         kept = poses.above(MIN_SCORE)
-        first = fast.predict(image).above(MIN_SCORE)
+        first = one_pass.predict(image).above(MIN_SCORE)
         drawing = draw_poses(image, kept, min_keypoint_score=MIN_SCORE)
         path = FOLDER / f"{name}.jpg"
         cv2.imwrite(str(path), fitted(drawing)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
         scores = ", ".join(f"{score:.2f}" for score in kept.scores) or "none"
-        print(f"{path.name}: accurate {scores}; fast finds {len(first)}; {path.stat().st_size} bytes")
+        print(f"{path.name}: accurate {scores}; onepass finds {len(first)}; {path.stat().st_size} bytes")
         caption = f"{what}. Scores: {scores}; the first look alone finds {len(first)}."
         inner = f"![{what}](img/gallery/{path.name})\n<figcaption>{caption}</figcaption>"
         figures.append(f"<figure markdown>\n{inner}\n</figure>")

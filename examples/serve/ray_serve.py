@@ -16,7 +16,7 @@ from calipose.serve.settings import ServeSettings
 
 def build() -> FastAPI:
     """The application, made in each replica."""
-    return create_app(Predictor("fast", threads=1), ServeSettings(queue=16))
+    return create_app(Predictor("onepass", threads=1), ServeSettings(queue=16))
 
 
 app = serve.deployment(num_replicas=2, ray_actor_options={"num_cpus": 1}, max_ongoing_requests=32)(

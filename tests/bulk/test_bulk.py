@@ -27,7 +27,7 @@ pa = pytest.importorskip("pyarrow")
 pytest.importorskip("ray")
 duckdb = pytest.importorskip("duckdb")
 
-MODEL = ModelOptions(model="fast", short_side=64, min_score=0.0)
+MODEL = ModelOptions(model="onepass", short_side=64, min_score=0.0)
 NUMBER = 6  # images
 HEADER_ENTRIES = {
     "schema": VERSION, "model": "m-1", "calibration": "c-1", "min_score": 0.3, "skeleton": COCO_17.to_dict(),
@@ -303,7 +303,7 @@ def test_shards(images: Path, tmp_path: Path) -> None:
 
 
 def test_a_worker_names_what_is_wrong(images: Path) -> None:
-    worker = PoseWorker(ModelOptions(model="fast", short_side=64, batch_size=4))
+    worker = PoseWorker(ModelOptions(model="onepass", short_side=64, batch_size=4))
     names = [str(images / name) for name in ("0.jpg", "bad.jpg", "1.jpg", "none.jpg", "2.jpg")]
     rows = worker.rows([row_of_file(name) for name in names])
     assert sorted(row["key"] for row in rows) == sorted(names)

@@ -227,7 +227,7 @@ def test_files_of_other_tools_are_read_with_warnings(files: Path) -> None:
 
 
 def test_only_labelled_is_for_results(files: Path) -> None:
-    done = run("evaluate", "fast", "--data", "truth.json=.", "--only-labelled")
+    done = run("evaluate", "onepass", "--data", "truth.json=.", "--only-labelled")
     assert done.exit_code == 1
     assert "leave out --only-labelled" in " ".join(done.output.split())
     done = run("calibrate", "results.json", "--use", "maps.json", "--only-labelled", "--out", "better.json")

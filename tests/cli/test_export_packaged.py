@@ -18,10 +18,13 @@ WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from calipose.cli impo
 def test_fast_is_copied_without_torch(tmp_path: Path) -> None:
     out = tmp_path / "copy.onnx"
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, "export", "fast", str(out)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", WITHOUT_TORCH, "export", "onepass", str(out)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert out.read_bytes() == packaged("fast").read_bytes()
+    assert out.read_bytes() == packaged("onepass").read_bytes()
     assert "10.0 MB, a copy of the package's" in " ".join(done.stdout.split())
     assert sorted(tmp_path.iterdir()) == [out.with_suffix(".calipose.json"), out]
     assert json.loads(out.with_suffix(".calipose.json").read_text())["model"] == out.name
@@ -34,7 +37,7 @@ def test_two_networks_are_no_one_file(tmp_path: Path, name: str) -> None:
     said = " ".join(done.output.split())
     assert done.exit_code == 1
     assert f"{name}: two networks, whose files are in {packaged(name).parent}" in said
-    assert re.search(r"'calipose export fast \S+copy\.onnx' copies the one that finds the poses", said)
+    assert re.search(r"'calipose export onepass \S+copy\.onnx' copies the one that finds the poses", said)
     assert not list(tmp_path.iterdir())
 
 
@@ -42,7 +45,7 @@ def test_two_networks_are_no_one_file(tmp_path: Path, name: str) -> None:
     ("file", "words"), [("copy.bin", r"name the file copy\.onnx"), ("absent/copy.onnx", "does the folder exist")]
 )
 def test_a_copy_needs_a_place(tmp_path: Path, file: str, words: str) -> None:
-    done = CliRunner().invoke(app, ["export", "fast", str(tmp_path / file)])
+    done = CliRunner().invoke(app, ["export", "onepass", str(tmp_path / file)])
     assert done.exit_code == 1
     assert re.search(words, " ".join(done.output.split()))
     assert not list(tmp_path.iterdir())

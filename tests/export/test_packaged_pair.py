@@ -1,4 +1,4 @@
-"""`fast.onnx` is exported from `fast.safetensors`, which holds only what of the network is not in the ONNX file."""
+"""`onepass.onnx` is exported from `onepass.safetensors`, which holds only what is not in the ONNX file."""
 
 import json
 import shutil
@@ -21,9 +21,9 @@ onnx = pytest.importorskip("onnx")
 
 
 def test_the_packaged_weights_are_the_checkpoints_folded_and_rounded() -> None:
-    network = folded(load_checkpoint("fast").network())
+    network = folded(load_checkpoint("onepass").network())
     round_to_half(network)
-    graph = onnx.load(str(packaged("fast"))).graph
+    graph = onnx.load(str(packaged("onepass"))).graph
     stored = {tensor.name.removesuffix(".half"): onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     shared = {name: value for name, value in network.state_dict().items() if f"network.{name}" in stored}
     assert sum(value.numel() for value in shared.values()) > 4.8e6
@@ -33,11 +33,11 @@ def test_the_packaged_weights_are_the_checkpoints_folded_and_rounded() -> None:
 
 
 def test_the_packaged_checkpoint_holds_no_weight_twice() -> None:
-    names = load_file(packaged("fast.safetensors")).keys()
-    weights, header = load_tensors(packaged("fast.safetensors"))
+    names = load_file(packaged("onepass.safetensors")).keys()
+    weights, header = load_tensors(packaged("onepass.safetensors"))
     assert weights.keys() == names | header["shared"]["tensors"].keys()
     assert not names & header["shared"]["tensors"].keys()
-    assert packaged("fast.safetensors").stat().st_size < 1e6
+    assert packaged("onepass.safetensors").stat().st_size < 1e6
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_shared_weights_come_back_bit_for_bit(pair: tuple[Path, dict[str, torch.
 
 def test_the_file_of_shared_weights_must_be_there(pair: tuple[Path, object]) -> None:
     path, _ = pair
-    path.with_name("a.onnx").write_bytes(packaged("fast").read_bytes())
+    path.with_name("a.onnx").write_bytes(packaged("onepass").read_bytes())
     with pytest.raises(InputError, match=r"a\.onnx: not the file that a\.safetensors belongs to"):
         load_checkpoint(path)
     path.with_name("a.onnx").write_text("no ONNX file")

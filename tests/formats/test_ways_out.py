@@ -157,7 +157,7 @@ def test_tracks_of_images_only_are_not_written(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.chdir(tmp_path)
     write_images(tmp_path)
-    run = CliRunner().invoke(app, ["predict", "images", "--model", "fast", "--save", "trc", "--save", "openpose"])
+    run = CliRunner().invoke(app, ["predict", "images", "--model", "onepass", "--save", "trc", "--save", "openpose"])
     assert run.exit_code == 0, run.output
     assert "--save trc: for people followed through videos only; of images only, no such file is written" in " ".join(
         run.output.split()

@@ -145,7 +145,7 @@ def test_what_a_foreign_model_cannot(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="only models of other projects"):
         Predictor("accurate", form="rtmo")
     with pytest.raises(InputError, match="calipose export wrote it, so it knows its form"):
-        Predictor("fast", form="rtmo")
+        Predictor("onepass", form="rtmo")
 
 
 def test_own_keypoints(tmp_path: Path) -> None:

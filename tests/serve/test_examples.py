@@ -23,7 +23,7 @@ def test_tritons_configuration_is_the_files() -> None:
     path = EXAMPLES / "triton" / "calipose" / "config.pbtxt"
     config = text_format.Parse(path.read_text(), config_of.ModelConfig())
     assert config.name == path.parent.name
-    session = onnxruntime.InferenceSession(str(ROOT / "src/calipose/weights/fast.onnx"))
+    session = onnxruntime.InferenceSession(str(ROOT / "src/calipose/weights/onepass.onnx"))
     kind = config_of.DataType.Name
     for told, there in ((config.input, session.get_inputs()), (config.output, session.get_outputs())):
         got = [(entry.name, kind(entry.data_type), list(entry.dims)) for entry in told]

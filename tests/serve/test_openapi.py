@@ -20,7 +20,7 @@ PNG = cv2.imencode(".png", synthesize_scene(np.random.default_rng(0), (320, 240)
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    with TestClient(create_app(Predictor("fast", threads=1))) as client:
+    with TestClient(create_app(Predictor("onepass", threads=1))) as client:
         yield client
 
 
@@ -46,7 +46,7 @@ def test_every_example_of_an_option_is_answered(client: TestClient, document: di
 
 
 def test_regions_are_those_of_the_command_line(client: TestClient) -> None:
-    poses = Predictor("fast", threads=1).predict(PNG).above(0.3)
+    poses = Predictor("onepass", threads=1).predict(PNG).above(0.3)
     assert len(poses)
     name = {"name": "photo.png"}
     plain = client.post("/predict", params=name, content=PNG).json()["images"][0]

@@ -33,7 +33,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
-    return Predictor("fast", threads=1)
+    return Predictor("onepass", threads=1)
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,19 @@ def running(folder: Path, *options: object) -> Iterator[tuple[str, subprocess.Po
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "calipose", "serve", "--model", "fast", "--threads", "1", "--port", port, *options]
+    command = [
+        sys.executable,
+        "-m",
+        "calipose",
+        "serve",
+        "--model",
+        "onepass",
+        "--threads",
+        "1",
+        "--port",
+        port,
+        *options,
+    ]
     log = (folder / "log").open("wb")
     process = subprocess.Popen([*map(str, command)], stdout=log, stderr=log, cwd=folder)
     try:
@@ -84,7 +96,7 @@ def test_the_docs_curl(service: str, place: Path) -> None:
         for command in commands
     )
     (entry,) = json.loads(first)["images"]
-    want = Predictor("fast").predict(place / "photo.jpg").above(0.3)
+    want = Predictor("onepass").predict(place / "photo.jpg").above(0.3)
     assert len(want) > 0
     assert [pose["score"] for pose in entry["poses"]] == pytest.approx(want.scores.tolist(), abs=1e-6)
     assert table.startswith("file,frame,seconds,drawing,pose,score")
@@ -97,13 +109,13 @@ def test_the_docs_node_script(service: str, place: Path) -> None:
     assert len(script.splitlines()) <= 10
     (place / "client.mjs").write_text(script)
     done = subprocess.run(["node", "client.mjs", service], cwd=place, capture_output=True, text=True, check=True)
-    want = Predictor("fast").predict(place / "photo.jpg").above(0.5)
+    want = Predictor("onepass").predict(place / "photo.jpg").above(0.5)
     assert [float(line.split()[0]) for line in done.stdout.splitlines()] == want.scores.round(2).tolist()
 
 
 def test_a_header_that_never_ends_and_no_http_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "HEADER_SECONDS", 0.3)
-    with serving(Predictor("fast", threads=1)) as address:
+    with serving(Predictor("onepass", threads=1)) as address:
         port = int(address.rstrip("/").rpartition(":")[2])
         for begun in (b"", b"GET /health HTTP/1.1\r\nHost: a\r\nX: "):
             with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:

@@ -19,6 +19,7 @@ from calipose.calibration.maps import Stored
 from calipose.errors import InputError
 from calipose.geometry import Floats
 
+MAX_SIZE = 4096  # of a crop's sides, in its pixels
 RIDGE = 1.0  # weight of "no influence" in the fit, in poses
 LARGEST = sys.float_info.max  # a bound, so that infinity and nan are refused
 NotNegative = Annotated[float, msgspec.Meta(ge=0, le=LARGEST)]
@@ -57,12 +58,14 @@ class SecondLook(Stored, frozen=True, kw_only=True):
 
     Attributes:
         crop: side of the square crop as a multiple of the longer side of the box around the first pose.
+        size: side of the crop in its own pixels; 0 is the second network's own size.
         min_confidence: a keypoint of lower confidence stays where the first look saw it.
         pose: the score of a pose.
         keypoint: the score of a keypoint.
     """
 
     crop: Annotated[float, msgspec.Meta(gt=0, le=100)] = 1.4
+    size: Annotated[int, msgspec.Meta(ge=0, le=MAX_SIZE)] = 0
     min_confidence: Annotated[float, msgspec.Meta(ge=-LARGEST, le=LARGEST)] = 0.1
     pose: TwoLookScore = TwoLookScore(bias=0.0, first=0.6, confidence=0.8, agreement=1.3)
     keypoint: TwoLookScore = TwoLookScore(bias=0.0, first=0.6, confidence=0.8, agreement=1.3)

@@ -53,8 +53,8 @@ def calibrate_command(
         str,
         typer.Argument(
             metavar="CHECKPOINT|RESULTS",
-            help="A .safetensors file, a run folder, 'fast' or 'accurate'; another project's model (.onnx, .tflite); "
-            "or the COCO results (.json) of any model.",
+            help="A .safetensors file, a run folder, 'accurate', 'fast' or 'onepass'; another project's model (.onnx, "
+            ".tflite); or the COCO results (.json) of any model.",
         ),
     ],
     data: Data = "",

@@ -59,8 +59,8 @@ def _copy_packaged(name: str, file: Path) -> None:
     """Copy a model of the package, which holds its ONNX file; needs no torch."""
     if is_two_networks(name):
         raise InputError(
-            f"{name}: two networks, whose files are in {packaged(name).parent}; 'calipose export fast {file}' copies "
-            "the one that finds the poses"
+            f"{name}: two networks, whose files are in {packaged(name).parent}; 'calipose export onepass {file}' "
+            "copies the one that finds the poses"
         )
     if file.suffix != ".onnx":
         raise InputError(f"{file}: name the file {file.stem}.onnx; by that it is known")

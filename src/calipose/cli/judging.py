@@ -29,8 +29,8 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="MODEL|RESULTS",
-        help="accurate, fast, a .safetensors or .onnx file, a run folder, another project's model (.onnx, .tflite); or "
-        "the COCO results (.json) of any model.",
+        help="accurate, fast, onepass, a .safetensors or .onnx file, a run folder, another project's model (.onnx, "
+        ".tflite); or the COCO results (.json) of any model.",
     ),
 ]
 HOLDS_RESULTS = "holds results, which no network predicts"

@@ -217,8 +217,8 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="NAME|FILE",
-        help="accurate, fast, a .onnx or .safetensors file, a run folder, a .model.json file, or another project's "
-        "model (.onnx, .tflite); by default accurate, for webcams fast.",
+        help="accurate, fast, onepass, a .onnx or .safetensors file, a run folder, a .model.json file, or another "
+        "project's model (.onnx, .tflite); by default accurate, for webcams fast.",
         show_default=False,
         rich_help_panel=MODEL,
     ),

@@ -91,7 +91,7 @@ def predict_command(
                 note(f"{source}: {files} passed over: {suffix} is not read here; convert to JPEG or PNG")
     threshold = options.MIN_SCORE if min_score is None else min_score
     if model == DEFAULT and any(source.kind == "webcam" for source in found):
-        model = FAST  # live: the second look would cost frames
+        model = FAST  # live: what takes longer loses frames
     predictor = open_predictor(
         model, device, flip, short_side, threshold, providers, threads, scales, need_torch=queries, form=form
     )

@@ -71,9 +71,9 @@ def open_model(
     """Open a model.
 
     Args:
-        model: "fast", "accurate" or "default"; an ONNX file, also of other projects (`foreign`); a .tflite file of
-            theirs; a checkpoint, a run folder, or a folder that `save_pretrained` wrote (need torch); or a .model.json
-            file (`TwoNetworks`).
+        model: "accurate", "fast", "onepass" or "default"; an ONNX file, also of other projects (`foreign`); a .tflite
+            file of theirs; a checkpoint, a run folder, or a folder that `save_pretrained` wrote (need torch); or a
+            .model.json file (`TwoNetworks`).
         device: of a checkpoint: "cpu", "cuda", ...; by default a GPU where there is one.
         providers: of ONNX files: ONNX Runtime's, such as "cuda"; by default the CPU's.
         threads: of ONNX files; 0 for ONNX Runtime's own choice.

@@ -7,16 +7,22 @@ from pathlib import Path
 
 from calipose.errors import InputError
 
-FAST = "fast"  # one pass
-ACCURATE = "accurate"  # the same, and a second look at each pose
 MODEL_SUFFIX = ".model.json"
+ONEPASS = "onepass"  # one network, which finds all people in one pass
+ACCURATE = "accurate"  # the same, and a second look at each pose
+FAST = "fast"  # both looks at small sizes
 DEFAULT = "default"  # whichever the package recommends: accurate
-FILES = {FAST: "fast.onnx", ACCURATE: f"accurate{MODEL_SUFFIX}", DEFAULT: f"accurate{MODEL_SUFFIX}"}
+FILES = {
+    ONEPASS: f"{ONEPASS}.onnx",
+    ACCURATE: f"{ACCURATE}{MODEL_SUFFIX}",
+    FAST: f"{FAST}{MODEL_SUFFIX}",
+    DEFAULT: f"{ACCURATE}{MODEL_SUFFIX}",
+}
 THUNDER = "thunder"  # the network of the second look
 
 
 def packaged(name: str) -> Path:
-    """The file of a model in the package, by its name, or of any file there, such as "fast.safetensors".
+    """The file of a model in the package, by its name, or of any file there, such as "onepass.safetensors".
 
     Raises:
         InputError: this installation has none.

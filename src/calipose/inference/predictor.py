@@ -31,10 +31,10 @@ class Predictor:
     """Finds the poses of all people in images.
 
     Args:
-        model: "accurate" (the default) or "fast", which come with the package; an ONNX file (needs no torch), also
-            of several other projects (docs/other-models.md), whose .tflite files need LiteRT; a checkpoint, a run
-            folder, or a folder that `save_pretrained` wrote (need torch); a .model.json file, which names two
-            networks (docs/second-look.md); or a backend.
+        model: "accurate" (the default), "fast" or "onepass", which come with the package; an ONNX file (needs no
+            torch), also of several other projects (docs/other-models.md), whose .tflite files need LiteRT; a
+            checkpoint, a run folder, or a folder that `save_pretrained` wrote (need torch); a .model.json file, which
+            names two networks (docs/second-look.md); or a backend.
         settings: of prediction; by default the model's own.
         calibration: what the raw scores mean; by default what the model says.
         refiner: a network for one person that looks at each pose again; by default the model's own, if it has one.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calipose.calibration.second_look import SecondLook
+from calipose.calibration.second_look import MAX_SIZE, SecondLook
 from calipose.errors import InputError
 from calipose.geometry import AREA_PER_BOX, Floats, apply_affine, invert_affine, keypoint_similarity, pose_nms
 from calipose.inference.backends.onnx import OnnxFile
@@ -22,7 +22,6 @@ from calipose.io.images import Image, warp
 from calipose.skeleton import Skeleton
 
 BATCH = 16  # crops that go through the network together
-MAX_SIZE = 4096  # of a crop's sides, in its pixels
 MIN_SIDE_IMG = 8.0  # of a crop, so that a pose whose keypoints coincide has one, too
 
 
@@ -68,7 +67,9 @@ class Refiner:
             )
         self._sees_first_pose = "keypoints" in inputs
 
-    def look(self, image: Image, keypoints_img: Floats, crop: float = 1.4, flip: bool = False) -> tuple[Floats, Floats]:
+    def look(
+        self, image: Image, keypoints_img: Floats, crop: float = 1.4, flip: bool = False, size: int = 0
+    ) -> tuple[Floats, Floats]:
         """Keypoints of poses, seen anew.
 
         Args:
@@ -76,15 +77,17 @@ class Refiner:
             keypoints_img: (p, k, 2), the poses of the first look.
             crop: side of the square crop as a multiple of the longer side of the box around the keypoints.
             flip: average with the mirrored crops.
+            size: of the crop's sides, in its own pixels; 0 is the network's own size.
 
         Returns:
             Keypoints (p, k, 2) in pixels of the image, and their confidences (p, k), 0 to 1.
         """
-        affines = [crop_affine(points, crop, self.size) for points in keypoints_img]
+        size = size or self.size
+        affines = [crop_affine(points, crop, size) for points in keypoints_img]
         found = [np.zeros((0, len(self.skeleton), 2))], [np.zeros((0, len(self.skeleton)))]
         for start in range(0, len(affines), BATCH):
             some = affines[start : start + BATCH]
-            crops = np.stack([warp(image, affine, (self.size, self.size), (0, 0, 0)) for affine in some])
+            crops = np.stack([warp(image, affine, (size, size), (0, 0, 0)) for affine in some])
             first = np.stack([apply_affine(a, p) for a, p in zip(some, keypoints_img[start:], strict=False)])
             refined, confidences = self.run(crops, first)
             if flip:
@@ -117,7 +120,7 @@ class Refiner:
 
     def _run_mirrored(self, crops: NDArray[np.uint8], keypoints_crop: Floats) -> tuple[Floats, Floats]:
         order = list(self.skeleton.flip_index)
-        last = np.array([self.size - 1.0, 0.0])
+        last = np.array([crops.shape[2] - 1.0, 0.0])
         mirror = np.array([-1.0, 1.0])
         refined, confidences = self.run(crops[:, :, ::-1], last + mirror * keypoints_crop[:, order])
         return last + mirror * refined[:, order], confidences[:, order]
@@ -157,7 +160,7 @@ class TwoLooks:
 
 def see_twice(image: Image, first: ScaleCandidates, refiner: Refiner, second_look: SecondLook, flip: bool) -> TwoLooks:
     """Look again at poses; the arguments are those of `look_again`."""
-    seen, confidences = refiner.look(image, first.keypoints_img, second_look.crop, flip)
+    seen, confidences = refiner.look(image, first.keypoints_img, second_look.crop, flip, second_look.size)
     unsure = (confidences < second_look.min_confidence)[..., None]
     own = first.raw_scores[:, None] if first.raw_keypoint_scores is None else first.raw_keypoint_scores
     return TwoLooks(

@@ -25,6 +25,8 @@ from calipose.model.shared_weights import SHARED, find_shared, read_shared
 from calipose.plain_data import parse_json
 from calipose.skeleton import Skeleton
 
+PACKAGED = {"onepass", "fast", "accurate", "default"}  # models of the package, which begin with the same network
+
 FORMAT = 1
 HEADER = "calipose"
 
@@ -165,13 +167,14 @@ def find_checkpoint(path: str | Path) -> Path:
 
     Args:
         path: the file itself; a run folder, which holds `best.safetensors` or `last.safetensors`; a folder in the hub's
-            form, which holds `model.safetensors`; or "fast" (or "default") for the model that comes with the package.
+            form, which holds `model.safetensors`; or "onepass" (or "fast", "accurate", "default",
+            which begin with the same network) for the one that comes with the package.
 
     Raises:
         InputError: the folder holds none, or an ONNX file is named.
     """
-    if str(path) in {"default", "fast"}:
-        path = str(resources.files("calipose").joinpath("weights", "fast.safetensors"))
+    if str(path) in PACKAGED:
+        path = str(resources.files("calipose").joinpath("weights", "onepass.safetensors"))
     path = Path(path)
     if path.is_dir():
         found = [

@@ -28,7 +28,7 @@ def find_shared(tensors: dict[str, Tensor], exported: Path) -> dict[str, Any]:
     """What of a checkpoint an exported file holds bit for bit, as an entry of the checkpoint's header.
 
     Example:
-        entry = find_shared(checkpoint.weights, Path("fast.onnx"))
+        entry = find_shared(checkpoint.weights, Path("onepass.onnx"))
         rest = {name: value for name, value in checkpoint.weights.items() if name not in entry["tensors"]}
 
     Args:

@@ -16,7 +16,7 @@ from calipose.calibration.maps import Calibration
 from calipose.calibration.regions import LEAST_COVERAGE, MOST_COVERAGE
 from calipose.config.stored import read_stored
 from calipose.errors import ImageError, InputError
-from calipose.inference.packaged import FAST, packaged
+from calipose.inference.packaged import ONEPASS, packaged
 from calipose.inference.predictor import Predictor
 from calipose.io.images import Image, decode_image
 from calipose.serve import openapi
@@ -42,7 +42,7 @@ def create_app(predictor: Predictor, settings: ServeSettings | None = None) -> F
     """The service as an ASGI application, for uvicorn, Ray Serve, or any other server.
 
     Example:
-        app = create_app(Predictor("fast"), ServeSettings(max_images=4))
+        app = create_app(Predictor("onepass"), ServeSettings(max_images=4))
 
     Args:
         predictor: finds the poses.
@@ -118,7 +118,7 @@ def create_app(predictor: Predictor, settings: ServeSettings | None = None) -> F
     async def threshold(
         request: Request,
         precision: Annotated[str, _option("SHARE@OKS.", "0.5@0.5", max_length=20)],
-        model: Annotated[str, _option("fast: of the model that the page runs.", FAST)] = "",
+        model: Annotated[str, _option("onepass: of the model that the page runs.", ONEPASS)] = "",
     ) -> dict[str, Any]:
         """The lowest score from which on the poses have the target's OKS, by the model's calibration data."""
         openapi.check_query(request.query_params, "/threshold")
@@ -126,7 +126,7 @@ def create_app(predictor: Predictor, settings: ServeSettings | None = None) -> F
 
     @app.get("/regions", summary="How far off keypoints may be")
     async def regions_of(
-        request: Request, model: Annotated[str, _option("fast: of the model that the page runs.", FAST)] = ""
+        request: Request, model: Annotated[str, _option("onepass: of the model that the page runs.", ONEPASS)] = ""
     ) -> dict[str, Any]:
         """What the model's calibration knows of regions, from which the page draws circles of any coverage."""
         openapi.check_query(request.query_params, "/regions")
@@ -170,13 +170,13 @@ def _decode(upload: Upload, max_pixels: int) -> Image:
 @cache
 def _page_calibration() -> Calibration:
     """That of the model that the page runs, which lies beside its file: the network is not opened for it."""
-    return read_stored(packaged(FAST)).calibration
+    return read_stored(packaged(ONEPASS)).calibration
 
 
 def _named(predictor: Predictor, model: str) -> Calibration:
     """The calibration of the service's own model, or of that of the page."""
-    if model not in {"", FAST}:
-        raise Refusal(422, f"model is left out for the service's own, or {FAST} for that of the page")
+    if model not in {"", ONEPASS}:
+        raise Refusal(422, f"model is left out for the service's own, or {ONEPASS} for that of the page")
     return _page_calibration() if model else predictor.calibration
 
 

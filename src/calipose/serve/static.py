@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse
 from calipose._version import __version__
 from calipose.config.stored import stored_path
 from calipose.errors import InputError
-from calipose.inference.packaged import FAST, packaged
+from calipose.inference.packaged import ONEPASS, packaged
 from calipose.inference.predictor import Predictor
 from calipose.serve.settings import ServeSettings
 
@@ -54,8 +54,8 @@ def add_page(app: FastAPI, predictor: Predictor, settings: ServeSettings) -> Non
     """
     folder = Path(str(resources.files("calipose").joinpath("serve", "page")))
     files = {f"/{name}": folder / name for name in PAGE} | {"/": folder / "index.html"}
-    files["/model.onnx"] = packaged(FAST)
-    files[CALIBRATION] = stored_path(packaged(FAST))
+    files["/model.onnx"] = packaged(ONEPASS)
+    files[CALIBRATION] = stored_path(packaged(ONEPASS))
     if settings.web_runtime:
         for name in RUNTIME:
             files[RUNTIME_PATH + name] = file = Path(settings.web_runtime) / name

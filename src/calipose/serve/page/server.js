@@ -56,6 +56,6 @@ export async function askRegions(token) {
 
 /** The score threshold for a target precision, by the calibration data of the server's model or of the page's. */
 export async function askThreshold(precision, ofThePage, token) {
-  const query = new URLSearchParams({ precision, ...(ofThePage ? { model: "fast" } : {}) });
+  const query = new URLSearchParams({ precision, ...(ofThePage ? { model: "onepass" } : {}) });
   return (await ask(`threshold?${query}`, {}, token)).json();
 }
