@@ -197,8 +197,8 @@ class Poses:
     def keypoint_radius_img(self, coverage: float = 0.9) -> NDArray[np.float64]:
         """`(p, k)` pixels: the annotated keypoint lies within that distance with the probability `coverage`.
 
-        Given that the pose is of somebody. NaN where that is not known: in poses that a tracker filled in, and of
-        keypoints that the calibration images did not show. docs/regions.md says what is guaranteed.
+        Given that the pose is matched with a person. NaN where the radius is not known: in poses that a tracker filled
+        in, and of keypoints that the calibration images did not show. docs/regions.md says what is guaranteed.
 
         Args:
             coverage: from 0.5 to 0.99, counted in whole percent and rounded up.
