@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import textwrap
 from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
@@ -25,7 +26,8 @@ PAGES = [
     "README.md", "CONTRIBUTING.md", "src/calipose/weights/README.md", "examples/browser/README.md",
     "examples/serve/README.md", *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")),
 ]  # fmt: skip
-HELP = "--help"  # the examples at the end of the help screens count as a page
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+HELP = [f"calipose {name} --help" for name in COMMANDS]  # the examples at the end of a help screen count as a page
 
 # Pages of measurements: their commands take minutes to hours and name data that the repository does not carry.
 # They are parsed, and their recipes and scripts exist.
@@ -57,8 +59,8 @@ SHORTER = {
     "calipose evaluate runs/first *": "--bootstrap 20 --short-side 64",
     "calipose evaluate *": "--bootstrap 20",
     "calipose compare *": "--bootstrap 100",
-    "calipose report default *": "--bootstrap 20 --short-side 64",
-    "calipose report *": "--bootstrap 20",
+    "calipose report default *": "--bootstrap 0 --short-side 64",
+    "calipose report *": "--bootstrap 0",
 }
 
 TO_DO = (
@@ -68,12 +70,11 @@ TO_DO = (
 
 
 def commands(page: str) -> list[Command]:
-    """The command lines of a document, or of the help screens."""
-    if page != HELP:
+    """The command lines of a document, or of a help screen."""
+    if page not in HELP:
         return shell_commands(page, (ROOT / page).read_text(encoding="utf-8"), "calipose")
-    shown = typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]
-    epilogs = re.sub(r"\[/?(?:bold|cyan)\]", "", "\n".join(command.epilog or "" for command in shown))
-    return shell_commands(page, re.sub("^(?=.)", "    ", epilogs, flags=re.MULTILINE), "calipose")
+    epilog = re.sub(r"\[/?(?:bold|cyan)\]", "", COMMANDS[page.split()[1]].epilog or "")
+    return shell_commands(page, textwrap.indent(epilog, "    "), "calipose")
 
 
 def reason(command: Command) -> str:
@@ -127,7 +128,7 @@ def failure(command: Command, make_run: Callable[[Path], None]) -> str:
     return f"{command}\n    exit code {done.exit_code}: {done.output.strip() or repr(done.exception)}\n"
 
 
-@pytest.mark.parametrize("page", [page for page in (*PAGES, HELP) if page not in MEASUREMENTS and commands(page)])
+@pytest.mark.parametrize("page", [page for page in (*PAGES, *HELP) if page not in MEASUREMENTS and commands(page)])
 def test_the_commands_run(page: str, place: Path, tiny_checkpoint: Checkpoint) -> None:
     """In their order, in one folder: a later command may need what an earlier one wrote."""
     from calipose.model.checkpoint import save_checkpoint
@@ -141,7 +142,7 @@ def test_the_commands_run(page: str, place: Path, tiny_checkpoint: Checkpoint) -
 
 
 def test_what_is_not_run_is_in_a_document() -> None:
-    lines = [command.line for page in (*PAGES, HELP) for command in commands(page)]
+    lines = [command.line for page in (*PAGES, *HELP) for command in commands(page)]
     for pattern in [*NOT_RUN, *SHORTER]:
         assert any(fnmatch(line, pattern) for line in lines), f"no document has {pattern} any more: remove the row"
 
@@ -152,7 +153,7 @@ def test_commands_of_measurements_are_understood(page: str) -> None:
     assert shown
     for command in shown:
         name, *arguments = command.words[1:]
-        context = typer.main.get_command(app).commands[name].make_context(name, arguments)  # type: ignore[attr-defined]
+        context = COMMANDS[name].make_context(name, arguments)
         if name == "train":
             assert context.params["recipe"] in recipe_names(), command
 
@@ -163,7 +164,9 @@ def test_the_scripts_have_the_options_that_documents_give() -> None:
     texts = {page: (ROOT / page).read_text(encoding="utf-8") for page in (*PAGES, "benchmarks/RESULTS.md")}
     texts |= {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in scripts}
     for page, text in texts.items():  # in the middle of a sentence, too
-        texts[page] = text + "".join(f"\n    {' '.join(line.split())}" for line in re.findall(r"`(python [^`]+)`", text))
+        texts[page] = text + "".join(
+            f"\n    {' '.join(line.split())}" for line in re.findall(r"`(python [^`]+)`", text)
+        )
     shown = [command for page, text in texts.items() for command in shell_commands(page, text, "python")]
     shown = [command for command in shown if re.match("(benchmarks|experiments|tools)/", command.words[1])]
     assert len(shown) > 30
