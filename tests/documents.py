@@ -56,8 +56,8 @@ def shell_commands(page: str, text: str, program: str) -> list[Command]:
     text = FENCE.sub(lambda block: textwrap.indent(block[2], "    ") if block[1] in SHELL else "", text)
     found: list[Command] = []
     variables: dict[str, str] = {}
-    for line in re.findall(r"^    (\S.*)$", re.sub(r"\\\n\s*", "", text), re.MULTILINE):
-        line = re.sub(r"\$([A-Z]\w*)", lambda name: variables.get(name[1], name[0]), line)
+    for shown in re.findall(r"^    (\S.*)$", re.sub(r"\\\n\s*", "", text), re.MULTILINE):
+        line = re.sub(r"\$([A-Z]\w*)", lambda name: variables.get(name[1], name[0]), shown)
         if assigned := re.fullmatch(r"([A-Z]\w*)=(\"[^\"]*\"|\S+)", line):
             variables[assigned[1]] = assigned[2].strip('"')
         if not re.match(rf"(?:[A-Z_]+=\S* )*{program}(?:\s|$)", line):

@@ -1,4 +1,4 @@
-"""docs/decisions.md: the contents have one row an entry, with its question and the choice that the entry begins with."""
+"""docs/decisions.md: the contents have a row for each entry: its question, and the choice that it begins with."""
 
 from __future__ import annotations
 
