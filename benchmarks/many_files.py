@@ -47,7 +47,7 @@ def break_file(path: Path, kind: str) -> None:
 
 
 def make_folder(folder: Path, files: int) -> list[str]:
-    """Drawn images, the first ten of them broken; names of the broken ones."""
+    """Synthetic images, the first ten of them broken; names of the broken ones."""
     folder.mkdir()
     random = np.random.default_rng(0)
     scenes = [synthesize_scene(random, SIZE, EASY).image[..., ::-1] for _ in range(25)]

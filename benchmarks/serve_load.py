@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=100.0, help="for each number of clients; then fewer requests")
     parser.add_argument("--memory", type=int, metavar="REQUESTS", help="instead: watch the memory, 320 x 240 pixels")
     parser.add_argument("--kill", action="store_true", help="instead: kill -9 a worker in the middle")
-    parser.add_argument("--image", type=Path, help="by default drawn people of 640 x 480 pixels")
+    parser.add_argument("--image", type=Path, help="by default synthetic people of 640 x 480 pixels")
     given = parser.parse_args()
     image = given.image.read_bytes() if given.image else drawn(320 if given.memory else 640)
     print(f"{platform.platform()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}; {given}", flush=True)
@@ -210,7 +210,7 @@ def connections(worker: psutil.Process) -> set[int]:
 
 
 def drawn(width: int) -> bytes:
-    """A JPEG of drawn people, 4 : 3."""
+    """A JPEG of synthetic people, 4 : 3."""
     image = synthesize_scene(np.random.default_rng(0), (width, width * 3 // 4), EASY).image
     return bytes(cv2.imencode(".jpg", image[..., ::-1])[1])
 

@@ -2,7 +2,7 @@
 
     python benchmarks/sparse.py CHECKPOINT --data ANNOTATIONS.json=IMAGES [--crowds 40] [--cells 256 512]
 
-The checkpoint's head has a presence map. For the labelled images, and for hard drawn crowds: how many of the dense
+The checkpoint's head has a presence map. For the labelled images, and for hard synthetic crowds: how many of the dense
 form's peaks of score 0.05 or more are among the M cells of highest presence, how many images have the same poses after
 pose NMS, and the largest difference of those. Then the time of head and network in both forms, in turns.
 """
@@ -33,7 +33,7 @@ LEAST = 0.05  # of the scores that count
 
 
 def crowds(number: int) -> Iterator[Image]:
-    """Drawn scenes of many people who hide each other."""
+    """Synthetic scenes of many people who hide each other."""
     settings = replace(HARD, people=(8, 16), as_in_photographs=False)
     for seed in range(number):
         yield synthesize_scene(np.random.default_rng(seed), (640, 480), settings).image
@@ -88,7 +88,7 @@ def main() -> None:
     def prepared(image: Image) -> torch.Tensor:
         return torch.from_numpy(network_input(image, predict.short_side, colour)[0]).unsqueeze(0)
 
-    sets = {"drawn crowds": [prepared(image) for image in crowds(options.crowds)]}
+    sets = {"synthetic crowds": [prepared(image) for image in crowds(options.crowds)]}
     if options.data:
         data = read_data([options.data])
         files = [Path(data.image_path(i)) for i in range(len(data))]

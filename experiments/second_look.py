@@ -53,7 +53,7 @@ WAYS = [
 
 
 def crowds(predictor: Predictor, refiner: Refiner, look: SecondLook, number: int) -> None:
-    """Drawn people who cross and hide each other: how many are found, and how many poses end on a neighbour."""
+    """Synthetic people who cross and hide each other: how many are found, and how many poses end on a neighbour."""
     settings = replace(HARD, people=(3, 8))
     sigmas, threshold = predictor.skeleton.sigmas_array, predictor.settings.nms_threshold
     found, jumped, people = {"one look": 0, "two looks": 0}, 0, 0
@@ -77,7 +77,9 @@ def crowds(predictor: Predictor, refiner: Refiner, look: SecondLook, number: int
         seen, _ = refiner.look(scene.image, first.keypoints_img, look.crop)
         before, after = owners(first.keypoints_img), owners(seen)
         jumped += int(((before >= 0) & (after >= 0) & (before != after)).sum())
-    print(f"drawn crowds: {people} people; found {found}; {jumped} poses were seen at a neighbour by the network alone")
+    print(
+        f"synthetic crowds: {people} people; found {found}; {jumped} poses were seen at a neighbour by the network alone"
+    )
 
 
 def main() -> None:
@@ -86,7 +88,7 @@ def main() -> None:
     parser.add_argument("--data")
     parser.add_argument("--first", default="onepass")
     parser.add_argument("--refiner", action="append", default=[], metavar="NAME=FILE:SIZE")
-    parser.add_argument("--crowds", type=int, default=0, help="so many drawn crowds instead of the table")
+    parser.add_argument("--crowds", type=int, default=0, help="so many synthetic crowds instead of the table")
     options = parser.parse_args()
     predictor = Predictor(options.first).with_settings(score_threshold=0.05)
     base = read_two_networks(packaged("accurate")).second_look

@@ -20,7 +20,7 @@ from calipose.io.images import Image, read_image
 
 TILE = (400, 300)  # width, height
 SHOWN = 0.2  # least score drawn
-DRAWN = [(EASY, 1), (EASY, 4), (EASY, 8), (HARD, 2), (HARD, 3), (HARD, 5), (HARD, 7)]  # preset, seed
+SYNTHETIC = [(EASY, 1), (EASY, 4), (EASY, 8), (HARD, 2), (HARD, 3), (HARD, 5), (HARD, 7)]  # preset, seed
 
 
 def photographs() -> list[tuple[str, Image]]:
@@ -39,12 +39,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     predictor = Predictor()
-    drawn = [
-        (f"drawn {seed}", synthesize_scene(np.random.default_rng(seed), (480, 360), preset).image)
-        for preset, seed in DRAWN
+    synthetic = [
+        (f"synthetic {seed}", synthesize_scene(np.random.default_rng(seed), (480, 360), preset).image)
+        for preset, seed in SYNTHETIC
     ]
     tiles = []
-    for name, image in [*photographs(), *drawn]:
+    for name, image in [*photographs(), *synthetic]:
         poses = predictor.predict(image).above(SHOWN)
         print(name, [f"{score:.2f}" for score in poses.scores])
         shown = draw_poses(image, poses)

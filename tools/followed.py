@@ -1,8 +1,8 @@
-"""Makes docs/img/followed.webp: drawn people whom a moving camera films, found and followed.
+"""Makes docs/img/followed.webp: synthetic people whom a moving camera films, found and followed.
 
     python tools/followed.py
 
-The camera goes round once over one drawn scene, so people leave the image and come back. Frames are predicted one by
+The camera goes round once over one synthetic scene, so people leave the image and come back. Frames are predicted one by
 one and followed, as `calipose predict VIDEO` does; nothing else connects them. Nothing moves but the camera.
 """
 

@@ -1,4 +1,4 @@
-"""Makes the gallery of the documentation site: drawn people and photographs free of rights, with poses and scores.
+"""Makes the gallery of the documentation site: synthetic people and photographs free of rights, with poses and scores.
 
     python tools/gallery.py
 
@@ -50,12 +50,12 @@ def main() -> None:
 PAGE = f"""# Gallery
 
 Poses of `accurate` with a score of {MIN_SCORE} or more; keypoints below {MIN_SCORE} are not drawn. Nothing was chosen
-by its result, and failures are among them: drawn people are far from the photographs that the model has learned from.
+by its result, and failures are among them: synthetic people are far from the photographs that the model has learned from.
 `tools/gallery.py` makes this page and its images.
 
-![Drawn people whom a moving camera films, each with a number that stays](img/followed.webp)
+![Synthetic people whom a moving camera films, each with a number that stays](img/followed.webp)
 
-A followed video: the camera goes round over a drawn scene, and the frames are predicted one by one and followed, as
+A followed video: the camera goes round over a synthetic scene, and the frames are predicted one by one and followed, as
 `calipose predict VIDEO` does. The numbers are the tracks'. `tools/followed.py` makes it.
 """
 
@@ -79,11 +79,11 @@ def photographs() -> list[tuple[str, Image, str]]:
 
 
 def scenes() -> list[tuple[str, Image, str]]:
-    """The same of drawn people."""
+    """The same of synthetic people."""
     found = []
     for kind, settings, seed in SCENES:
         scene = synthesize_scene(np.random.default_rng(seed), (480, 360), settings)
-        what = "Drawn people" if kind == "easy" else "Drawn people that cover each other"
+        what = "Synthetic people" if kind == "easy" else "Synthetic people that cover each other"
         found.append((f"{kind}-{seed}", scene.image, what))
     return found
 

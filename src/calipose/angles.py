@@ -62,7 +62,7 @@ class Angles:
         names: (a,), of the angles.
         degrees: (p, a); nan where two of the keypoints coincide.
         low_deg, high_deg: (p, a), the interval that holds the annotated angle with the probability `coverage`, given
-            that the pose is of somebody; nan where it is not known. None where no interval was asked for.
+            that the pose is matched with a person; nan where it is not known. None where no interval was asked for.
         coverage: of the intervals; or None.
     """
 

@@ -50,14 +50,10 @@ def draw_poses(
     queries_img: ArrayLike | None = None,
     show_scores: bool = True,
 ) -> Image:
-    """A copy of the image with its poses: left side warm, right side cool, middle neutral.
+    """Draw poses on a copy of an image: left side warm, right side cool, middle neutral.
 
     The best pose lies on top. A pose that a tracker filled in is dashed and has no score: it was not seen in this
     image. Where the poses carry `radii_img` (`Poses.with_regions`), a circle around each keypoint shows it.
-
-    Example:
-        image = read_image("photo.jpg")
-        save_image("drawing.jpg", draw_poses(image, predictor.predict(image), min_score=0.3))
 
     Args:
         image: `(h, w, 3)` uint8, RGB; it is not changed.
@@ -67,8 +63,15 @@ def draw_poses(
         queries_img: `(p, k, 2)` keypoint queries, drawn as yellow rings.
         show_scores: write each pose's score, and its track id where it has one, above the person.
 
+    Returns:
+        A new image `(h, w, 3)` uint8, RGB.
+
     Raises:
         InputError: not an RGB image, or queries whose shape is not that of the keypoints.
+
+    Example:
+        image = read_image("photo.jpg")
+        save_image("drawing.jpg", draw_poses(image, predictor.predict(image), min_score=0.3))
     """
     drawing = _checked(image).copy()
     queries = None if queries_img is None else np.asarray(queries_img, np.float64)
@@ -118,6 +121,9 @@ def contact_sheet(
         columns: images in a row.
         cell_size: width and height of a cell in pixels.
         labels: a caption for each image.
+
+    Returns:
+        One image `(h, w, 3)` uint8, RGB.
 
     Raises:
         InputError: no images, not RGB images, a size below 1, or a number of labels that is not theirs.
@@ -178,7 +184,11 @@ def heat_overlay(image: Image, score_map: ArrayLike, low: float, high: float, st
 
 
 def save_image(path: str | Path, image: Image) -> None:
-    """Write an RGB image; the suffix tells the format. The file appears whole or not at all.
+    """Write an RGB image; the file appears whole or not at all.
+
+    Args:
+        path: the file; its suffix tells the format.
+        image: `(h, w, 3)` uint8, RGB.
 
     Raises:
         InputError: not an RGB image, an unknown suffix, or a file that cannot be written.

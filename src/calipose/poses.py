@@ -114,7 +114,15 @@ class Poses:
 
     @classmethod
     def empty(cls, image_size: tuple[int, int], skeleton: Skeleton = COCO_17) -> Poses:
-        """Nobody in the image."""
+        """No poses: an image in which no person was found.
+
+        Args:
+            image_size: width and height of the image in pixels.
+            skeleton: of the model.
+
+        Returns:
+            Poses of length 0.
+        """
         return cls(np.zeros((0, len(skeleton), 2)), np.zeros(0), image_size, skeleton=skeleton)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -182,11 +190,22 @@ class Poses:
         return (self[i] for i in range(len(self)))
 
     def above(self, score: float) -> Poses:
-        """The poses whose score is at least `score`."""
+        """The poses whose score is at least `score`.
+
+        Args:
+            score: the lowest score that is kept, an expected OKS.
+
+        Returns:
+            These poses, in the same order.
+        """
         return self[self.scores >= score]
 
     def sorted(self) -> Poses:
-        """The poses, best score first; equal scores keep their order."""
+        """The poses by their scores.
+
+        Returns:
+            The same poses, best score first; equal scores keep their order.
+        """
         return self[np.argsort(-self.scores, kind="stable")]
 
     @property
@@ -195,13 +214,16 @@ class Poses:
         return np.concatenate([self.keypoints_img.min(1), self.keypoints_img.max(1)], axis=1)
 
     def keypoint_radius_img(self, coverage: float = 0.9) -> NDArray[np.float64]:
-        """`(p, k)` pixels: the annotated keypoint lies within that distance with the probability `coverage`.
+        """How far each annotated keypoint may lie from the found one, with the probability `coverage`.
 
-        Given that the pose is of somebody. NaN where that is not known: in poses that a tracker filled in, and of
-        keypoints that the calibration images did not show. docs/regions.md says what is guaranteed.
+        Given that the pose is matched with a person. NaN where the radius is not known: in poses that a tracker filled
+        in, and of keypoints that the calibration images did not show. docs/regions.md says what is guaranteed.
 
         Args:
             coverage: from 0.5 to 0.99, counted in whole percent and rounded up.
+
+        Returns:
+            Radii in pixels of the image, `(p, k)`.
 
         Raises:
             InputError: the model was not calibrated for it, or on too few images for this coverage; the message says
@@ -219,7 +241,13 @@ class Poses:
         return radii
 
     def with_regions(self, coverage: float = 0.9) -> Poses:
-        """The same poses with `radii_img` of that coverage, which files then hold, too.
+        """The same poses with `radii_img` of that coverage; drawings and files then show the circles.
+
+        Args:
+            coverage: of the circles, from 0.5 to 0.99.
+
+        Returns:
+            The same poses with `radii_img` and `coverage`.
 
         Raises:
             InputError: as `keypoint_radius_img`.
@@ -227,12 +255,15 @@ class Poses:
         return replace(self, radii_img=self.keypoint_radius_img(coverage), coverage=coverage)
 
     def angles(self, triples: Triples | None = None, coverage: float | None = 0.9) -> Angles:
-        """Angles of joints in the image plane, in degrees, with intervals (`calipose.angles` has the formula).
+        """Angles at keypoints in the image plane, in degrees, with intervals (`calipose.angles` has the formula).
 
         Args:
             triples: names of angles, each with the names of its keypoints a, b, c; the angle is at b. By default
                 elbows, knees, hips, shoulders and the trunk's lean.
             coverage: of the intervals, from 0.5 to 0.95; None for none, which needs no calibrated model.
+
+        Returns:
+            The angles in degrees, `(p, a)`, and their intervals.
 
         Raises:
             InputError: as `keypoint_radius_img`; or an angle names keypoints that the skeleton has not.
@@ -243,10 +274,17 @@ class Poses:
         return angles_of(self.keypoints_img, self.skeleton, triples, radii, coverage, of_radii)
 
     def to_coco(self, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
-        """Entries of a COCO keypoint results file, numbers not rounded.
+        """Entries of a COCO keypoint results file.
 
         The third number of a keypoint is its score (1 where the model gives none). With `radii_img`, an entry also has
         "coverage" and "keypoint_radii": k pixels, or None where not known.
+
+        Args:
+            image_id: of the image in the COCO file.
+            category_id: of the people; COCO's is 1.
+
+        Returns:
+            One entry for each pose; coordinates are pixels of the image and not rounded.
         """
         keypoint = np.ones(self.keypoints_img.shape[:2]) if self.keypoint_scores is None else self.keypoint_scores
         triples = np.concatenate([self.keypoints_img, keypoint[..., None]], axis=-1)
@@ -265,6 +303,9 @@ class Poses:
 
         A pose has "score" and "keypoints", and what `POSE_FIELDS` names where the poses carry it. With `radii_img`
         there is also "coverage", and the keypoints have a "radius" where it is known.
+
+        Returns:
+            A dictionary fit for JSON, one line of `poses.jsonl` without the file's name.
         """
         optional = [(key, getattr(self, field)) for key, field in POSE_FIELDS.items()]
         poses = []
@@ -285,9 +326,14 @@ class Poses:
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any], skeleton: Skeleton = COCO_17) -> Poses:
-        """Poses from the plain lists of `to_dict`; what else the entry holds (a file's name) is passed over.
+        """Poses from the plain lists of `to_dict`.
 
-        With nobody in the entry, the optional fields come back as None.
+        Args:
+            entry: what `to_dict` gives, such as a decoded line of `poses.jsonl`; other keys in it are ignored.
+            skeleton: of the poses.
+
+        Returns:
+            The poses. Without a pose in the entry, the optional fields are None.
 
         Raises:
             InputError: the entry is of another skeleton, lacks something, or its poses do not all hold the same.

@@ -77,7 +77,11 @@ class Skeleton(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return np.array(self.sigmas, np.float64)
 
     def to_dict(self) -> dict[str, Any]:
-        """The skeleton as plain lists and strings, as a skeleton file holds them."""
+        """The skeleton as plain data.
+
+        Returns:
+            The skeleton as plain lists and strings, as a skeleton file holds them.
+        """
         return dict(msgspec.to_builtins(self))
 
     @classmethod
@@ -88,6 +92,9 @@ class Skeleton(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             entries: what `to_dict` gives.
             source: what messages call the entries.
 
+        Returns:
+            The skeleton.
+
         Raises:
             InputError: A field is missing, unknown or of the wrong type, or the skeleton contradicts itself.
         """
@@ -96,6 +103,12 @@ class Skeleton(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @classmethod
     def from_file(cls, path: str | Path) -> Skeleton:
         """Read a skeleton from a JSON or TOML file.
+
+        Args:
+            path: a .json or .toml file with name, keypoints, flip_pairs, limbs and sigmas.
+
+        Returns:
+            The skeleton.
 
         Raises:
             InputError: the file is missing or is not a skeleton.

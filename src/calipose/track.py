@@ -168,9 +168,15 @@ class Tracker:
         self._next_id = 1
 
     def update(self, poses: Poses) -> Poses:
-        """The next frame's poses that belong to a track, in the given order, with `track_ids`.
+        """Assign the next frame's poses to tracks.
 
-        Weak poses without a track are left out. An id is never given to two people, nor used again.
+        The order stays. Weak poses without a track are left out. An id is never given to two people, nor used again.
+
+        Args:
+            poses: of the next frame.
+
+        Returns:
+            Those that belong to a track, with `track_ids`.
 
         Raises:
             InputError: the poses are of another skeleton.
@@ -274,24 +280,27 @@ def assign(similarity: Floats) -> list[tuple[int, int]]:
 
 
 def fill_gaps(frames: Iterable[Poses], max_gap: int) -> Iterator[Poses]:
-    """The same frames, each track's gaps of up to `max_gap` frames filled with poses marked `filled`.
+    """Fill each track's gaps of up to `max_gap` frames with poses marked `filled`.
 
     A filled pose lies on the straight line between the sightings before and after, as do its scores; it stands behind
     the frame's own poses. Frames come out `max_gap` frames late (at the end all), since a gap is only known once it is
     over; no more than `max_gap` + 1 frames are held.
+
+    Args:
+        frames: poses with `track_ids`, as `Tracker.update` gives them, one `Poses` a frame.
+        max_gap: longest gap, in frames; 0 fills nothing.
+
+    Returns:
+        An iterator of the frames' poses, in order.
+
+    Raises:
+        InputError: `max_gap` is negative, or poses have no track ids.
 
     Example:
         tracker = Tracker(frames_per_second=25.0)
         followed = (tracker.update(predictor.predict(frame.image)) for frame in video.frames())
         for poses in fill_gaps(followed, max_gap=10):
             print(poses.track_ids, poses.filled)
-
-    Args:
-        frames: poses with `track_ids`, as `Tracker.update` gives them, one `Poses` a frame.
-        max_gap: longest gap, in frames; 0 fills nothing.
-
-    Raises:
-        InputError: `max_gap` is negative, or poses have no track ids.
     """
     if max_gap < 0:
         raise InputError(f"fill_gaps: max_gap is {max_gap}; it must be 0 or more frames")

@@ -160,7 +160,7 @@ def test_regions_are_drawn_and_saved(page: Page, predictor: Predictor, image: Pa
 
 
 def test_a_film_is_followed_and_its_frame_kept(page: Page) -> None:
-    """Chromium's own test picture plays the camera."""
+    """Chromium's own test image plays the camera."""
     page.evaluate("document.getElementById('film').click()")
     end = time.monotonic() + PATIENCE
     while not page.evaluate("!document.getElementById('results').hidden && !document.getElementById('video').hidden"):

@@ -102,7 +102,7 @@ def test_the_formats_of_the_command_line(service: TestClient) -> None:
     assert [entry["image_id"] for entry in service.post("/predict?format=coco", files=files).json()] == [0, 1]
 
 
-def picture(format: str, size: tuple[int, int] = (64, 64), mode: str = "RGB") -> bytes:
+def encoded(format: str, size: tuple[int, int] = (64, 64), mode: str = "RGB") -> bytes:
     file = io.BytesIO()
     Image.new(mode, size).save(file, format)
     return file.getvalue()
@@ -110,9 +110,9 @@ def picture(format: str, size: tuple[int, int] = (64, 64), mode: str = "RGB") ->
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF", "PPM"])
 def test_formats_of_images(service: TestClient, format: str) -> None:
-    if format == "AVIF" and cv2.imdecode(np.frombuffer(picture(format), np.uint8), cv2.IMREAD_COLOR) is None:
+    if format == "AVIF" and cv2.imdecode(np.frombuffer(encoded(format), np.uint8), cv2.IMREAD_COLOR) is None:
         pytest.skip("hardware: OpenCV is built without AVIF here")
-    answer = service.post("/predict", content=picture(format), headers={"Content-Type": "application/octet-stream"})
+    answer = service.post("/predict", content=encoded(format), headers={"Content-Type": "application/octet-stream"})
     assert answer.json().get("images", answer.json())[0]["image_size"] == [64, 64]
 
 
@@ -124,9 +124,9 @@ REFUSED = [
     ("/predict", b"hello", {"Content-Type": "text/plain"}, 415, "'text/plain' is not taken"),
     ("/predict", jpeg()[:-30], JPEG, 422, "cut off"),
     ("/predict", b"\x89PNG\r\n\x1a\n" + bytes(50), JPEG, 415, "no image"),
-    ("/predict", picture("PNG")[:60] + bytes(40) + b"IEND", JPEG, 422, "damaged"),
-    ("/predict", picture("PNG", (60_000, 60_000), "1"), JPEG, 413, "larger than 0.1 MB"),
-    ("/predict", picture("PNG", (1000, 1000), "1"), JPEG, 413, "1000 x 1000 pixels, more than 0.1 million"),
+    ("/predict", encoded("PNG")[:60] + bytes(40) + b"IEND", JPEG, 422, "damaged"),
+    ("/predict", encoded("PNG", (60_000, 60_000), "1"), JPEG, 413, "larger than 0.1 MB"),
+    ("/predict", encoded("PNG", (1000, 1000), "1"), JPEG, 413, "1000 x 1000 pixels, more than 0.1 million"),
     ("/predict", jpeg() + bytes(100_000), JPEG, 413, "larger than 0.1 MB"),
     ("/predict?min_score=7", jpeg(), JPEG, 422, "min_score: input should be less than or equal to 1"),
     ("/predict?min_score=nan", jpeg(), JPEG, 422, "min_score"),

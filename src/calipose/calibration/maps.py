@@ -83,6 +83,13 @@ class CalibrationMap(Stored, frozen=True, kw_only=True):
 
     Raises:
         InputError: x and y do not fit together, or do not increase, or y leaves [0, 1].
+
+    Example:
+        A map of three knots:
+
+        >>> straight = CalibrationMap(x=(0.0, 0.5, 1.0), y=(0.0, 0.3, 0.9), kind="isotonic")
+        >>> straight([0.25, 0.5])
+        array([0.15, 0.3 ])
     """
 
     x: tuple[float, ...] = ()
@@ -104,7 +111,11 @@ class CalibrationMap(Stored, frozen=True, kw_only=True):
 
     @classmethod
     def identity(cls) -> CalibrationMap:
-        """The map that changes nothing."""
+        """The map that changes nothing.
+
+        Returns:
+            A map without knots.
+        """
         return cls()
 
     @property
@@ -127,7 +138,14 @@ class CalibrationMap(Stored, frozen=True, kw_only=True):
         return mapped
 
     def inverse(self, scores: ArrayLike) -> Floats:
-        """Raw scores that the map gives these scores, any shape."""
+        """The map the other way round: from calibrated to raw scores.
+
+        Args:
+            scores: calibrated scores, any shape.
+
+        Returns:
+            The raw scores that the map takes to `scores`, in the same shape.
+        """
         scores = np.asarray(scores, np.float64)
         if self.is_identity:
             return scores.copy()
@@ -152,6 +170,11 @@ class Calibration(Stored, frozen=True, kw_only=True):
         precision: the counts from which thresholds are chosen.
         regions: where keypoints may be: radii in pixels.
         images: what was found in its images, to say whether others are like them.
+
+    Example:
+        >>> calibration = calipose.Predictor().calibration
+        >>> calibration.score([0.3, 0.6, 0.9])  # the expected OKS of these raw scores
+        >>> calibration.regions.max_coverage  # the most that `Poses.keypoint_radius_img` can be asked for
     """
 
     score: CalibrationMap = CalibrationMap()
@@ -168,10 +191,16 @@ class Calibration(Stored, frozen=True, kw_only=True):
         return self.score.is_identity
 
     def calibrate_keypoints(self, raw: ArrayLike) -> Floats:
-        """Keypoint scores in [0, 1] of raw ones, any shape.
+        """Calibrate keypoint scores.
 
         A linear layer gives the raw scores, so they are clipped to [0, 1] before the map, and again after it, since the
         map may leave [0, 1] by some millionths. The graph of an ONNX file does the same.
+
+        Args:
+            raw: raw keypoint scores, any shape.
+
+        Returns:
+            Calibrated keypoint scores within 0 and 1, in the same shape.
         """
         calibrated: Floats = self.keypoint(np.asarray(raw, np.float64).clip(0, 1)).clip(0, 1)
         return calibrated

@@ -20,7 +20,7 @@ What that means, for images like those of the calibration (exchangeable): of all
 calibrations. It is exact for a given unit, given groups and images of equally many keypoints: then the mean over images
 of misses minus (1 - c) keypoints is not above 0 (conformal risk control). With other images, and with a map of keypoint
 scores, f_i and groups from the same images, it is approximate, and cautious as measured (docs/regions.md). In the
-groups the same holds of the keypoints of each group. What is not promised: anything of poses that are of nobody; all
+groups the same holds of the keypoints of each group. What is not promised: anything of false positives; all
 keypoints of a pose at once; each person, or visible and hidden keypoints, each by itself; images of another kind.
 
 Source: Angelopoulos et al., Conformal risk control, ICLR 2024; Vovk, Gammerman and Shafer, Algorithmic learning in a

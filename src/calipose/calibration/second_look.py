@@ -62,6 +62,12 @@ class SecondLook(Stored, frozen=True, kw_only=True):
         min_confidence: a keypoint of lower confidence stays where the first look saw it.
         pose: the score of a pose.
         keypoint: the score of a keypoint.
+
+    Example:
+        A wider crop, behind `fast`:
+
+        >>> look = SecondLook(crop=1.6)
+        >>> predictor = calipose.Predictor("fast", refiner=calipose.Refiner("thunder"), second_look=look)
     """
 
     crop: Annotated[float, msgspec.Meta(gt=0, le=100)] = 1.4

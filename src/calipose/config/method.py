@@ -66,7 +66,14 @@ class Method(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise InputError("method: pose_query 'semantic' needs semantic_points > 0")
 
     def query_points(self, keypoints: int) -> int:
-        """Number of positions whose instance features give the score of one cell."""
+        """Number of positions whose instance features give the score of one cell.
+
+        Args:
+            keypoints: k, the skeleton's number of keypoints.
+
+        Returns:
+            That number.
+        """
         per_keypoint = {"auto": 1, "semantic": self.semantic_points, "keypoint": 1, "query": 1}
         return keypoints * per_keypoint[self.pose_query] if self.pose_query != "none" else 1
 

@@ -81,7 +81,11 @@ class Recipe(Settings, frozen=True):
             raise InputError(f"recipe '{self.name}': size {self.size} is not a multiple of 32")
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe as plain tables, as a recipe file holds them."""
+        """The recipe as plain data.
+
+        Returns:
+            The recipe as plain tables, as a recipe file holds them.
+        """
         return dict(msgspec.to_builtins(self))
 
     @classmethod
@@ -91,6 +95,9 @@ class Recipe(Settings, frozen=True):
         Args:
             entries: what `to_dict` gives.
             source: what messages call the entries.
+
+        Returns:
+            The recipe; what the entries leave out has its default.
 
         Raises:
             InputError: A value is wrong, or a key is unknown; the message suggests the most similar key.
@@ -102,7 +109,11 @@ class Recipe(Settings, frozen=True):
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes in the package."""
+    """Names of the recipes in the package.
+
+    Returns:
+        The names, sorted, as `load_recipe` takes them.
+    """
     files = resources.files("calipose.config").iterdir()
     return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
 
@@ -113,6 +124,9 @@ def load_recipe(source: str | Path, overrides: list[str] | tuple[str, ...] = ())
     Args:
         source: name of a recipe in the package, or path of a file that ends in .toml.
         overrides: changes as `key.key=value`, with values as TOML writes them.
+
+    Returns:
+        The recipe with its changes.
 
     Raises:
         InputError: there is no such recipe or file, it is not TOML, a key is unknown, or a value is wrong.

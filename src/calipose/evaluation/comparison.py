@@ -101,9 +101,16 @@ class Comparison:
     score_differences: Mapping[str, ScoreDifference] = field(default_factory=dict)
 
     def largest_changes(self, number: int = 10) -> tuple[list[ImageChange], list[ImageChange]]:
-        """The images where b gains most on a, and those where a does on b; the greatest change first.
+        """The images that speak most for either model.
 
         Where both have the same poses, shares differ only by what else the files hold; such images are left out.
+
+        Args:
+            number: at most so many images of either kind.
+
+        Returns:
+            The images where b gains most on a, and those where a gains most on b; each list has the greatest change
+            first.
         """
         ordered = sorted((p for p in self.images if not p.same), key=lambda image: image.change)
         better = [image for image in ordered[::-1][:number] if image.change > 0]
@@ -111,7 +118,11 @@ class Comparison:
         return better, worse
 
     def verdict(self) -> str:
-        """What the interval says, in a sentence; points are hundredths of AP."""
+        """What the interval says, in a sentence.
+
+        Returns:
+            A sentence on the difference and its interval; points are hundredths of AP.
+        """
         difference = 100 * self.difference.difference
         low, high = (100 * bound for bound in self.difference.interval)
         if math.isnan(difference):
@@ -136,6 +147,9 @@ def compare(a: Evaluation, b: Evaluation, bootstrap: int = 1000, seed: int = 0) 
         b: results of another model.
         bootstrap: resamples of the images, each the same for both, for the 95 % interval of the difference.
         seed: of the resamples.
+
+    Returns:
+        The difference in AP with its interval, the differences of the score figures, and the change in each image.
 
     Raises:
         InputError: the two are not of the same ground truth.

@@ -255,20 +255,37 @@ class Evaluation:
         return ([f"not calibrated: {self.not_calibrated}"] if self.not_calibrated else []) + self.cautions
 
     def population(self, name: str) -> BeforeAfter:
-        """Score figures of a population before and after cross-fitted calibration."""
+        """Score figures of a population.
+
+        Args:
+            name: a key of `populations`, such as "score" or "best".
+
+        Returns:
+            Its figures before and after cross-fitted calibration.
+        """
         return BeforeAfter(self.scores[name], self.calibrated.get(name))
 
     def keypoint_pairs(self, matches: Matches) -> tuple[Floats, Floats]:
-        """Score and similarity `(m,)` of all labelled keypoints of the shown poses that are matched.
+        """Scores and similarities of all labelled keypoints of the shown poses that are matched.
 
         Args:
             matches: `matches` or `cross_fitted`.
+
+        Returns:
+            The keypoint scores `(m,)`, and the similarities `(m,)`.
         """
         chosen = self.shown[:, None] & np.isfinite(matches.similarity)
         return matches.keypoint_scores[chosen], matches.similarity[chosen]
 
     def file_name(self, image: int) -> str:
-        """Of an image, by its index in the order of the ids."""
+        """The file name of an image.
+
+        Args:
+            image: its index in the order of the image ids.
+
+        Returns:
+            Its name in the ground truth.
+        """
         return self.truth.files[self.truth.image_ids[image]]
 
     def figures(self, mask: Flags, by_keypoints: bool = False) -> BeforeAfter:
@@ -277,6 +294,9 @@ class Evaluation:
         Args:
             mask: (n,) of `matches`.
             by_keypoints: take the mean of a pose's keypoint scores for its score.
+
+        Returns:
+            The figures of these poses before and after cross-fitted calibration.
         """
 
         def measured(matches: Matches) -> ScoreFigures:
@@ -293,6 +313,9 @@ class Evaluation:
         Args:
             images: folder of the images, which are read for their colour; None where they are not at hand.
 
+        Returns:
+            For each image with poses: their raw scores and sizes, and the image's colour.
+
         Raises:
             ImageError: an image cannot be read.
         """
@@ -307,12 +330,15 @@ class Evaluation:
     def fit_calibration(
         self, setting: Setting | None = None, data: str = "", images: Path | None = None
     ) -> Calibration:
-        """The calibration by all images.
+        """Fit a calibration to all images.
 
         Args:
             setting: with which the poses were predicted; the maps keep it.
             data: name of the data; likewise.
             images: folder of the images, for their colour (see `image_summaries`).
+
+        Returns:
+            The maps, the counts for target precisions, the regions, and what was found in the images.
 
         Raises:
             InputError: poses in fewer than ten images, or all of the same score.
@@ -326,6 +352,9 @@ class Evaluation:
         Args:
             calibration: the maps; by default each image is calibrated by maps of the others (cross-fitted).
 
+        Returns:
+            Entries of a COCO keypoint results file, in the order of the given ones.
+
         Raises:
             InputError: cross-fitting is not possible.
         """
@@ -336,7 +365,11 @@ class Evaluation:
         return calibrate_entries(self._results, self.fit_calibration(), self.cross_fitted)
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures as plain numbers, lists and strings, fit for JSON; nan becomes None."""
+        """All figures as plain data.
+
+        Returns:
+            A dictionary of numbers, lists and strings, fit for JSON; nan becomes None.
+        """
         figures: dict[str, Any] = plain(
             {
                 "ap": self.ap,

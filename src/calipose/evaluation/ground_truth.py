@@ -113,6 +113,9 @@ class GroundTruth:
 
         Args:
             images: the folder. A file that is not found there keeps its name.
+
+        Returns:
+            The same ground truth with these names.
         """
         assumed = Assumptions()
         files = dict(zip(self.files, find_names(Path(images), list(self.files.values()), assumed), strict=True))
@@ -121,7 +124,10 @@ class GroundTruth:
         return replace(self, files=files, assumptions=self.assumptions + assumed.remarks(self.source))
 
     def require_files(self) -> Mapping[int, str]:
-        """`files`, if every image has one.
+        """The file names of all images.
+
+        Returns:
+            `files`: image id to file name, of every image.
 
         Raises:
             InputError: an image has no file name.
@@ -180,7 +186,7 @@ def by_image(image: Sequence[int], images: int) -> list[Integers]:
 
 
 def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -> GroundTruth:
-    """A COCO keypoint file, or its content, as arrays; what was read already is returned as it is.
+    """Read a COCO keypoint file, or its content, into arrays.
 
     The file may also hold labels of CVAT, Label Studio or YOLO (`calipose.data.labels`).
 
@@ -188,6 +194,13 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
     Annotations of other categories are left out. A crowd, or a person without labelled keypoints, has the area of its
     box where it has none of its own; any other person 0.53 times that. What other tools write otherwise is read where
     it has one meaning only; `GroundTruth.assumptions` says what was assumed.
+
+    Args:
+        source: path of the file, its decoded content, or a `GroundTruth`, which is returned as it is.
+        skeleton: whose keypoints the people have.
+
+    Returns:
+        Images, people, keypoints `(people, k, 2)` in pixels of the images, and what was assumed.
 
     Raises:
         InputError: unreadable; no images, or one twice; not exactly one category of people; keypoints whose names

@@ -31,6 +31,9 @@ def evaluate(
         setting: what the figures hold for, shown beside them.
         only_labelled: leave out results of images that the ground truth does not have, instead of refusing them.
 
+    Returns:
+        An object that computes each figure when it is first asked for.
+
     Raises:
         InputError: an entry of a file is wrong.
 
@@ -53,6 +56,9 @@ def fit_calibration(
         results: a COCO keypoint results file, or its entries, of images that the model was not trained on.
         skeleton: of both.
         data: name of the data, which the maps keep.
+
+    Returns:
+        The maps of poses and of keypoints, the counts for target precisions, and the regions.
 
     Raises:
         InputError: an entry of a file is wrong; poses in fewer than ten images, or all of the same score.

@@ -17,9 +17,19 @@ CVAT_TAIL = "</annotations>\n"
 def to_cvat(
     poses: Poses, name: str, image_id: int = 0, *, label: str = "person", min_keypoint_score: float = 0.0
 ) -> str:
-    """A whole "CVAT for images 1.1" file (XML) of one image; `cvat_image` has the arguments.
+    """A whole "CVAT for images 1.1" file (XML) of one image.
 
     Many images are written one by one: `cvat_head`, a `cvat_image` each, `CVAT_TAIL`.
+
+    Args:
+        poses: of one image.
+        name: the image's name in the CVAT task; CVAT finds the image by it.
+        image_id: its number in the task, from 0.
+        label: name of the task's skeleton label.
+        min_keypoint_score: below, a keypoint counts as occluded, where the poses carry scores of keypoints.
+
+    Returns:
+        The whole file as text.
 
     Example:
         Path("cvat.xml").write_text(to_cvat(predictor.predict("photo.jpg"), "photo.jpg"))

@@ -31,16 +31,19 @@ def to_label_studio(
     out, as are those below `min_keypoint_score` where the poses carry scores of keypoints, and poses without any
     keypoint left.
 
-    Example:
-        task = to_label_studio(predictor.predict("photo.jpg"), "/data/local-files/?d=photo.jpg")
-        Path("tasks.json").write_text(json.dumps([task]))
-
     Args:
         poses: of one image.
         image: the URL or path under which Label Studio finds the image.
         label: the rectangle's label.
         min_keypoint_score: keypoints below are left to the annotator.
         model_version: under which Label Studio lists the prediction.
+
+    Returns:
+        The task, fit for JSON.
+
+    Example:
+        task = to_label_studio(predictor.predict("photo.jpg"), "/data/local-files/?d=photo.jpg")
+        Path("tasks.json").write_text(json.dumps([task]))
 
     Source: Label Studio's documentation, "Import pre-annotated data"; its YOLO export reads `parentID`.
     """
@@ -89,6 +92,13 @@ def to_label_studio(
 
 def label_studio_config(skeleton: Skeleton, label: str = "person") -> str:
     """The labelling interface (XML) that a Label Studio project needs for tasks of `to_label_studio`.
+
+    Args:
+        skeleton: whose keypoints are labelled.
+        label: name of the rectangle around a person, as in `to_label_studio`.
+
+    Returns:
+        The interface as XML.
 
     Example:
         Path("interface.xml").write_text(label_studio_config(COCO_17))

@@ -12,23 +12,26 @@ from calipose.poses import Poses
 
 
 def to_movement(frames: Iterable[Poses], frames_per_second: float | None = None) -> Any:
-    """`xarray.Dataset` of movement's form, of the poses of a video's frames in which people were followed.
+    """Poses of a video's frames, in which people were tracked, in movement's form.
 
     It has `position` (time, space, keypoints, individuals) in pixels and `confidence` (time, keypoints, individuals),
     and besides what movement knows not: `pose_score` (time, individuals), the expected OKS where the model is
     calibrated, and `filled`, True where a pose was put in between two sightings. Where somebody is not seen, positions
     and scores are NaN. Through movement it goes to DeepLabCut, SLEAP, LightningPose and NWB files.
 
-    Example:
-        frames = [Poses.from_dict(entry) for entry in read_entries("calipose-out/dance.poses.jsonl")]
-        to_movement(frames, 25.0).to_netcdf("dance.nc")
-
     Args:
         frames: poses of each frame, in order, with track ids.
         frames_per_second: of the video; without it, time is in frames.
 
+    Returns:
+        An `xarray.Dataset`.
+
     Raises:
         InputError: xarray is not installed; there is no frame, or poses have no track ids or other keypoints.
+
+    Example:
+        frames = [Poses.from_dict(entry) for entry in read_entries("calipose-out/dance.poses.jsonl")]
+        to_movement(frames, 25.0).to_netcdf("dance.nc")
     """
     try:
         import xarray

@@ -29,6 +29,12 @@ def to_openpose(poses: Poses) -> dict[str, Any]:
     lower of their scores; other skeletons keep their keypoints and order. Coordinates are pixels. The third number is
     the keypoint's score, or the pose's where the model scores no keypoints. `person_id` is the track's number, or -1.
 
+    Args:
+        poses: of one image.
+
+    Returns:
+        The content, fit for JSON.
+
     Example:
         Path("photo_keypoints.json").write_text(json.dumps(to_openpose(predictor.predict("photo.jpg"))))
 

@@ -10,16 +10,22 @@ from calipose.poses import Poses
 
 
 def to_pandas(poses: Poses) -> Any:
-    """`pandas.DataFrame` with one row a keypoint and the columns of `calipose.formats.csv.COLUMNS`, all always there.
+    """A table of poses with the columns of `calipose.formats.csv.COLUMNS`; all columns are always there.
 
     Poses of `Poses.with_regions` also have the columns "radius" and "coverage".
+
+    Args:
+        poses: of one image.
+
+    Returns:
+        A `pandas.DataFrame` with one row for each keypoint.
+
+    Raises:
+        InputError: pandas is not installed.
 
     Example:
         table = to_pandas(predictor.predict("photo.jpg"))
         table[table.keypoint == "nose"][["x", "y", "score"]]
-
-    Raises:
-        InputError: pandas is not installed.
     """
     try:
         import pandas

@@ -11,7 +11,7 @@ from calipose.poses import Poses
 
 
 def to_supervision(poses: Poses, class_id: int = 0) -> Any:
-    """`supervision.KeyPoints` (0.30 or newer): the scores of poses and of keypoints in their own fields.
+    """Poses for supervision: the scores of poses and of keypoints are in their own fields.
 
     Track ids and filled marks go to its `data`. Poses of `Poses.with_regions` also have a "covariance" there, (p, k, 2,
     2) square pixels, which its ellipse annotators draw: of a Gaussian error that lies within `radii_img` with the
@@ -19,16 +19,19 @@ def to_supervision(poses: Poses, class_id: int = 0) -> Any:
 
     supervision rounds to float32, and some of its functions take a keypoint at exactly (0, 0) for missing.
 
-    Example:
-        points = to_supervision(predictor.predict("photo.jpg"))
-        boxes = points.as_detections()
-
     Args:
         poses: of one image.
         class_id: of every pose.
 
+    Returns:
+        A `supervision.KeyPoints` (0.30 or newer).
+
     Raises:
         InputError: supervision is not installed, or older.
+
+    Example:
+        points = to_supervision(predictor.predict("photo.jpg"))
+        boxes = points.as_detections()
     """
     try:
         from supervision import KeyPoints

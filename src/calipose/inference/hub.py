@@ -19,13 +19,16 @@ WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 
 def save_pretrained(source: str | Path, folder: str | Path, card: str | None = None, licence: str = "other") -> Path:
-    """Write a trained network into a folder in the hub's form; returns the folder.
+    """Write a trained network into a folder in the hub's form.
 
     Args:
         source: a checkpoint or run folder.
         folder: made if needed; its files of these names are replaced.
         card: text of the model card after its front matter; by default what the checkpoint knows of itself.
         licence: of the weights, as the hub names licences ("mit", "apache-2.0", "other", ...).
+
+    Returns:
+        The folder.
 
     Raises:
         InputError: the checkpoint is missing, damaged, or not Calipose's; or the folder cannot be written to.
@@ -75,6 +78,9 @@ def from_pretrained(name: str | Path, **options: Any) -> Predictor:
         name: a folder that `save_pretrained` wrote, or "OWNER/NAME" on the hub, fetched once and kept.
         options: as of `Predictor`.
 
+    Returns:
+        A predictor of this model.
+
     Raises:
         InputError: there is no such folder, or the hub does not give it, or it holds no model of Calipose.
     """
@@ -87,7 +93,16 @@ def from_pretrained(name: str | Path, **options: Any) -> Predictor:
 
 
 def push_to_hub(source: str | Path, name: str, *, private: bool = False, licence: str = "other") -> str:
-    """Upload a trained network to the hub as "OWNER/NAME" (made if needed); returns its address.
+    """Upload a trained network to the hub.
+
+    Args:
+        source: a checkpoint or run folder.
+        name: "OWNER/NAME"; the repository is made if needed.
+        private: make a private repository.
+        licence: of the weights, as the hub names licences ("mit", "apache-2.0", "other", ...).
+
+    Returns:
+        The address of the model on the hub.
 
     Raises:
         InputError: the checkpoint cannot be read, huggingface_hub is missing, or the hub refuses.

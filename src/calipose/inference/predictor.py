@@ -97,7 +97,15 @@ class Predictor:
     def from_checkpoint(
         cls, path: str | Path, device: str = "cpu", settings: PredictSettings | None = None
     ) -> Predictor:
-        """Predictor of a trained network (needs torch); settings of its recipe unless given.
+        """Predictor of a trained network; needs torch.
+
+        Args:
+            path: a .safetensors file or a run folder.
+            device: "cpu", "cuda", ...
+            settings: of prediction; by default those of the checkpoint's recipe.
+
+        Returns:
+            A predictor that runs the network in torch.
 
         Raises:
             InputError: the file is missing, damaged, or not Calipose's, or there is no such device.
@@ -112,7 +120,16 @@ class Predictor:
         providers: list[str] | None = None,
         threads: int = 0,
     ) -> Predictor:
-        """Predictor of an exported network, in ONNX Runtime, without torch; settings of its recipe unless given.
+        """Predictor of an exported network, without torch.
+
+        Args:
+            path: an .onnx file that `calipose export` wrote.
+            settings: of prediction; by default those in the file.
+            providers: ONNX Runtime's, such as ["cuda"]; by default the CPU's.
+            threads: 0 for ONNX Runtime's own choice.
+
+        Returns:
+            A predictor that runs the file in ONNX Runtime.
 
         Raises:
             InputError: the file is missing, damaged, or not Calipose's, or a provider is not there.
@@ -142,10 +159,13 @@ class Predictor:
         return self.backend.skeleton
 
     def with_settings(self, **changes: Any) -> Predictor:
-        """A predictor with the same backend and some settings changed, for example `with_settings(flip=True)`.
+        """A predictor with some settings changed, for example `with_settings(flip=True)`.
 
         Args:
             changes: fields of `PredictSettings`.
+
+        Returns:
+            A new predictor with the same backend.
 
         Raises:
             TypeError: there is no such setting.
@@ -153,7 +173,14 @@ class Predictor:
         return self._with(msgspec.structs.replace(self.settings, **changes), self.calibration)
 
     def with_calibration(self, calibration: Calibration) -> Predictor:
-        """A predictor with the same backend and another calibration; `Calibration()` leaves the scores raw."""
+        """A predictor with another calibration.
+
+        Args:
+            calibration: the maps; `Calibration()` leaves the scores raw.
+
+        Returns:
+            A new predictor with the same backend.
+        """
         return self._with(self.settings, calibration)
 
     def _with(self, settings: PredictSettings, calibration: Calibration) -> Predictor:
@@ -173,6 +200,10 @@ class Predictor:
             image: a file's path; a URL; the bytes of a file, or an open binary file; a PIL image; or an array (h, w, 3)
                 RGB or (h, w) grey, uint8, of numpy or whatever numpy converts, such as a torch tensor on the CPU.
 
+        Returns:
+            All poses whose raw score is above `settings.score_threshold`, best first, in pixels of the upright
+            image; `Poses.above` leaves weak ones out.
+
         Raises:
             ImageError: it cannot be read or is no image; the message says what is needed.
             InputError: the model is damaged: its file cannot be run, or it gives numbers that are not finite.
@@ -190,6 +221,9 @@ class Predictor:
         Args:
             images: each as `predict` takes it.
             batch_size: at least 1.
+
+        Returns:
+            An iterator of the poses of each image, as `predict` gives them.
 
         Raises:
             InputError: `images` is a single image, or `batch_size` is below 1.
@@ -229,10 +263,13 @@ class Predictor:
         return results
 
     def first_look(self, images: list[Image]) -> list[ScaleCandidates]:
-        """What one pass finds in a few images, before calibration and second look, best first.
+        """What one pass finds in a few images, before calibration and second look.
 
         Args:
             images: (h, w, 3) RGB uint8 each.
+
+        Returns:
+            The candidates of each image, in pixels of the image, best first.
         """
         sides = [max(INPUT_MULTIPLE, round(self.settings.short_side * scale)) for scale in self.settings.scales]
         by_scale = [self.candidates_at_size(images, short_side) for short_side in sides]
@@ -252,6 +289,9 @@ class Predictor:
         Args:
             images: (h, w, 3) RGB uint8 each.
             short_side: of the network's input, in pixels.
+
+        Returns:
+            The candidates of each image, in pixels of the image.
         """
         settings = self.settings
         if isinstance(self.backend, OwnInput):

@@ -98,11 +98,14 @@ class Refiner:
         return np.concatenate(found[0]), np.concatenate(found[1])
 
     def run(self, crops: NDArray[np.uint8], keypoints_crop: Floats) -> tuple[Floats, Floats]:
-        """The file's own outputs.
+        """Run the network on crops.
 
         Args:
             crops: (b, size, size, 3) RGB.
             keypoints_crop: (b, k, 2), the first poses in pixels of the crops.
+
+        Returns:
+            The poses `(b, k, 2)` in pixels of the crops, and the confidences `(b, k)`.
 
         Raises:
             InputError: the file cannot be run, or its outputs have other shapes or are not finite.

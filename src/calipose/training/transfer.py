@@ -103,8 +103,8 @@ def _sources(skeleton: Skeleton, theirs: Skeleton, same_as: Mapping[str, str]) -
                     f"--map {name}={source}: skeleton '{there.name}' has no keypoint '{keypoint}', but "
                     f"{', '.join(there.keypoints)}"
                 )
-    wished = [same_as.get(name, name) for name in skeleton.keypoints]
-    return [name if name in theirs.keypoints else None for name in wished]
+    wanted = [same_as.get(name, name) for name in skeleton.keypoints]
+    return [name if name in theirs.keypoints else None for name in wanted]
 
 
 def keypoint_axis(name: str, method: Method) -> int | None:

@@ -40,9 +40,6 @@ class Converted:
 def convert_labels(source: str | Path, output: str | Path, skeleton: Skeleton | None = None) -> Converted:
     """Write labels of CVAT, Label Studio or YOLO as a COCO annotation file.
 
-    Example:
-        converted = convert_labels("cvat.xml", "people.json")
-
     Args:
         source: the labels: a CVAT .xml, a Label Studio .json, a data.yaml or a folder of YOLO images; with =IMAGES, the
             names of the files are those that they have in this folder.
@@ -50,8 +47,14 @@ def convert_labels(source: str | Path, output: str | Path, skeleton: Skeleton | 
         skeleton: whose keypoints and order are wanted; by default COCO's if it holds all of them, or else one is made
             and written beside the output as NAME.skeleton.json.
 
+    Returns:
+        The file or files written, and what was assumed.
+
     Raises:
         InputError: the labels are of no known form, broken, or of another skeleton; or the file cannot be written.
+
+    Example:
+        converted = convert_labels("cvat.xml", "people.json")
     """
     first, _, folder = str(source).partition("=")
     path = (find_labels(Path(first)) or (Path(first), None))[0]
