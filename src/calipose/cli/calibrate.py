@@ -103,10 +103,10 @@ def calibrate_command(
     device: Device = "",
     quiet: Quiet = False,
 ) -> None:
-    """Make scores the expected OKS, by labelled images that the model was not trained on.
+    """Fit the scores to labelled images that the model was not trained on: a score is then the OKS to expect.
 
-    Shows what the scores are worth before and after; "calibrated" figures are cross-fitted: each image is judged by
-    maps that were fitted on others.
+    The tables show how far scores can be trusted before and after.
+    The figures after calibration are cross-fitted: each image is measured with maps fitted on the other images.
     """
     options = ModelOptions(flip, scales, short_side, device, form=form)
     if use is not None and is_results(source):

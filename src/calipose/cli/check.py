@@ -25,7 +25,7 @@ HINTS = (
 
 def check_command(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A model of another project (.onnx, .tflite), or ours.")
+        str, typer.Argument(metavar="MODEL", help="A model of another project (.onnx, .tflite), or of Calipose.")
     ],
     data: Annotated[str, typer.Option(metavar="DATA", help=f"{DATA_HELP}. Some hundred images are enough.")],
     form: As = "",
@@ -34,7 +34,10 @@ def check_command(
     device: Device = "",
     quiet: Quiet = False,
 ) -> None:
-    """Check a model: how it is read, its AP on labelled images, and what the published figures hold for."""
+    """Check that another project's model is read correctly: its inputs and outputs, and its AP on labelled images.
+
+    The AP is shown beside the one that the project published.
+    """
     opened = open_source(model, data, ModelOptions(short_side=short_side, device=device, form=form), skeleton=skeleton)
     assert opened.predictor is not None
     assert opened.images is not None

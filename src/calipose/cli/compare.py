@@ -35,13 +35,13 @@ def compare_command(
     only_labelled: OnlyLabelled = False,
     bootstrap: Annotated[int, typer.Option(min=100, help="Resamples of the images for the 95 % interval.")] = 1000,
 ) -> None:
-    """Compare two results files: the difference of AP with its interval, and the images that changed most.
+    """Compare two results files: the difference in AP with its 95 % interval, and the images that changed most.
 
-    A difference counts for something where its 95 % interval does not hold 0: each resample takes the same
-    images for both, so that what makes images hard or easy for both does not widen it.
+    A difference is significant where its interval excludes 0.
+    Each resample takes the same images for both files, so hard and easy images do not widen the interval.
     """
     if (images is None) != (folder is None):
-        raise typer.BadParameter("--images and --out go together: whence the images, and where the drawings go")
+        raise typer.BadParameter("--images and --out go together: name the folder of the images, and one for the drawings")
     first = Evaluation(ground_truth, a, read_skeleton(skeleton), only_labelled=only_labelled)
     second = Evaluation(first.truth, b, first.skeleton, only_labelled=only_labelled)
     for remark in dict.fromkeys(first.assumptions + second.assumptions):

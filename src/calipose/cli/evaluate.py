@@ -72,7 +72,10 @@ def evaluate_command(
     device: Device = "",
     quiet: Quiet = False,
 ) -> None:
-    """Judge a model on a labelled data set, or a results file of any model: AP, and what its scores are worth."""
+    """Measure a model, or the results file of any model, on labelled images: its AP, and how far scores can be trusted.
+
+    A model predicts the images of --data first; a results file is compared with --ground-truth.
+    """
     opened = open_source(
         source,
         data,
