@@ -10,7 +10,8 @@ import typer
 
 from calipose.cli.console import err, out, say, warn
 from calipose.cli.evaluate import show_p
-from calipose.cli.judging import OnlyLabelled, SkeletonFile, read_skeleton
+from calipose.cli.judging import OnlyLabelled, SkeletonFile, is_results, read_skeleton
+from calipose.errors import InputError
 from calipose.evaluation.comparison import Comparison, ImageChange, compare, draw_changes
 from calipose.evaluation.evaluation import Evaluation
 from calipose.evaluation.metrics import METRICS
@@ -23,17 +24,19 @@ FIGURES = {"AP": "ap", "AP50": "ap50", "AP75": "ap75", "APM": "ap_medium", "APL"
 
 def compare_command(
     a: Annotated[Path, typer.Argument(metavar="A.json", help="COCO results of a pose model.")],
-    b: Annotated[Path, typer.Argument(metavar="B.json", help="Those of another, on the same images.")],
+    b: Annotated[Path, typer.Argument(metavar="B.json", help="COCO results of another model, on the same images.")],
     ground_truth: Annotated[
         Path, typer.Option("--ground-truth", metavar="ANN.json", help="COCO annotations of the images.")
     ],
     images: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="The images, to draw those that changed most.")
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of the images, to draw those that changed most.")
     ] = None,
-    folder: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where the drawings go.")] = None,
+    folder: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Folder for the drawings.")] = None,
     skeleton: SkeletonFile = None,
     only_labelled: OnlyLabelled = False,
-    bootstrap: Annotated[int, typer.Option(min=100, help="Resamples of the images for the 95 % interval.")] = 1000,
+    bootstrap: Annotated[
+        int, typer.Option(min=100, metavar="N", help="Resamples of the images for the 95 % interval.")
+    ] = 1000,
 ) -> None:
     """Compare two results files: the difference in AP with its 95 % interval, and the images that changed most.
 
@@ -41,7 +44,12 @@ def compare_command(
     Each resample takes the same images for both files, so hard and easy images do not widen the interval.
     """
     if (images is None) != (folder is None):
-        raise typer.BadParameter("--images and --out go together: name the folder of the images, and one for the drawings")
+        raise typer.BadParameter(
+            "--images and --out go together: name the folder of the images, and one for the drawings"
+        )
+    for file in (a, b):
+        if not is_results(str(file)):
+            raise InputError(f"{file}: no results file (.json); 'calipose report {a} {b} --data ...' compares models")
     first = Evaluation(ground_truth, a, read_skeleton(skeleton), only_labelled=only_labelled)
     second = Evaluation(first.truth, b, first.skeleton, only_labelled=only_labelled)
     for remark in dict.fromkeys(first.assumptions + second.assumptions):

@@ -26,7 +26,9 @@ SYNTHETIC_SIZE = (640, 480)  # width and height in pixels
 
 
 def demo_command(
-    images: Annotated[list[str] | None, typer.Argument(metavar="SOURCE", help="Your own images, or folders of them.")] = None,
+    images: Annotated[
+        list[str] | None, typer.Argument(metavar="SOURCE", help="Your own images, or folders of them.")
+    ] = None,
     folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the drawings.")] = Path("runs/demo"),
 ) -> None:
     """Try the packaged model on a few images; this needs no torch and no download.

@@ -17,7 +17,9 @@ from calipose.io.atomic import replacing
 
 
 def export_command(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .safetensors file, a run folder, or 'fast'.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A .safetensors file, a run folder, or 'fast'.")
+    ],
     file: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The file to write.")],
     half: Annotated[bool, typer.Option("--half", help="Store weights in half precision: half the file.")] = False,
     int8: Annotated[

@@ -32,7 +32,9 @@ def report_command(
     other: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL|RESULTS", help="A second model or results file: the page then shows both side by side.", show_default=False
+            metavar="MODEL|RESULTS",
+            help="A second model or results file: the page then shows both side by side.",
+            show_default=False,
         ),
     ] = "",
     *,
