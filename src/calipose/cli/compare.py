@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calipose.cli.console import err, out, say, warn
-from calipose.cli.evaluate import show_p
+from calipose.cli.evaluation_tables import show_p
 from calipose.cli.judging import OnlyLabelled, SkeletonFile, is_results, read_skeleton
 from calipose.errors import InputError
 from calipose.evaluation.comparison import Comparison, ImageChange, compare, draw_changes
@@ -98,7 +98,7 @@ def _figures(comparison: Comparison) -> Table:
         table.add_row(label, _figure(in_a), _figure(in_b), _figure(difference, "+.3f") + interval)
         if key == "ece":
             chance = ["-" if each.by_chance is None else _figure(each.by_chance.mean) for each in (scores_a, scores_b)]
-            table.add_row("  of perfect scores", *chance, "")
+            table.add_row("  by chance", *chance, "")
             table.add_row("  p of being calibrated", show_p(scores_a.p), show_p(scores_b.p), "")
     return table
 
