@@ -64,7 +64,7 @@ def test_where_data_lies(people: Path) -> None:
     assert find_data(f"{moved}={images}") == (moved, images)
     with pytest.raises(InputError, match=r"people/annotations\.json: no such annotation file"):
         find_data(people)
-    with pytest.raises(InputError, match=r"deeper/images: no such image folder; name it with ANNOTATIONS\.json=IMAG"):
+    with pytest.raises(InputError, match=r"deeper/images: no such image folder; name the images of "):
         find_data(moved)
     with pytest.raises(InputError, match="nowhere: no such image folder"):
         find_data(f"{moved}={people / 'nowhere'}")

@@ -1,6 +1,11 @@
-"""Calipose: all people's poses in one pass, each with a score that is trained towards its OKS.
+"""Calipose finds the poses of all people in an image; the score of a pose is the OKS to expect of it.
 
-What stands here imports no torch; networks and training are in `calipose.model` and `calipose.training`.
+    >>> import calipose
+    >>> poses = calipose.Predictor().predict("photo.jpg")
+    >>> poses.scores, poses.keypoints_img
+
+Everything named here works without torch. Networks and training, which need it, are in `calipose.model` and
+`calipose.training`.
 """
 
 from calipose._version import __version__

@@ -51,11 +51,21 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_evaluate_results(files: Path) -> None:
     done = run("evaluate", "results.json", "--ground-truth", "truth.json", "--bootstrap", 20, "--figures", "f.json")
     assert done.exit_code == 0, done.output
-    for words in ("AP", "ECE", "size medium", "crowding alone", "labelled keypoints"):
+    for words in ("AP50", "AR", "images, people, poses", "60, 60, 120", "ECE", "by chance: mean, bound", "--details"):
         assert words in done.output
+    assert "size medium" not in done.output
+    assert len(done.output.splitlines()) < 30  # one screen
+    assert max(len(line) for line in done.output.splitlines() if line[0] in "┃│") <= 80
     figures = json.loads((files / "f.json").read_text())
     assert figures["ap"]["ap"] == evaluate_results("truth.json", "results.json").ap
     assert figures["calibrated"]["score"]["ece"] < figures["scores"]["score"]["ece"]
+
+
+def test_evaluate_in_detail(files: Path) -> None:
+    done = run("evaluate", "results.json", "--ground-truth", "truth.json", "--bootstrap", 20, "--details")
+    assert done.exit_code == 0, done.output
+    for words in ("APM", "ECE", "size medium", "crowding alone", "labelled keypoints", "inside their regions"):
+        assert words in done.output
 
 
 def test_calibrate_results(files: Path) -> None:
@@ -117,14 +127,26 @@ def test_rounded_scores_are_warned_of(files: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["evaluate", "results.json"], "judged by --ground-truth"),
+        (["evaluate", "results.json"], "judged by annotations; add --ground-truth"),
         (["evaluate", "results.json", "--ground-truth", "gone.json"], "no such annotation file"),
         (["evaluate", "gone.json", "--ground-truth", "truth.json"], "No such file"),
         (["evaluate", "results.json", "--ground-truth", "truth.json", "--flip"], "leave out --flip"),
         (["evaluate", "default", "--ground-truth", "truth.json"], "the images of --data"),
         (["evaluate", "default", "--data", "truth.json", "--scales", "1,x"], "no such image folder"),
         (["calibrate", "default"], "the images of --data"),
+        (["calibrate", "accurate", "--data", "x", "--out", "o.onnx"], "--out NAME.model.json"),
+        (["calibrate", "fast", "--data", "x"], "--out NAME.onnx"),
+        (["calibrate", "fast", "--data", "x", "--radii", "0.9"], "'calipose predict --regions' draws them; leave out"),
+        (["calibrate", "accurate", "--data", "x", "--radii", "0.9"], "has the regions of every coverage"),
+        (["calibrate", "fast", "--data", "x", "--out", "o.onnx", "--flip"], "does not flip; leave out --flip"),
         (["calibrate", "results.json", "--use", "truth.json", "--out", "o.json"], "no maps that"),
+        (["calibrate", "results.json", "--use", "gone.json", "--out", "o.json"], "wrote: No such file"),
+        (["evaluate", "truth.json", "--ground-truth", "truth.json"], "holds annotations, and no results"),
+        (["evaluate", "results.json", "--ground-truth", "results.json"], "a results file, and no annotations"),
+        (["evaluate", "gone", "--data", "truth.json=."], "gone: no such checkpoint; a model is a file, a run folder"),
+        (["evaluate", ".", "--data", "truth.json=."], "this folder holds no model"),
+        (["check", "results.json", "--data", "truth.json=."], "'calipose evaluate' takes it"),
+        (["compare", "fast", "accurate", "--ground-truth", "truth.json"], "calipose report fast accurate"),
         (["calibrate", "results.json", "--use", "truth.json"], "--out"),
         (["calibrate", "results.json", "--ground-truth", "truth.json", "--short-side", "64"], "leave out --short-side"),
         (["calibrate", "model.onnx", "--data", "x"], "model.onnx: no such file"),
@@ -257,12 +279,12 @@ def test_places_that_take_no_file_are_named_before_the_work(tmp_path: Path) -> N
 def test_regions_of_any_results(files: Path) -> None:
     """Fitted with the maps, kept with them, and written where asked for; the radii hold on other images."""
     truth = ("--ground-truth", "truth.json", "--bootstrap", 0)
-    done = run("calibrate", "results.json", *truth, "--maps", "maps.json", "--out", "own.json", "--regions", 0.9)
+    done = run("calibrate", "results.json", *truth, "--maps", "maps.json", "--out", "own.json", "--radii", 0.9)
     assert done.exit_code == 0, done.output
     assert "regions up to coverage 0.98" in done.output  # 60 images
     new_truth, new = coco(seed=1)
     Path("new.json").write_text(json.dumps(new))
-    used = run("calibrate", "new.json", "--use", "maps.json", "--out", "better.json", "--regions", 0.8)
+    used = run("calibrate", "new.json", "--use", "maps.json", "--out", "better.json", "--radii", 0.8)
     assert used.exit_code == 0, used.output
     entries = json.loads(Path("better.json").read_text())
     inside = []
@@ -273,8 +295,8 @@ def test_regions_of_any_results(files: Path) -> None:
     assert 0.75 < np.mean(inside) < 0.9
     assert "keypoint_radii" not in run("calibrate", "new.json", "--use", "maps.json", "--out", "b.json").output
     assert "keypoint_radii" not in Path("b.json").read_text()
-    for words, message in ((["--cross-fit"], "leave out --cross-fit"), (["--regions", 0.99], "support up to 0.98")):
-        refused = run("calibrate", "results.json", *truth, "--out", "c.json", "--regions", 0.9, *words)
+    for words, message in ((["--cross-fit"], "leave out --cross-fit"), (["--radii", 0.99], "support up to 0.98")):
+        refused = run("calibrate", "results.json", *truth, "--out", "c.json", "--radii", 0.9, *words)
         assert (refused.exit_code, message in refused.output) == (1, True), refused.output
         assert not Path("c.json").exists()
 
@@ -284,7 +306,7 @@ def test_results_without_keypoint_scores_have_regions(files: Path) -> None:
     for entry in results:
         entry["keypoints"][2::3] = [1.0] * 17
     Path("results.json").write_text(json.dumps(results))
-    done = run("calibrate", "results.json", "--ground-truth", "truth.json", "--out", "o.json", "--regions", 0.9)
+    done = run("calibrate", "results.json", "--ground-truth", "truth.json", "--out", "o.json", "--radii", 0.9)
     assert done.exit_code == 0, done.output
     radii = np.array([entry["keypoint_radii"] for entry in json.loads(Path("o.json").read_text())])
     np.testing.assert_allclose(radii[:, 5], radii[:, 6])  # left and right are of one kind

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from calipose.cli.evaluate import coverage_table
+from calipose.cli.evaluation_tables import coverage_table
 from calipose.evaluation.coverage import ALL, Radii, coverage_grid, coverage_rows, cross_fitted_radii, keypoint_groups
 from calipose.evaluation.evaluation import Evaluation
 from calipose.skeleton import COCO_17

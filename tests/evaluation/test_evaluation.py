@@ -7,7 +7,7 @@ import pytest
 
 import calipose
 from calipose.cli.compare import _figures
-from calipose.cli.evaluate import evaluation_table
+from calipose.cli.evaluation_tables import evaluation_table
 from calipose.errors import InputError
 from calipose.evaluation import evaluation as evaluation_module
 from calipose.evaluation import metrics

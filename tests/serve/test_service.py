@@ -132,7 +132,7 @@ REFUSED = [
     ("/predict?min_score=nan", jpeg(), JPEG, 422, "min_score"),
     ("/predict?minscore=0.5", jpeg(), JPEG, 422, "no option 'minscore'; there are draw"),
     ("/predict?format=xml", jpeg(), JPEG, 422, "'xml' is none of json, jsonl"),
-    ("/predict?precision=high", jpeg(), JPEG, 422, "write PRECISION@OKS"),
+    ("/predict?precision=high", jpeg(), JPEG, 422, "write SHARE@OKS"),
     ("/predict?precision=0.7@0.5", jpeg(), JPEG, 422, "never calibrated"),
     ("/predict?precision=0.7@0.5&min_score=0.5", jpeg(), JPEG, 422, "leave out min_score"),
     ("/predict?regions=0.3", jpeg(), JPEG, 422, "regions: input should be greater than or equal to 0.5"),

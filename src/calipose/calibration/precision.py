@@ -43,7 +43,7 @@ class PrecisionTarget:
         """
         found = TARGET.fullmatch(text.strip())
         if not found:
-            raise InputError(f"precision '{text}': write PRECISION@OKS, for example 0.95@0.75")
+            raise InputError(f"precision '{text}': write SHARE@OKS, for example 0.95@0.75")
         precision, oks = float(found[1]), float(found[2])
         if not 0 < precision < 1:
             raise InputError(f"precision '{text}': the share before the @ lies between 0 and 1")

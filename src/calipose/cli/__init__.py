@@ -27,6 +27,13 @@ from calipose.cli.synthesize import synthesize_command
 from calipose.cli.train import train_command
 from calipose.cli.train_demo import train_demo_command
 
+# The panels of `calipose --help`, in this order; commands stand in the order in which they are registered below.
+START = "Find poses"
+JUDGE = "Measure, calibrate and compare models"
+FILES = "Convert labels, export models"
+SCALE = "Many images, many users"
+TRAIN = "Train a model"
+
 app = typer.Typer(
     cls=Commands,
     name="calipose",
@@ -45,8 +52,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback(
     epilog=examples(
-        "calipose predict photo.jpg",
         "calipose demo",
+        "calipose predict photo.jpg",
+        "calipose evaluate accurate --data annotations.json=images",
     )
 )
 def _calipose(
@@ -54,61 +62,15 @@ def _calipose(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Find the poses of all people in images, each with a score that is trained towards its OKS."""
+    """Find the poses of all people in images and videos.
+
+    Each pose has a score: the object keypoint similarity (OKS, 0 to 1) to expect of it.
+    """
 
 
-app.command(
-    "train",
-    epilog=examples(
-        "calipose train synthetic --data people --out runs/first --validate unseen",
-        "calipose train photo --data coco.json=images --out runs/photo --set epochs=20 --set optim.lr=1e-3",
-        "calipose train photo --data coco.json=images --out runs/photo --resume",
-        "calipose train finetune --data mine.json=images --skeleton mine.toml --out runs/mine",
-        "torchrun --nproc_per_node 8 -m calipose train coco-w32-512 --data coco.json=train2017 --out runs/w32",
-    ),
-)(train_command)
-app.command(
-    "evaluate",
-    epilog=examples(
-        "calipose evaluate runs/first --data unseen",
-        "calipose evaluate runs/first --data val.json=val2017 --flip --short-side 640 --out results.json",
-        "calipose evaluate runs/first --data unseen --grid --scales 0.5,1,2",
-        "calipose evaluate results.json --ground-truth annotations.json",
-    ),
-)(evaluate_command)
-app.command(
-    "calibrate",
-    epilog=examples(
-        "calipose calibrate runs/first --data labelled",
-        "calipose calibrate yolo26n-pose.onnx --data val.json=val2017",
-        "calipose calibrate results.json --ground-truth annotations.json --out better.json",
-        "calipose calibrate results.json --ground-truth annotations.json --maps maps.json",
-        "calipose calibrate others.json --use maps.json --out better.json",
-    ),
-)(calibrate_command)
-app.command(
-    "compare",
-    epilog=examples(
-        "calipose compare old.json new.json --ground-truth val.json",
-        "calipose compare old.json new.json --ground-truth val.json --images val2017 --out changes",
-    ),
-)(compare_command)
-app.command(
-    "report",
-    epilog=examples(
-        "calipose report runs/first --data unseen",
-        "calipose report results.json --data val.json=val2017 --out report",
-    ),
-)(report_command)
-app.command(
-    "submit",
-    epilog=examples(
-        "calipose submit runs/w32 --data image_info_test-dev2017.json=test2017 --name calipose-w32",
-        "calipose submit results.json --data image_info_test-dev2017.json --name my-model",
-    ),
-)(submit_command)
 app.command(
     "predict",
+    rich_help_panel=START,
     epilog=examples(
         "calipose predict photo.jpg",
         "calipose predict holiday/ '*.png' --out drawings --min-score 0.5 --save csv",
@@ -121,15 +83,65 @@ app.command(
         "calipose predict photo.jpg --model runs/first --queries",
     ),
 )(predict_command)
+app.command("demo", rich_help_panel=START, epilog=examples("calipose demo", "calipose demo photo.jpg holiday/"))(
+    demo_command
+)
+app.command(
+    "evaluate",
+    rich_help_panel=JUDGE,
+    epilog=examples(
+        "calipose evaluate runs/first --data unseen",
+        "calipose evaluate runs/first --data val.json=val2017 --flip --short-side 640 --out results.json",
+        "calipose evaluate runs/first --data unseen --grid --scales 0.5,1,2",
+        "calipose evaluate results.json --ground-truth annotations.json",
+    ),
+)(evaluate_command)
+app.command(
+    "calibrate",
+    rich_help_panel=JUDGE,
+    epilog=examples(
+        "calipose calibrate runs/first --data labelled",
+        "calipose calibrate yolo26n-pose.onnx --data val.json=val2017",
+        "calipose calibrate results.json --ground-truth annotations.json --out better.json",
+        "calipose calibrate results.json --ground-truth annotations.json --maps maps.json",
+        "calipose calibrate others.json --use maps.json --out better.json",
+    ),
+)(calibrate_command)
+app.command(
+    "report",
+    rich_help_panel=JUDGE,
+    epilog=examples(
+        "calipose report runs/first --data unseen",
+        "calipose report results.json --data val.json=val2017 --out report",
+    ),
+)(report_command)
+app.command(
+    "compare",
+    rich_help_panel=JUDGE,
+    epilog=examples(
+        "calipose compare old.json new.json --ground-truth val.json",
+        "calipose compare old.json new.json --ground-truth val.json --images val2017 --out changes",
+    ),
+)(compare_command)
 app.command(
     "check",
+    rich_help_panel=JUDGE,
     epilog=examples(
         "calipose check yolo26n-pose.onnx --data val.json=val2017",
         "calipose check ecpose.onnx --as ecpose --data val.json=val2017",
     ),
 )(check_command)
 app.command(
+    "submit",
+    rich_help_panel=JUDGE,
+    epilog=examples(
+        "calipose submit runs/w32 --data image_info_test-dev2017.json=test2017 --name calipose-w32",
+        "calipose submit results.json --data image_info_test-dev2017.json --name my-model",
+    ),
+)(submit_command)
+app.command(
     "convert",
+    rich_help_panel=FILES,
     epilog=examples(
         "calipose convert cvat.xml people.json",
         "calipose convert label-studio.json=images people.json",
@@ -137,8 +149,10 @@ app.command(
         "calipose convert poses poses.csv --format csv",
     ),
 )(convert_command)
+app.command("export", rich_help_panel=FILES, epilog=examples("calipose export runs/first poses.onnx"))(export_command)
 app.command(
     "serve",
+    rich_help_panel=SCALE,
     epilog=examples(
         "calipose serve",
         "calipose serve --model fast --port 9000 --workers 2",
@@ -148,20 +162,36 @@ app.command(
 )(serve_command)
 app.command(
     "bulk",
+    rich_help_panel=SCALE,
     epilog=examples(
         "calipose bulk frames/ poses",
         "calipose bulk 's3://bucket/shards/*.tar' s3://bucket/poses --address auto --workers 64 --cpus 2",
         "calipose bulk urls.parquet poses --column url --gpus 1 --provider cuda --batch-size 16",
     ),
 )(bulk_command)
-app.command("export", epilog=examples("calipose export runs/first poses.onnx"))(export_command)
-app.command("info", epilog=examples("calipose info", "calipose info coco-w32-512 my-recipe.toml"))(info_command)
-app.command("synthesize", epilog=examples("calipose synthesize people --images 1000 --preset easy --size 192x192"))(
-    synthesize_command
-)
-app.command("demo", epilog=examples("calipose demo", "calipose demo photo.jpg holiday/"))(demo_command)
 app.command(
-    "train-demo", epilog=examples("calipose train-demo", "calipose train-demo --out runs/longer --train-images 3000")
+    "train",
+    rich_help_panel=TRAIN,
+    epilog=examples(
+        "calipose train synthetic --data people --out runs/first --validate unseen",
+        "calipose train photo --data coco.json=images --out runs/photo --set epochs=20 --set optim.lr=1e-3",
+        "calipose train photo --data coco.json=images --out runs/photo --resume",
+        "calipose train finetune --data mine.json=images --skeleton mine.toml --out runs/mine",
+        "torchrun --nproc_per_node 8 -m calipose train coco-w32-512 --data coco.json=train2017 --out runs/w32",
+    ),
+)(train_command)
+app.command(
+    "info", rich_help_panel=TRAIN, epilog=examples("calipose info", "calipose info coco-w32-512 my-recipe.toml")
+)(info_command)
+app.command(
+    "synthesize",
+    rich_help_panel=TRAIN,
+    epilog=examples("calipose synthesize people --images 1000 --preset easy --size 192x192"),
+)(synthesize_command)
+app.command(
+    "train-demo",
+    rich_help_panel=TRAIN,
+    epilog=examples("calipose train-demo", "calipose train-demo --out runs/longer --train-images 3000"),
 )(train_demo_command)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,8 +11,9 @@ import msgspec
 import typer
 
 from calipose.calibration.maps import Calibration
-from calipose.cli.console import say, warn
-from calipose.cli.evaluate import print_calibration
+from calipose.cli.calibrate_results import calibrate_results, describe, use_maps
+from calipose.cli.console import say
+from calipose.cli.evaluation_tables import print_calibration
 from calipose.cli.judging import (
     HOLDS_RESULTS,
     Bootstrap,
@@ -30,30 +31,25 @@ from calipose.cli.judging import (
     refuse,
 )
 from calipose.cli.options import As, Device, Flip, Quiet, Scales, ShortSide
-from calipose.config.stored import write_stored
+from calipose.config.stored import StoredModel, write_stored
 from calipose.errors import InputError
-from calipose.evaluation.fitting import calibrate_entries, with_radii
-from calipose.evaluation.results import load_results, require_triples
-from calipose.evaluation.run import save_results
 from calipose.inference.foreign.backend import ForeignBackend
 from calipose.inference.opening import FOREIGN_SUFFIXES, is_two_networks, read_two_networks, write_two_networks
-from calipose.inference.packaged import FILES, MODEL_SUFFIX, packaged
+from calipose.inference.packaged import FAST, FILES, MODEL_SUFFIX, packaged
 from calipose.io.atomic import replacing
-from calipose.plain_data import parse_json
 from calipose.skeleton import COCO_17
 
 if TYPE_CHECKING:
     from calipose.inference.predictor import Predictor
     from calipose.model.checkpoint import Checkpoint
-    from calipose.skeleton import Skeleton
 
 
 def calibrate_command(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="CHECKPOINT|RESULTS",
-            help="A .safetensors file, a run folder, 'accurate', 'fast' or 'onepass'; another project's model (.onnx, "
+            metavar="MODEL|RESULTS",
+            help="accurate, fast, onepass, a .safetensors or .onnx file, a run folder, another project's model (.onnx, "
             ".tflite); or the COCO results (.json) of any model.",
         ),
     ],
@@ -66,32 +62,40 @@ def calibrate_command(
         typer.Option(
             "--out",
             metavar="FILE",
-            help="The results with calibrated scores; or the calibrated checkpoint, by default in its own place.",
+            help="File for the calibrated results or model. Without it, a model of your own is replaced, or gets its "
+            "calibration in a file beside it (.onnx, .tflite).",
         ),
     ] = None,
     maps: Annotated[
-        Path | None, typer.Option("--maps", metavar="FILE", help="Also write the maps, for results to come (JSON).")
+        Path | None,
+        typer.Option(
+            "--maps",
+            metavar="FILE",
+            help="Of results: also write the maps (JSON), for later results of the same model.",
+        ),
     ] = None,
     use: Annotated[
         Path | None,
         typer.Option(
-            "--use", metavar="FILE", help="Of results: apply the maps of such a file; no ground truth needed."
+            "--use", metavar="FILE", help="Of results: apply maps that --maps wrote; this needs no annotations."
         ),
     ] = None,
     cross: Annotated[
         bool,
         typer.Option(
-            "--cross-fit", help="Of results: calibrate each image by the others, to be judged on the same images."
+            "--cross-fit",
+            help="Of results: calibrate each image with maps of the other images, so that the file may be evaluated on "
+            "the same images.",
         ),
     ] = False,
-    regions: Annotated[
+    radii: Annotated[
         float | None,
         typer.Option(
             min=0.5,
             max=0.99,
             metavar="COVERAGE",
-            help="Of results: also write a radius around each keypoint that holds the annotated place with this "
-            "probability, such as 0.9.",
+            help="Of results: also write a radius for each keypoint, so that this share of the annotated keypoints "
+            "lies inside, such as 0.9.",
             show_default=False,
         ),
     ] = None,
@@ -103,29 +107,34 @@ def calibrate_command(
     device: Device = "",
     quiet: Quiet = False,
 ) -> None:
-    """Make scores the expected OKS, by labelled images that the model was not trained on.
+    """Fit the scores to labelled images that the model was not trained on: a score is then the OKS to expect.
 
-    Shows what the scores are worth before and after; "calibrated" figures are cross-fitted: each image is judged by
-    maps that were fitted on others.
+    The tables show how far scores can be trusted before and after.
+    The figures after calibration are cross-fitted: each image is measured with maps fitted on the other images.
     """
     options = ModelOptions(flip, scales, short_side, device, form=form)
+    if not is_results(source):
+        why = "a calibrated model has the regions of every coverage, and 'calipose predict --regions' draws them"
+        refuse(source, why, radii=radii)
     if use is not None and is_results(source):
         refuse(source, HOLDS_RESULTS, flip=flip, scales=scales, short_side=short_side, device=device)
         why = "--use applies maps as they are"
         given = {"data": data, "ground_truth": ground_truth, "only_labelled": only_labelled}
         refuse(source, why, **given, cross_fit=cross, maps=maps)
         make_folders(output)
-        _use_maps(Path(source), use, read_skeleton(skeleton), output, regions)
+        use_maps(Path(source), use, read_skeleton(skeleton), output, radii)
         return
     if is_two_networks(source):
-        refuse(source, "a model keeps the regions of every coverage", regions=regions)
         _calibrate_two_networks(source, data, options, output, bootstrap, quiet)
         return
-    if Path(source).suffix in FOREIGN_SUFFIXES:
-        refuse(source, "another project's model, whose calibration is written beside it", out=output)
+    if Path(source).suffix in FOREIGN_SUFFIXES or (source == FAST and output is not None and output.suffix == ".onnx"):
         asked = {"use": use, "cross_fit": cross, "maps": maps, "ground_truth": ground_truth}
-        refuse(source, "a model, which predicts the images of --data", **asked, only_labelled=only_labelled)
-        _calibrate_foreign(source, data, options, skeleton, bootstrap, quiet)
+        refuse(source, "a model predicts the images of --data", **asked, only_labelled=only_labelled)
+        if source == FAST:
+            refuse(source, "an ONNX file does not flip", flip=flip)
+        else:
+            refuse(source, "the calibration of this model is written beside it", out=output)
+        _calibrate_beside(source, data, options, skeleton, output, bootstrap, quiet)
         return
     checkpoints: list[Checkpoint] = []
     target = Path()
@@ -145,13 +154,13 @@ def calibrate_command(
         skeleton=skeleton,
         only_labelled=only_labelled,
         kind="a checkpoint",
-        only_results={"use": use, "cross_fit": cross, "maps": maps, "regions": regions},
+        only_results={"use": use, "cross_fit": cross, "maps": maps},
         find_model=find_model,
     )
     if opened.results is not None:
         make_folders(output, maps)
         name = find_truth(source, data, ground_truth).name
-        _calibrate_results(opened, name, output, maps, cross, regions, bootstrap, quiet)
+        calibrate_results(opened, name, output, maps, cross, radii, bootstrap, quiet)
     else:
         make_folders(target)
         _calibrate_checkpoint(opened, checkpoints[0], Path(data.partition("=")[0]).name, target, bootstrap, quiet)
@@ -163,10 +172,14 @@ def _open_checkpoint(source: str, output: Path | None) -> tuple[Path, Checkpoint
 
     path = find_checkpoint(source)
     if source in FILES and output is None:
-        raise InputError(f"{source}: the model that comes with the package stays as it is; name a copy with --out")
+        raise InputError(
+            f"{source}: the packaged model stays as it is; write its calibrated copy with --out NAME.onnx, or, to train"
+            " with, --out NAME.safetensors"
+        )
     if output is not None and output.suffix != ".safetensors":
         raise InputError(
-            f"{output}: name the checkpoint {output.stem}.safetensors; calipose export makes ONNX files of it"
+            f"{output}: a calibrated checkpoint is a .safetensors file; write {output.stem}.safetensors, and then an"
+            f" ONNX file with 'calipose export {output.stem}.safetensors {output.stem}.onnx'"
         )
     return path, load_checkpoint(path)
 
@@ -205,37 +218,63 @@ def _calibrate_checkpoint(
     say(f"calibrated on {describe(calibration)}: {target}")
 
 
-def _calibrate_foreign(
-    source: str, data: str, options: ModelOptions, skeleton: Path | None, bootstrap: int, quiet: bool
+def _calibrate_beside(
+    source: str,
+    data: str,
+    options: ModelOptions,
+    skeleton: Path | None,
+    output: Path | None,
+    bootstrap: int,
+    quiet: bool,
 ) -> None:
-    """Predict, fit, and write what was learnt beside another project's model."""
-    if not Path(source).is_file():
+    """Predict, fit, and write what was learnt beside an ONNX or .tflite file, which stays as it is.
+
+    Args:
+        source: that file; or "fast", which is copied to `output` first.
+        data: as the option.
+        options: of the prediction.
+        skeleton: of another project's model.
+        output: for the copy of "fast".
+        bootstrap: resamples of the figures that are shown.
+        quiet: show nothing.
+    """
+    if source != FAST and not Path(source).is_file():
         raise InputError(f"{source}: no such file")  # before the data are looked for
+    make_folders(output)
     opened = open_source(source, data, options, skeleton=skeleton)
     assert opened.predictor is not None
     backend = opened.predictor.backend
-    if not isinstance(backend, ForeignBackend):
-        raise InputError(
-            f"{source}: an exported file of calipose export; calibrate its checkpoint, and export that again"
+    name = Path(data.partition("=")[0]).name
+    if isinstance(backend, ForeignBackend):
+        predictor, calibration = _fit_anew(opened, name, None, bootstrap, quiet)
+        stored = msgspec.structs.replace(
+            backend.stored,
+            form=backend.form.name,
+            skeleton=None if backend.skeleton is COCO_17 else backend.skeleton,
+            predict=predictor.settings,
+            calibration=calibration,
         )
-    predictor, calibration = _fit_anew(opened, Path(data.partition("=")[0]).name, None, bootstrap, quiet)
-    stored = msgspec.structs.replace(
-        backend.stored,
-        form=backend.form.name,
-        skeleton=None if backend.skeleton is COCO_17 else backend.skeleton,
-        predict=predictor.settings,
-        calibration=calibration,
-    )
-    say(f"calibrated on {describe(calibration)}: {write_stored(Path(source), stored)}")
+    else:
+        _, calibration = _fit_anew(opened, name, opened.images, bootstrap, quiet)
+        stored = StoredModel(calibration=calibration)
+    file = Path(source)
+    if output is not None:
+        with replacing(output) as temporary:
+            shutil.copyfile(packaged(source), temporary)
+        file = output
+    say(f"calibrated on {describe(calibration)}: {file} with {write_stored(file, stored)} beside it")
 
 
 def _calibrate_two_networks(
     source: str, data: str, options: ModelOptions, output: Path | None, bootstrap: int, quiet: bool
 ) -> None:
     """Predict, fit, and write the model of two networks with its maps."""
+    if output is None or not output.name.endswith(MODEL_SUFFIX):  # before hours of prediction
+        raise InputError(
+            f"{source}: a model of two networks, fitted to the images of --data; name its calibrated copy with"
+            f" --out NAME{MODEL_SUFFIX}"
+        )
     opened = open_source(source, data, options)
-    if output is None:
-        raise InputError(f"{source}: a model of two networks; name its calibrated copy NAME{MODEL_SUFFIX} with --out")
     make_folders(output)
     name = Path(data.partition("=")[0]).name
     predictor, calibration = _fit_anew(opened, name, opened.images, bootstrap, quiet)
@@ -243,88 +282,3 @@ def _calibrate_two_networks(
     changed = msgspec.structs.replace(model, predict=predictor.settings, calibration=calibration)
     write_two_networks(output, changed)
     say(f"calibrated on {describe(calibration)}: {output}")
-
-
-def _calibrate_results(
-    opened: OpenedSource,
-    data: str,
-    output: Path | None,
-    maps: Path | None,
-    cross: bool,
-    regions: float | None,
-    bootstrap: int,
-    quiet: bool,
-) -> None:
-    """Fit the maps to a results file, and write what was asked for."""
-    if cross and output is None:
-        raise InputError("--cross-fit: name the results that it calibrates with --out")
-    if regions is not None and (cross or output is None):
-        raise InputError("--regions: name the results that get them with --out, and leave out --cross-fit")
-    evaluation = opened.evaluation(bootstrap, quiet)
-    calibration = evaluation.fit_calibration(data=data)
-    if not quiet:
-        print_calibration(evaluation)
-    if output is not None:
-        entries = evaluation.calibrated_entries(None if cross else calibration)
-        if regions is not None:
-            entries = with_radii(entries, calibration, opened.skeleton, regions)
-        save_results(output, entries)
-        how = "cross-fitted on" if cross else "calibrated on"
-        say(f"{how} {describe(calibration)}: {output}")
-    if maps is not None:
-        content = {"keypoints": len(opened.skeleton), "calibration": calibration.to_dict()}
-        with replacing(maps) as temporary:
-            temporary.write_text(json.dumps(content), encoding="utf-8")
-        say(f"maps: {maps}")
-    if output is None and maps is None:
-        say("nothing was written: --out FILE for calibrated results, --maps FILE for the maps")
-
-
-def _use_maps(path: Path, maps: Path, skeleton: Skeleton, output: Path | None, regions: float | None) -> None:
-    """Calibrate a results file with maps that `--maps` wrote."""
-    if output is None:
-        raise InputError("--use: name the calibrated results with --out")
-    calibration, keypoints = read_maps(maps)
-    if keypoints != len(skeleton):
-        raise InputError(f"{maps}: made for {keypoints} keypoints, skeleton '{skeleton.name}' has {len(skeleton)}")
-    results = load_results(path)
-    require_triples(results)
-    for i, record in enumerate(results.records):
-        if len(record.keypoints) != 3 * keypoints:
-            raise InputError(f"{path}: entry {i}: {len(record.keypoints)} numbers in 'keypoints', not {3 * keypoints}")
-    scores = results.scores
-    low, high = calibration.score.x[0], calibration.score.x[-1]
-    beyond = int(((scores < low - (high - low) / 10) | (scores > high + (high - low) / 10)).sum())
-    if beyond:
-        warn(
-            f"{beyond} of {len(scores)} scores lie outside of {low:.3g} to {high:.3g}, where the maps were fitted;"
-            " are these scores of the same model, not calibrated yet?"
-        )
-    entries = calibrate_entries(results, calibration)
-    if regions is not None:
-        entries = with_radii(entries, calibration, skeleton, regions)
-    save_results(output, entries)
-    say(f"with the maps of {describe(calibration)}: {output}")
-
-
-def describe(calibration: Calibration) -> str:
-    """Where a calibration comes from, in words."""
-    fitted, regions = calibration.score, calibration.regions
-    text = f"{fitted.poses} poses of {fitted.images} images of {fitted.data} ({fitted.kind})"
-    if regions.is_empty:
-        return f"{text}, without regions ({regions.refusal})" if regions.refusal else text
-    return f"{text}, regions up to coverage {regions.max_coverage:g}"
-
-
-def read_maps(path: Path) -> tuple[Calibration, int]:
-    """Maps that `--maps` wrote, and for how many keypoints.
-
-    Raises:
-        InputError: there is no such file, or it holds something else.
-    """
-    try:
-        entries = parse_json(path.read_bytes(), str(path))
-        keypoints, maps = int(entries["keypoints"]), entries["calibration"]
-    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
-        raise InputError(f"{path}: no maps that calipose calibrate --maps wrote ({error!r})") from None
-    return Calibration.from_dict(maps, str(path)), keypoints

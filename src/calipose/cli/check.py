@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from calipose.cli.console import note, out, progress_over, say
-from calipose.cli.judging import ModelOptions, SkeletonFile, open_source
+from calipose.cli.judging import ModelOptions, SkeletonFile, is_results, open_source
 from calipose.cli.options import As, Device, Quiet, ShortSide
 from calipose.data.locate import DATA_HELP
+from calipose.errors import InputError
 from calipose.evaluation.run import evaluate_predictor
 from calipose.inference.foreign.backend import ForeignBackend
 from calipose.inference.predictor import Predictor
@@ -25,7 +26,7 @@ HINTS = (
 
 def check_command(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A model of another project (.onnx, .tflite), or ours.")
+        str, typer.Argument(metavar="MODEL", help="A model of another project (.onnx, .tflite), or of Calipose.")
     ],
     data: Annotated[str, typer.Option(metavar="DATA", help=f"{DATA_HELP}. Some hundred images are enough.")],
     form: As = "",
@@ -34,7 +35,12 @@ def check_command(
     device: Device = "",
     quiet: Quiet = False,
 ) -> None:
-    """Check a model: how it is read, its AP on labelled images, and what the published figures hold for."""
+    """Check that another project's model is read correctly: its inputs and outputs, and its AP on labelled images.
+
+    The AP is shown beside the one that the project published.
+    """
+    if is_results(model):
+        raise InputError(f"{model}: a results file, and no model; 'calipose evaluate' takes it")
     opened = open_source(model, data, ModelOptions(short_side=short_side, device=device, form=form), skeleton=skeleton)
     assert opened.predictor is not None
     assert opened.images is not None

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calipose.cli.console import err, out, say, warn
-from calipose.cli.evaluate import show_p
-from calipose.cli.judging import OnlyLabelled, SkeletonFile, read_skeleton
+from calipose.cli.evaluation_tables import show_p
+from calipose.cli.judging import OnlyLabelled, SkeletonFile, is_results, read_skeleton
+from calipose.errors import InputError
 from calipose.evaluation.comparison import Comparison, ImageChange, compare, draw_changes
 from calipose.evaluation.evaluation import Evaluation
 from calipose.evaluation.metrics import METRICS
@@ -23,25 +24,32 @@ FIGURES = {"AP": "ap", "AP50": "ap50", "AP75": "ap75", "APM": "ap_medium", "APL"
 
 def compare_command(
     a: Annotated[Path, typer.Argument(metavar="A.json", help="COCO results of a pose model.")],
-    b: Annotated[Path, typer.Argument(metavar="B.json", help="Those of another, on the same images.")],
+    b: Annotated[Path, typer.Argument(metavar="B.json", help="COCO results of another model, on the same images.")],
     ground_truth: Annotated[
         Path, typer.Option("--ground-truth", metavar="ANN.json", help="COCO annotations of the images.")
     ],
     images: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="The images, to draw those that changed most.")
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of the images, to draw those that changed most.")
     ] = None,
-    folder: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where the drawings go.")] = None,
+    folder: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Folder for the drawings.")] = None,
     skeleton: SkeletonFile = None,
     only_labelled: OnlyLabelled = False,
-    bootstrap: Annotated[int, typer.Option(min=100, help="Resamples of the images for the 95 % interval.")] = 1000,
+    bootstrap: Annotated[
+        int, typer.Option(min=100, metavar="N", help="Resamples of the images for the 95 % interval.")
+    ] = 1000,
 ) -> None:
-    """Compare two results files: the difference of AP with its interval, and the images that changed most.
+    """Compare two results files: the difference in AP with its 95 % interval, and the images that changed most.
 
-    A difference counts for something where its 95 % interval does not hold 0: each resample takes the same
-    images for both, so that what makes images hard or easy for both does not widen it.
+    A difference is significant where its interval excludes 0.
+    Each resample takes the same images for both files, so hard and easy images do not widen the interval.
     """
     if (images is None) != (folder is None):
-        raise typer.BadParameter("--images and --out go together: whence the images, and where the drawings go")
+        raise typer.BadParameter(
+            "--images and --out go together: name the folder of the images, and one for the drawings"
+        )
+    for file in (a, b):
+        if not is_results(str(file)):
+            raise InputError(f"{file}: no results file (.json); 'calipose report {a} {b} --data ...' compares models")
     first = Evaluation(ground_truth, a, read_skeleton(skeleton), only_labelled=only_labelled)
     second = Evaluation(first.truth, b, first.skeleton, only_labelled=only_labelled)
     for remark in dict.fromkeys(first.assumptions + second.assumptions):
@@ -90,7 +98,7 @@ def _figures(comparison: Comparison) -> Table:
         table.add_row(label, _figure(in_a), _figure(in_b), _figure(difference, "+.3f") + interval)
         if key == "ece":
             chance = ["-" if each.by_chance is None else _figure(each.by_chance.mean) for each in (scores_a, scores_b)]
-            table.add_row("  of perfect scores", *chance, "")
+            table.add_row("  by chance", *chance, "")
             table.add_row("  p of being calibrated", show_p(scores_a.p), show_p(scores_b.p), "")
     return table
 

@@ -26,12 +26,14 @@ SYNTHETIC_SIZE = (640, 480)  # width and height in pixels
 
 
 def demo_command(
-    images: Annotated[list[str] | None, typer.Argument(metavar="[SOURCE]...", help="Images of your own.")] = None,
+    images: Annotated[
+        list[str] | None, typer.Argument(metavar="SOURCE", help="Your own images, or folders of them.")
+    ] = None,
     folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the drawings.")] = Path("runs/demo"),
 ) -> None:
-    """Find the poses in a few images with the model that comes with the package; no torch, no download.
+    """Try the packaged model on a few images; this needs no torch and no download.
 
-    Without SOURCE: photographs that come with the package scikit-image, if it is installed, and synthetic people.
+    Without SOURCE it takes two photographs of the package scikit-image, if that is installed, and synthetic people.
     """
     predictor = open_predictor("default")
     found = own_images(images) if images else packaged_images()

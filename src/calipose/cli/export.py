@@ -17,7 +17,9 @@ from calipose.io.atomic import replacing
 
 
 def export_command(
-    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors file, or a run folder.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A .safetensors file, a run folder, or 'fast'.")
+    ],
     file: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The file to write.")],
     half: Annotated[bool, typer.Option("--half", help="Store weights in half precision: half the file.")] = False,
     int8: Annotated[
@@ -29,9 +31,10 @@ def export_command(
         typer.Option(metavar="DATA", help="Labelled images for --int8: folder, or ANNOTATIONS.json=IMAGES."),
     ] = None,
 ) -> None:
-    """Write a network as one ONNX file: images in, poses out, calibration and pose NMS inside.
+    """Write a checkpoint as one ONNX file: image in, poses out, with calibration and pose NMS inside.
 
-    The file predicts without torch; it is kept only if it gives torch's poses. docs/onnx.md says what is in it.
+    The file predicts without torch. It is kept only if its poses equal those of torch.
+    docs/onnx.md describes its inputs and outputs.
     """
     if str(checkpoint) in FILES and not int8:
         _copy_packaged(str(checkpoint), file)

@@ -15,13 +15,13 @@ from calipose.config.recipe import load_recipe, recipe_names
 def info_command(
     recipes: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RECIPE]...", help="Names or TOML files; by default all recipes."),
+        typer.Argument(metavar="RECIPE", help="Names or TOML files; by default all recipes."),
     ] = None,
 ) -> None:
-    """Show what recipes cost: parameters and multiply-adds.
+    """Show the recipes for training, and the size of their networks: parameters and multiply-adds.
 
-    Counted as in the paper's Table 1: multiply-adds of convolutions and linear
-    layers (the paper calls them FLOPs), for one image of the recipe's size.
+    Multiply-adds are those of convolutions and linear layers, for one image of the recipe's size.
+    They are counted as in the paper's Table 1, which calls them FLOPs.
     """
     from calipose.model.count import count_network
 

@@ -33,24 +33,28 @@ Source = Annotated[
         ".tflite); or the COCO results (.json) of any model.",
     ),
 ]
-HOLDS_RESULTS = "holds results, which no network predicts"
-Data = Annotated[str, typer.Option(metavar="DATA", help=f"{DATA_HELP}; to predict.")]
+HOLDS_RESULTS = "this is a results file, so no model runs"
+Data = Annotated[str, typer.Option(metavar="DATA", help=f"Of a model: the labelled images to predict. {DATA_HELP}.")]
 Truth = Annotated[
-    str, typer.Option("--ground-truth", metavar="FILE", help="COCO annotations to judge a results file by.")
+    str, typer.Option("--ground-truth", metavar="FILE", help="Of a results file: the annotations to compare it with.")
 ]
 SkeletonFile = Annotated[
     Path | None,
     typer.Option(
         "--skeleton",
         metavar="FILE",
-        help="Of results, or of another project's model, if not COCO's 17 keypoints (.json, .toml).",
+        help="Keypoints of a results file, or of another project's model, if they are not COCO's 17 (.json, .toml).",
     ),
 ]
 OnlyLabelled = Annotated[
     bool,
-    typer.Option("--only-labelled", help="Leave out results of images without labels, instead of refusing them."),
+    typer.Option(
+        "--only-labelled", help="Ignore results of images that are not annotated, instead of stopping at them."
+    ),
 ]
-Bootstrap = Annotated[int, typer.Option(min=0, help="Resamples of the images for the 95 % intervals; 0: none.")]
+Bootstrap = Annotated[
+    int, typer.Option(min=0, metavar="N", help="Resamples of the images for the 95 % intervals; 0: no intervals.")
+]
 
 
 @dataclass(frozen=True)
@@ -168,11 +172,11 @@ def open_source(
         return OpenedSource(truth, chosen, images, results=Path(source), only_labelled=only_labelled)
 
     results_only = {"ground_truth": ground_truth, "only_labelled": only_labelled, **(only_results or {})}
-    refuse(source, f"{kind}, which predicts the images of --data", **results_only)
+    refuse(source, f"{kind} predicts the images of --data ANNOTATIONS.json=IMAGES", **results_only)
     if Path(source).suffix not in FOREIGN_SUFFIXES:
-        refuse(source, f"{kind}, which knows its skeleton", skeleton=skeleton)
+        refuse(source, f"{kind} of Calipose knows its skeleton", skeleton=skeleton)
     if not data:
-        raise InputError(f"{source}: {kind} predicts the images of --data; name them")
+        raise InputError(f"{source}: {kind} predicts the images of --data; add --data ANNOTATIONS.json=IMAGES")
     model = find_model(source)
     path, images = find_data(data)
     predictor = open_predictor(
@@ -222,9 +226,9 @@ def find_truth(source: str, data: str, ground_truth: str) -> Path:
         InputError: neither or both options name them, or they are not there.
     """
     if data and ground_truth:
-        raise InputError(f"{source}: --data and --ground-truth both name annotations; leave out --data")
+        raise InputError(f"{source}: --data and --ground-truth both name annotations; leave out one of them")
     if not data and not ground_truth:
-        raise InputError(f"{source}: a results file is judged by --ground-truth ANNOTATIONS.json")
+        raise InputError(f"{source}: a results file is judged by annotations; add --ground-truth ANNOTATIONS.json")
     return find_annotations(ground_truth or data.partition("=")[0])[0]
 
 

@@ -59,9 +59,9 @@ def predict_command(
 ) -> None:
     """Find the poses in images and videos, draw them, and write them to poses.jsonl.
 
-    What cannot be read is passed over and listed at the end, with exit code 1.
-    Ctrl-C stops after the running image; --resume goes on there.
-    In DIR, only files that were written for the same SOURCE are replaced.
+    Files that cannot be read are skipped and listed at the end; the exit code is then 1.
+    Ctrl-C stops after the current image; --resume continues from there.
+    Of the files in DIR, only those of the same SOURCE are replaced.
     """
     to_stdout = out == STANDARD_OUTPUT
     if as_json and to_stdout:

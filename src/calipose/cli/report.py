@@ -32,7 +32,9 @@ def report_command(
     other: Annotated[
         str,
         typer.Argument(
-            metavar="[MODEL|RESULTS]", help="A second one: the page then shows both side by side.", show_default=False
+            metavar="MODEL|RESULTS",
+            help="A second model or results file: the page then shows both side by side.",
+            show_default=False,
         ),
     ] = "",
     *,
@@ -51,7 +53,10 @@ def report_command(
     device: Device = "",
     quiet: Quiet = False,
 ) -> None:
-    """Write a page with AP, reliability diagrams, error kinds and a gallery of failures; it needs no network."""
+    """Write an HTML page with AP, reliability diagrams, kinds of errors and the worst images.
+
+    The page opens without an internet connection.
+    """
     require_matplotlib()
     options = ModelOptions(flip, scales, short_side, device, form=form)
     opened = open_source(source, data, options, skeleton=skeleton, only_labelled=only_labelled, needs_images=True)

@@ -117,9 +117,10 @@ def serve_command(
     batch_size: options.BatchSize = 1,
     quiet: options.Quiet = False,
 ) -> None:
-    """Find poses in images that come over HTTP, and show a page that does so at /.
+    """Serve poses over HTTP, with a web page at / to try it.
 
-    Listens on this computer only, unless --host says otherwise. Ctrl-C finishes what is in hand and stops.
+    The server listens on this computer only, unless --host says otherwise.
+    Ctrl-C answers the running requests and stops.
     """
     try:
         from calipose.serve.run import run

@@ -24,7 +24,7 @@ def submit_command(
             help="IMAGE_INFO.json=IMAGES; for results IMAGE_INFO.json is enough.",
         ),
     ],
-    name: Annotated[str, typer.Option(metavar="NAME", help="Of your algorithm; it becomes part of the file's name.")],
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of your model; it becomes part of the file's name.")],
     folder: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the .zip goes.")] = Path(),
     test_dev: Annotated[
         bool, typer.Option("--test-dev/--val", help="The images are test-dev2017's or val2017's.")
@@ -37,7 +37,8 @@ def submit_command(
 ) -> None:
     """Write the .zip that the COCO evaluation server takes for keypoints, and check it.
 
-    COCO lists the images of test-dev2017 in image_info_test-dev2017.json. A model predicts all of them first.
+    COCO lists the images of test-dev2017 in image_info_test-dev2017.json.
+    A model predicts all of them first; a results file must hold all of them.
     """
     subset = Subset.TEST_DEV if test_dev else Subset.VAL
     submission_name(subset, name)  # said before hours of prediction

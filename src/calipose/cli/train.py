@@ -66,8 +66,8 @@ def train_command(
         typer.Option(
             "--init",
             metavar="CHECKPOINT",
-            help="Start from these weights, of this skeleton or another; the word default means the model that comes "
-            "with Calipose.",
+            help="Start from the weights of this checkpoint, of the same skeleton or another; default: the packaged "
+            "model.",
         ),
     ] = None,
     same: Annotated[
@@ -86,10 +86,10 @@ def train_command(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the whole recipe.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a network.
+    """Train a model on labelled images.
 
-    Ctrl-C stops after the running step and saves; --resume goes on there.
-    For several GPUs or machines start it with torchrun (docs/scale.md).
+    Ctrl-C saves after the current step and stops; --resume continues from there.
+    For several GPUs or machines, start it with torchrun (docs/scale.md).
     """
     chosen = load_recipe(recipe, changes or [])
     if verbose and not quiet:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calipose.cli.console import err, out, progress_over, say
-from calipose.cli.evaluate import figures_table
+from calipose.cli.evaluation_tables import figures_table
 from calipose.cli.model import open_predictor
 from calipose.cli.train import SHOWN_SCORE, run_training, sample_sheet
 from calipose.config.recipe import Recipe, load_recipe

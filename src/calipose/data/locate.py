@@ -36,8 +36,13 @@ def find_annotations(source: str | Path) -> tuple[Path, Path | None]:
             return path / name, None
     if (labels := find_labels(path)) is not None:
         return labels
+    if path.is_dir():
+        raise InputError(
+            f"{path / 'annotations.json'}: no such annotation file; if {path} holds the images, write"
+            f" ANNOTATIONS.json={path}"
+        )
     if not path.is_file():
-        raise InputError(f"{path / 'annotations.json' if path.is_dir() else path}: no such annotation file")
+        raise InputError(f"{path}: no such annotation file")
     return path, None
 
 
@@ -61,7 +66,7 @@ def find_data(source: str | Path, tars: bool = False) -> tuple[Path, Path]:
     if not tars and tars_of(images):
         raise InputError(f"{images}: images in tars are for training only; unpack them")
     if not images.is_dir() and not tars_of(images):
-        raise InputError(f"{images}: no such image folder; name it with ANNOTATIONS.json=IMAGES")
+        raise InputError(f"{images}: no such image folder; name the images of {annotations} as {annotations}=IMAGES")
     return annotations, images
 
 

@@ -5,7 +5,7 @@ They are read as `calipose.data.coco` reads them: strictly, but for what other t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +20,9 @@ from calipose.data.dialects import Assumptions, choose_category, find_names, men
 from calipose.data.labels.base import LabelSource
 from calipose.data.labels.table import read_labels
 from calipose.errors import InputError
+from calipose.evaluation.json_files import checked, decode_json
 from calipose.geometry import AREA_PER_BOX, Floats
-from calipose.plain_data import as_builtins, convert, parse_json
+from calipose.plain_data import as_builtins
 from calipose.skeleton import COCO_17, Skeleton
 
 Integers = NDArray[np.int64]
@@ -148,37 +149,6 @@ class GroundTruth:
         return np.array([(~people.ignored).sum() for people in self.people], np.int64)
 
 
-def read_json(path: str | Path, name: str, kind: Any = Any, mend: Callable[[Any], Any] | None = None) -> Any:
-    """The content of a JSON file, checked; the file is opened once.
-
-    Args:
-        path: the file.
-        name: of the file in messages.
-        kind: type of the content, as msgspec takes it.
-        mend: as `checked`.
-
-    Raises:
-        InputError: unreadable, or of another type.
-    """
-    try:
-        data = Path(path).read_bytes()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name}: {error}") from None
-    return decode_json(data, name, kind, mend)
-
-
-def decode_json(data: bytes, name: str, kind: Any = Any, mend: Callable[[Any], Any] | None = None) -> Any:
-    """The content of a JSON file's bytes, as `read_json` gives it.
-
-    Raises:
-        InputError: not JSON, or of another type.
-    """
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except (ValueError, RecursionError):  # slower, but it knows NaN, which is refused later with its place in the file
-        return checked(parse_json(data, name), name, kind, mend)
-
-
 def by_image(image: Sequence[int], images: int) -> list[Integers]:
     """Indices of each image's entries, in the order of the file."""
     order = np.argsort(image, kind="stable")
@@ -247,30 +217,9 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
         where = f"{name}: annotations[{i}]"
         if entry.image_id not in position:
             raise InputError(f"{where}: image_id {entry.image_id} is not among 'images'; add or remove it")
-        triple = np.array(entry.keypoints or [0.0] * 3 * k, np.float64)
-        if len(triple) != 3 * k:
-            raise InputError(f"{where}: {len(triple)} numbers in 'keypoints'; {k} keypoints have {3 * k}")
-        triple = place_unlabelled(triple, assumed)
-        labelled = int((triple[2::3] > 0).sum())
-        if not entry.bbox and labelled == 0:
-            raise InputError(f"{where}: neither labelled keypoints nor 'bbox'; give one of them")
-        box = entry.bbox or _extent(triple)
-        if len(box) != 4:
-            raise InputError(f"{where}: {len(box)} numbers in 'bbox'; write x, y, width, height")
-        count = labelled if entry.num_keypoints is None else entry.num_keypoints
-        crowd = bool(entry.iscrowd)
-        area = entry.area
-        if crowd or count == 0 or labelled == 0:
-            area = box[2] * box[3] if area is None else area
-        elif area is None or area == 0:
-            area = AREA_PER_BOX * box[2] * box[3]
-            assumed.add(NO_AREA)
-            if area == 0:
-                raise InputError(f"{where}: no 'area', and a box without one; give 'area' or 'bbox'")
-        if not (np.isfinite([*triple, *box]).all() and 0 <= area <= LARGEST_AREA):
-            raise InputError(f"{where}: 'keypoints', 'bbox', 'area' must be finite numbers, 'area' in 0 to 1e10 pixels")
+        triple, row = _person(entry, k, where, assumed)
         triples.append(triple)
-        numbers.append([area, *box, crowd, crowd or count == 0])
+        numbers.append(row)
         positions.append(position[entry.image_id])
 
     keypoints = np.array(triples, np.float64).reshape(-1, k, 3)
@@ -294,24 +243,44 @@ def read_ground_truth(source: GroundTruthSource, skeleton: Skeleton = COCO_17) -
     return GroundTruth(tuple(image_ids), category.id, people, skeleton, files, name, assumed.remarks(name))
 
 
-def checked(content: Any, name: str, kind: Any, mend: Callable[[Any], Any] | None = None) -> Any:
-    """Plain objects as structs.
+def _person(entry: _Annotation, k: int, where: str, assumed: Assumptions) -> tuple[Floats, list[float]]:
+    """An annotation as numbers.
 
     Args:
-        content: the objects.
-        name: of their file in messages.
-        kind: type of the content, as msgspec takes it.
-        mend: makes of content that does not fit what may fit.
+        entry: the annotation.
+        k: number of keypoints.
+        where: its place in the file, for messages.
+        assumed: takes what had to be assumed.
+
+    Returns:
+        `(3 k,)` x, y, visibility of each keypoint; and area, left, top, width, height, crowd, ignored.
 
     Raises:
-        InputError: the content is of another type.
+        InputError: numbers are missing, too many, or not finite.
     """
-    if mend is None:
-        return convert(content, kind, name)
-    try:
-        return convert(content, kind, name)
-    except InputError:
-        return convert(mend(content), kind, name)
+    triple = np.array(entry.keypoints or [0.0] * 3 * k, np.float64)
+    if len(triple) != 3 * k:
+        raise InputError(f"{where}: {len(triple)} numbers in 'keypoints'; {k} keypoints have {3 * k}")
+    triple = place_unlabelled(triple, assumed)
+    labelled = int((triple[2::3] > 0).sum())
+    if not entry.bbox and labelled == 0:
+        raise InputError(f"{where}: neither labelled keypoints nor 'bbox'; give one of them")
+    box = entry.bbox or _extent(triple)
+    if len(box) != 4:
+        raise InputError(f"{where}: {len(box)} numbers in 'bbox'; write x, y, width, height")
+    count = labelled if entry.num_keypoints is None else entry.num_keypoints
+    crowd = bool(entry.iscrowd)
+    area = entry.area
+    if crowd or count == 0 or labelled == 0:
+        area = box[2] * box[3] if area is None else area
+    elif area is None or area == 0:
+        area = AREA_PER_BOX * box[2] * box[3]
+        assumed.add(NO_AREA)
+        if area == 0:
+            raise InputError(f"{where}: no 'area', and a box without one; give 'area' or 'bbox'")
+    if not (np.isfinite([*triple, *box]).all() and 0 <= area <= LARGEST_AREA):
+        raise InputError(f"{where}: 'keypoints', 'bbox', 'area' must be finite numbers, 'area' in 0 to 1e10 pixels")
+    return triple, [area, *box, crowd, crowd or count == 0]
 
 
 def _extent(triple: Floats) -> list[float]:

@@ -18,7 +18,8 @@ import numpy as np
 
 from calipose.data.dialects import Assumptions, mend_results, whole_number
 from calipose.errors import InputError
-from calipose.evaluation.ground_truth import Flags, GroundTruth, Integers, by_image, checked, read_json
+from calipose.evaluation.ground_truth import Flags, GroundTruth, Integers, by_image
+from calipose.evaluation.json_files import checked, read_json
 from calipose.geometry import Floats
 from calipose.plain_data import as_builtins
 from calipose.poses import Poses
@@ -109,6 +110,8 @@ def load_results(source: ResultsSource) -> ResultEntries:
     if isinstance(source, str | Path):
         name = f"results {source}"
         entries = read_json(source, name)
+        if isinstance(entries, Mapping) and "annotations" in entries:
+            raise InputError(f"{name}: holds annotations, and no results; results are a list, an entry a pose")
     else:
         name, entries = "results", source
     assumed = Assumptions()

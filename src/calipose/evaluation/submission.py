@@ -23,7 +23,8 @@ import msgspec
 import numpy as np
 
 from calipose.errors import InputError
-from calipose.evaluation.ground_truth import GroundTruth, read_json
+from calipose.evaluation.ground_truth import GroundTruth
+from calipose.evaluation.json_files import read_json
 from calipose.evaluation.matching import POSES_PER_IMAGE
 from calipose.evaluation.results import DetectedPoses, ResultsSource, read_results
 from calipose.io.atomic import make_folder, replacing

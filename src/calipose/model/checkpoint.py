@@ -95,7 +95,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         InputError: the file is missing, damaged, or not Calipose's.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint")
+        raise InputError(f"{path}: no such checkpoint; a model is a file, a run folder, or the name accurate or fast")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -183,8 +183,11 @@ def find_checkpoint(path: str | Path) -> Path:
             if (path / name).is_file()
         ]
         if not found:
-            raise InputError(f"{path}: holds neither best.safetensors nor last.safetensors (nor model.safetensors)")
+            raise InputError(
+                f"{path}: this folder holds no model (best.safetensors, last.safetensors or model.safetensors); name a"
+                " run folder, a file, or accurate or fast"
+            )
         path = found[0]
     if path.suffix == ".onnx":
-        raise InputError(f"{path}: an exported file; this needs the checkpoint that it was exported from")
+        raise InputError(f"{path}: this needs a checkpoint (.safetensors), and no ONNX file")
     return path

@@ -39,6 +39,8 @@ def read_label_studio(path: Path, data: bytes) -> LabelFile:
     """
     content = parse_json(data, f"label file {path}")
     if not isinstance(content, list) or not all(isinstance(task, dict) and "data" in task for task in content):
+        if isinstance(content, list) and content and isinstance(content[0], dict) and "score" in content[0]:
+            raise InputError(f"{path}: a results file, and no annotations; name the annotations of its images")
         raise InputError(
             f"{path}: a list, but not of Label Studio's tasks with 'data' (its export 'JSON', not 'JSON-MIN'), and not "
             "a COCO keypoint file: it has no list 'images'"
