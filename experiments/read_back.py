@@ -38,7 +38,8 @@ Read = tuple[str, list[np.ndarray], str]  # the file, the keypoints (17, 2) of e
 
 def write(folder: Path) -> None:
     """Two images, of two people and of nobody, and a video of the two people, in all formats but CSV."""
-    from calipose.draw import save_image
+    import cv2
+
     from calipose.formats.table import FORMATS
     from calipose.poses import Poses
     from calipose.skeleton import COCO_17
@@ -49,7 +50,7 @@ def write(folder: Path) -> None:
     entries += [{"file": "dance.mp4", "index": i, "seconds": i / 25, **both} for i in range(3)]
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for name in "ab":
-        save_image(folder / "images" / f"{name}.png", np.full((SIZE[1], SIZE[0], 3), 128, np.uint8))
+        cv2.imwrite(str(folder / "images" / f"{name}.png"), np.full((SIZE[1], SIZE[0], 3), 128, np.uint8))
     for name in ("cvat", "coco-dataset", "yolo", "label-studio", "openpose", "trc"):
         row = FORMATS[name]
         path = folder / str(row.file_name)

@@ -171,22 +171,19 @@ def _open_checkpoint(source: str, output: Path | None) -> tuple[Path, Checkpoint
     return path, load_checkpoint(path)
 
 
-def _fit_anew(
-    opened: OpenedSource, data: str, images: Path | None, bootstrap: int, quiet: bool
-) -> tuple[Predictor, Calibration]:
+def _fit_anew(opened: OpenedSource, data: str, bootstrap: int, quiet: bool) -> tuple[Predictor, Calibration]:
     """The model, giving its own scores, and the calibration fitted to what it finds; shows both.
 
     Args:
         opened: the model and its labelled images.
         data: name of the data, which the maps keep.
-        images: folder of the images, for their colour; None leaves it out.
         bootstrap: resamples of the figures that are shown.
         quiet: show nothing.
     """
     assert opened.predictor is not None
     predictor = opened.predictor.with_calibration(Calibration())
     evaluation = replace(opened, predictor=predictor).evaluation(bootstrap, quiet)
-    calibration = evaluation.fit_calibration(predictor.setting, data, images)
+    calibration = evaluation.fit_calibration(predictor.setting, data)
     if not quiet:
         print_calibration(evaluation)
     return predictor, calibration
@@ -198,7 +195,7 @@ def _calibrate_checkpoint(
     """Predict, fit, and write the checkpoint with its maps."""
     from calipose.model.checkpoint import save_checkpoint
 
-    predictor, calibration = _fit_anew(opened, data, opened.images, bootstrap, quiet)
+    predictor, calibration = _fit_anew(opened, data, bootstrap, quiet)
     # The checkpoint predicts from now on as it was calibrated.
     recipe = msgspec.structs.replace(checkpoint.recipe, predict=predictor.settings)
     save_checkpoint(target, replace(checkpoint, calibration=calibration, recipe=recipe))
@@ -218,7 +215,7 @@ def _calibrate_foreign(
         raise InputError(
             f"{source}: an exported file of calipose export; calibrate its checkpoint, and export that again"
         )
-    predictor, calibration = _fit_anew(opened, Path(data.partition("=")[0]).name, None, bootstrap, quiet)
+    predictor, calibration = _fit_anew(opened, Path(data.partition("=")[0]).name, bootstrap, quiet)
     stored = msgspec.structs.replace(
         backend.stored,
         form=backend.form.name,
@@ -238,7 +235,7 @@ def _calibrate_two_networks(
         raise InputError(f"{source}: a model of two networks; name its calibrated copy NAME{MODEL_SUFFIX} with --out")
     make_folders(output)
     name = Path(data.partition("=")[0]).name
-    predictor, calibration = _fit_anew(opened, name, opened.images, bootstrap, quiet)
+    predictor, calibration = _fit_anew(opened, name, bootstrap, quiet)
     model = read_two_networks(packaged(source) if source in FILES else Path(source))
     changed = msgspec.structs.replace(model, predict=predictor.settings, calibration=calibration)
     write_two_networks(output, changed)
