@@ -18,6 +18,8 @@ import argparse
 import ast
 import json
 import os
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -32,15 +34,16 @@ PEOPLE = np.random.default_rng(3).uniform(5, 85, (2, 17, 2))
 OUTSIDE = (1, 3)  # person and keypoint
 PEOPLE[OUTSIDE] = (-5.25, 40)
 TRACKS = (7, 2)
+FILES = {"cvat": "cvat.xml", "coco-dataset": "people.json", "yolo": "yolo.zip", "openpose": "openpose.zip",
+         "trc": "trc.zip"}  # fmt: skip
 
 Read = tuple[str, list[np.ndarray], str]  # the file, the keypoints (17, 2) of each person, and a remark
 
 
 def write(folder: Path) -> None:
-    """Two images, of two people and of nobody, and a video of the two people, in all formats but CSV."""
+    """Two images, of two people and of nobody, and a video of the two people, in the formats of `FILES`."""
     import cv2
 
-    from calipose.formats.table import FORMATS
     from calipose.poses import Poses
     from calipose.skeleton import COCO_17
 
@@ -51,12 +54,13 @@ def write(folder: Path) -> None:
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for name in "ab":
         cv2.imwrite(str(folder / "images" / f"{name}.png"), np.full((SIZE[1], SIZE[0], 3), 128, np.uint8))
-    for name in ("cvat", "coco-dataset", "yolo", "label-studio", "openpose", "trc"):
-        row = FORMATS[name]
-        path = folder / str(row.file_name)
-        row.write(path, iter(entries), COCO_17)
-        if path.suffix == ".zip":
-            zipfile.ZipFile(path).extractall(folder / ("" if name == "yolo" else name))
+    found = folder / "poses.jsonl"
+    found.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    for name, file in FILES.items():
+        command = [sys.executable, "-m", "calipose", "convert", str(found), str(folder / file), "--format", name]
+        subprocess.run(command, check=True)
+        if file.endswith(".zip"):
+            zipfile.ZipFile(folder / file).extractall(folder / ("" if name == "yolo" else name))
     (folder / "names.json").write_text(json.dumps(COCO_17.keypoints))
 
 
