@@ -15,6 +15,7 @@ from calipose.calibration.regions import RegionMap
 from calipose.calibration.shift import ImageSummaries, chosen_images, pose_sizes_img
 from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision, MatchTable, evaluate_found
+from calipose.evaluation.carried_radii import CarriedRadii
 from calipose.evaluation.cautions import cautions
 from calipose.evaluation.coverage import (
     COVERAGES,
@@ -99,6 +100,7 @@ class Evaluation:
         self.setting = dict(setting or {})
         self._regions = regions or RegionMap()
         self._colour = dict(colour or {})
+        self._carried = CarriedRadii(self.entries, len(self.truth.skeleton))
 
     @property
     def skeleton(self) -> Skeleton:
@@ -206,8 +208,13 @@ class Evaluation:
 
     @property
     def has_regions(self) -> bool:
-        """Whether `coverage` is of the model's own regions; else it is of regions that are cross-fitted by image."""
+        """Whether `coverage` is of the model's own regions."""
         return not self._regions.is_empty
+
+    @property
+    def carries_regions(self) -> bool:
+        """Whether `coverage` is of the radii that the results carry; else, without a model's, it is cross-fitted."""
+        return not self.has_regions and self._carried.coverage is not None
 
     @cached_property
     def coverage(self) -> list[Coverage]:
@@ -215,6 +222,8 @@ class Evaluation:
         matched = self.matches[self.matches.person >= 0]
         if self.has_regions:
             radii = radii_of(self._regions, CalibrationMap(), matched, self.skeleton, COVERAGES)
+        elif self.carries_regions:
+            radii = self._carried.of(matched)
         else:
             radii = cross_fitted_radii(matched, self.skeleton)
         return coverage_rows(matched, radii, keypoint_groups(matched, radii.scores), self.bootstrap)
@@ -335,7 +344,11 @@ class Evaluation:
                 "keypoints": self.keypoints,
                 "keypoint_parts": self.keypoint_parts,
                 "calibrated_keypoints": self.calibrated_keypoints,
-                "regions": {"of_the_model": self.has_regions, "coverage": self.coverage},
+                "regions": {
+                    "of_the_model": self.has_regions,
+                    "of_the_results": self.carries_regions,
+                    "coverage": self.coverage,
+                },
                 "warnings": self.warnings,
             }
         )
