@@ -52,7 +52,7 @@ def main() -> None:
     for name in options.models:
         predictor = Predictor(name).with_calibration(Calibration())  # gives the network's own scores
         evaluation = evaluate_predictor(predictor, content, root)
-        calibration = evaluation.fit_calibration(predictor.setting, options.name, root)
+        calibration = evaluation.fit_calibration(predictor.setting, options.name)
         path = packaged(name)
         if name == ONEPASS:
             path = write_stored(path, StoredModel(calibration=calibration), any_file=True)

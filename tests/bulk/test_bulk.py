@@ -177,6 +177,8 @@ def test_other_formats(written: Path, tmp_path: Path) -> None:
     assert "p_oks50" not in entries[1]["poses"][0]
     with pytest.raises(InputError, match="unknown format 'yaml'"):
         convert(str(written), tmp_path / "r.yaml", "yaml")
+    with pytest.raises(InputError, match="'trc' holds frames of videos only"):
+        convert(str(written), tmp_path / "r.zip", "trc")
     with pytest.raises(InputError, match=f"no {HEADER} there"):
         convert(str(tmp_path), tmp_path / "r.json")
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from calipose.cli.evaluation_tables import coverage_table
+from calipose.errors import InputError
 from calipose.evaluation.coverage import ALL, Radii, coverage_grid, coverage_rows, cross_fitted_radii, keypoint_groups
 from calipose.evaluation.evaluation import Evaluation
+from calipose.evaluation.fitting import with_radii
 from calipose.skeleton import COCO_17
 from standing_people import AREA, STANDING, annotation, result, truth_of
 
@@ -80,6 +82,54 @@ def test_regions_of_the_model(evaluation):
     assert written["of_the_model"] is True
     assert written["coverage"][0]["got"] == own.coverage[0].got
     assert "of the model" in str(coverage_table(own).columns[0].header)
+
+
+def carrying(evaluation, coverage=0.8):
+    """The results with the radii of a calibration."""
+    calibration = evaluation.fit_calibration()
+    entries = evaluation.calibrated_entries(calibration)
+    return with_radii(entries, calibration, COCO_17, coverage), calibration
+
+
+def test_regions_that_the_results_carry(evaluation):
+    entries, calibration = carrying(evaluation)
+    entries[0]["keypoint_radii"][0] = None  # not known, so not counted
+    del entries[1]["keypoint_radii"], entries[1]["coverage"]
+    own = Evaluation(evaluation.truth, entries, bootstrap=50)
+    assert own.carries_regions
+    assert not own.has_regions
+    row = own.coverage[0]
+    assert (row.group, row.asked, row.keypoints) == (ALL, 0.8, 39 * 17 - 1)
+    radius = np.full((40, 17), np.nan)
+    for number, entry in enumerate(entries):
+        radius[number] = [np.nan if value is None else value for value in entry.get("keypoint_radii", [None] * 17)]
+    known = np.isfinite(radius)
+    assert row.got == (own.matches.distance_img <= radius[own.matches.entry])[known[own.matches.entry]].mean()
+    assert abs(row.got - 0.8) < 0.06
+    assert {row.asked for row in own.coverage} == {0.8}
+    assert own.to_dict()["regions"]["of_the_results"] is True
+    assert "of the results" in str(coverage_table(own).columns[0].header)
+    by_model = Evaluation(evaluation.truth, entries, regions=calibration.regions)
+    assert not by_model.carries_regions  # a model's own regions go before
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"keypoint_radii": [1.0] * 16}, "must be a list of 17 numbers, not 16 values"),
+        ({"keypoint_radii": 3}, "must be a list of 17 numbers, not int"),
+        ({"keypoint_radii": [-1.0] * 17}, "must be pixels of 0 or more"),
+        ({"keypoint_radii": ["1"] * 17}, "must be pixels of 0 or more"),
+        ({"coverage": None}, "without the 'coverage'"),
+        ({"coverage": 1.5}, "without the 'coverage'"),
+        ({"coverage": 0.7}, "regions of coverage 0.7, others are of 0.8"),
+    ],
+)
+def test_radii_that_are_none(evaluation, change, words):
+    entries, _ = carrying(evaluation)
+    entries[5].update(change)
+    with pytest.raises(InputError, match=f"results, entry 5: .*{words}"):
+        Evaluation(evaluation.truth, entries)
 
 
 def test_too_few_images_have_no_coverage():

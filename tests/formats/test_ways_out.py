@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from pycocotools.coco import COCO
 
 from calipose.cli import app
@@ -16,7 +17,7 @@ from calipose.formats.coco_dataset import write_coco_dataset
 from calipose.formats.movement import to_movement
 from calipose.formats.openpose import COCO_18, to_openpose, write_openpose
 from calipose.formats.trc import frame_rate, write_trc
-from calipose.formats.yolo_pose import write_yolo_pose
+from calipose.formats.yolo_pose import data_yaml, write_yolo_pose
 from calipose.poses import Poses
 from calipose.skeleton import COCO_17, Skeleton
 from labels_of_tools import PEOPLE, SIZE, write_images
@@ -77,6 +78,14 @@ def test_yolo_labels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data.visibility > 0, seen())
     np.testing.assert_allclose(data.keypoints_img[seen()], PLACES[seen()], atol=1e-4)
     assert not [remark for remark in data.assumptions if "order" in remark]  # data.yaml says the names
+
+
+def test_yolo_description_is_found_from_any_folder() -> None:
+    """What Ultralytics and sleap-io need, as their own readers showed (experiments/read_back.py)."""
+    content = yaml.safe_load(data_yaml(COCO_17))
+    assert "path" not in content  # Ultralytics takes a relative one from the folder in which it runs
+    assert content["train"].replace("/images", "/labels") == "./labels"  # how sleap-io finds the labels
+    assert content["node_names"] == content["kpt_names"][0] == list(COCO_17.keypoints)
 
 
 def test_openpose(tmp_path: Path) -> None:

@@ -236,6 +236,11 @@ def test_predicting_calibrating_and_checking_on_the_command_line(tmp_path: Path,
     stored = read_stored(Path("yolo26n-pose.onnx"))
     assert stored.form == "yolo26-pose"
     assert stored.calibration.score.setting.short_side == SIDE
+    grey = (max(COLOUR) - min(COLOUR)) / 255  # of the images, which are of one colour
+    assert stored.calibration.images.colour == pytest.approx([grey] * 12, abs=1e-3)
+    older = json.loads(stored_path(Path("yolo26n-pose.onnx")).read_text())
+    older["calibration"]["images"]["colour"] = []  # as files from before had it
+    assert len(StoredModel.from_dict(older).calibration.images) == 12
     said = call("predict", "images/1.png", "--model", "yolo26n-pose.onnx", "--as", "yolo26-pose", "--out", "out2")
     assert "model's own" not in said
     assert "calibrated: the expected OKS" in call("check", "yolo26n-pose.onnx", "--data", ".", "-q")

@@ -48,6 +48,8 @@ def convert(place: str, target: Target, name: str = "coco") -> tuple[int, int]:
     """
     if name not in FORMATS:
         raise InputError(f"unknown format '{name}'; use one of {', '.join(FORMATS)}")
+    if not FORMATS[name].takes_images:
+        raise InputError(f"format '{name}' holds frames of videos only; {place} is of images")
     skeleton = Skeleton.from_dict(_header(ResultFolder(place)).get("skeleton"), f"{place}/{HEADER}")
     written = broken = 0
 

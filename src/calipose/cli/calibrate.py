@@ -184,22 +184,19 @@ def _open_checkpoint(source: str, output: Path | None) -> tuple[Path, Checkpoint
     return path, load_checkpoint(path)
 
 
-def _fit_anew(
-    opened: OpenedSource, data: str, images: Path | None, bootstrap: int, quiet: bool
-) -> tuple[Predictor, Calibration]:
+def _fit_anew(opened: OpenedSource, data: str, bootstrap: int, quiet: bool) -> tuple[Predictor, Calibration]:
     """The model, giving its own scores, and the calibration fitted to what it finds; shows both.
 
     Args:
         opened: the model and its labelled images.
         data: name of the data, which the maps keep.
-        images: folder of the images, for their colour; None leaves it out.
         bootstrap: resamples of the figures that are shown.
         quiet: show nothing.
     """
     assert opened.predictor is not None
     predictor = opened.predictor.with_calibration(Calibration())
     evaluation = replace(opened, predictor=predictor).evaluation(bootstrap, quiet)
-    calibration = evaluation.fit_calibration(predictor.setting, data, images)
+    calibration = evaluation.fit_calibration(predictor.setting, data)
     if not quiet:
         print_calibration(evaluation)
     return predictor, calibration
@@ -211,7 +208,7 @@ def _calibrate_checkpoint(
     """Predict, fit, and write the checkpoint with its maps."""
     from calipose.model.checkpoint import save_checkpoint
 
-    predictor, calibration = _fit_anew(opened, data, opened.images, bootstrap, quiet)
+    predictor, calibration = _fit_anew(opened, data, bootstrap, quiet)
     # The checkpoint predicts from now on as it was calibrated.
     recipe = msgspec.structs.replace(checkpoint.recipe, predict=predictor.settings)
     save_checkpoint(target, replace(checkpoint, calibration=calibration, recipe=recipe))
@@ -246,7 +243,7 @@ def _calibrate_beside(
     backend = opened.predictor.backend
     name = Path(data.partition("=")[0]).name
     if isinstance(backend, ForeignBackend):
-        predictor, calibration = _fit_anew(opened, name, None, bootstrap, quiet)
+        predictor, calibration = _fit_anew(opened, name, bootstrap, quiet)
         stored = msgspec.structs.replace(
             backend.stored,
             form=backend.form.name,
@@ -255,7 +252,7 @@ def _calibrate_beside(
             calibration=calibration,
         )
     else:
-        _, calibration = _fit_anew(opened, name, opened.images, bootstrap, quiet)
+        _, calibration = _fit_anew(opened, name, bootstrap, quiet)
         stored = StoredModel(calibration=calibration)
     file = Path(source)
     if output is not None:
@@ -277,7 +274,7 @@ def _calibrate_two_networks(
     opened = open_source(source, data, options)
     make_folders(output)
     name = Path(data.partition("=")[0]).name
-    predictor, calibration = _fit_anew(opened, name, opened.images, bootstrap, quiet)
+    predictor, calibration = _fit_anew(opened, name, bootstrap, quiet)
     model = read_two_networks(packaged(source) if source in FILES else Path(source))
     changed = msgspec.structs.replace(model, predict=predictor.settings, calibration=calibration)
     write_two_networks(output, changed)

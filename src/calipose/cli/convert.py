@@ -1,4 +1,4 @@
-"""`calipose convert`: labels of other tools, or the Parquet files of `calipose bulk`, as another file."""
+"""`calipose convert`: labels of other tools, or poses of `calipose predict` or `calipose bulk`, as another file."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from calipose.cli.judging import make_folders, refuse
 from calipose.cli.options import Quiet
 from calipose.data.labels.convert import convert_labels
 from calipose.errors import InputError
+from calipose.formats.convert import convert_poses
 from calipose.formats.table import FORMATS
-from calipose.skeleton import Skeleton
+from calipose.skeleton import COCO_17, Skeleton
 
 
 def convert_command(
@@ -22,8 +23,8 @@ def convert_command(
         typer.Argument(
             metavar="SOURCE",
             help="CVAT for images 1.1 (.xml), Label Studio's export JSON, or YOLO pose labels: a data.yaml, or a "
-            "folder of images. SOURCE=IMAGES also finds the images' names in a folder. Or the folder, or its URI, that "
-            "calipose bulk wrote.",
+            "folder of images. SOURCE=IMAGES also finds the images' names in a folder. Or poses: the poses.jsonl of "
+            "calipose predict; the folder, or its URI, that calipose bulk wrote.",
         ),
     ],
     output: Annotated[
@@ -34,21 +35,28 @@ def convert_command(
         typer.Option(
             "--skeleton",
             metavar="FILE",
-            help="Keypoints and order to write; by default COCO's 17, or else a skeleton is written beside OUT.json.",
+            help="Keypoints and order of labels to write; by default COCO's 17, or else a skeleton is written beside "
+            "OUT.json. Of a poses.jsonl, if its keypoints are not COCO's.",
         ),
     ] = None,
     name: Annotated[
         str,
-        typer.Option(
-            "--format", metavar="FORMAT", help=f"Of what calipose bulk wrote: {', '.join(FORMATS)}; by default coco."
-        ),
+        typer.Option("--format", metavar="FORMAT", help=f"Of poses: {', '.join(FORMATS)}; by default coco."),
     ] = "",
     quiet: Quiet = False,
 ) -> None:
-    """Write the labels of another tool as a COCO annotation file, or the poses of calipose bulk in another format.
+    """Write the labels of another tool as a COCO annotation file, or poses that were found in another format.
 
     Every --data and --ground-truth reads these labels directly, too.
     """
+    if source.lower().endswith(".jsonl") and "://" not in source:
+        _convert_poses(source, output, name or "coco", skeleton, quiet)
+        return
+    if name and Path(source.partition("=")[0]).is_file():
+        raise InputError(
+            f"{source}: labels become COCO annotations; --format is for poses, of calipose predict (a .jsonl file) or "
+            "calipose bulk (a folder)"
+        )
     if name or _is_from_bulk(source):
         refuse(source, "the poses of calipose bulk, which have their skeleton", skeleton=skeleton)
         _convert_bulk(source, output, name or "coco", quiet)
@@ -68,6 +76,21 @@ def convert_command(
 def _is_from_bulk(source: str) -> bool:
     """Whether the source is what calipose bulk wrote: a URI, or a folder of Parquet files."""
     return "://" in source or next(Path(source).rglob("*.parquet"), None) is not None
+
+
+def _convert_poses(source: str, target: Path, name: str, skeleton: Path | None, quiet: bool) -> None:
+    """Write the poses of a JSON lines file in the format of that name."""
+    make_folders(target)
+    chosen = COCO_17 if skeleton is None else Skeleton.from_file(skeleton)
+    done = convert_poses(source, target, name, chosen)
+    if quiet:
+        return
+    if done.left_out:
+        what = "still images" if done.frames else "frames of videos"
+        note(f"format '{name}' holds no {what}: {done.left_out} are left out")
+    counts = [counted(done.images, "image")] if done.images or not done.frames else []
+    counts += [counted(done.frames, "frame")] if done.frames else []
+    say(f"{' and '.join(counts)}: {', '.join(map(str, done.files))}")
 
 
 def _convert_bulk(folder: str, target: Path, name: str, quiet: bool) -> None:

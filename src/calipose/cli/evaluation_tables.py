@@ -158,7 +158,8 @@ def coverage_table(evaluation: Evaluation) -> Table:
     from rich.table import Table
 
     asked, groups = coverage_grid(evaluation.coverage)
-    whose = "of the model" if evaluation.has_regions else "cross-fitted"
+    whose = "of the results" if evaluation.carries_regions else "cross-fitted"
+    whose = "of the model" if evaluation.has_regions else whose
     table = Table(f"inside their regions ({whose})", "keypoints", *(f"asked {share:g}" for share in asked))
     for name, found in groups.items():
         known = [row for row in found if row is not None]

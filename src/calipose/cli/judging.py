@@ -105,17 +105,24 @@ class OpenedSource:
             return setting_of(self.predictor)
         return {} if self.results is None else {"results": self.results.name}
 
-    def poses(self, quiet: bool) -> ResultsSource:
-        """The results file, or the poses of the model, which predicts the images now."""
+    def poses(self, quiet: bool, colour: dict[int, float] | None = None) -> ResultsSource:
+        """The results file, or the poses of the model, which predicts the images now.
+
+        Args:
+            quiet: show no progress.
+            colour: gets the colour of each image that is predicted (see `predict_data`).
+        """
         if self.results is not None:
             return self.results
         assert self.predictor is not None
         assert self.images is not None
-        return predict_data(self.predictor, self.truth, self.images, progress_over("Predicting", quiet))
+        track = progress_over("Predicting", quiet)
+        return predict_data(self.predictor, self.truth, self.images, track, colour=colour)
 
     def evaluation(self, bootstrap: int, quiet: bool) -> Evaluation:
         """Of the poses."""
-        poses = self.poses(quiet)
+        colour: dict[int, float] = {}
+        poses = self.poses(quiet, colour)
         return Evaluation(
             self.truth,
             poses,
@@ -124,6 +131,7 @@ class OpenedSource:
             setting=self.setting,
             only_labelled=self.only_labelled,
             regions=None if self.predictor is None else self.predictor.calibration.regions,
+            colour=colour,
         )
 
 

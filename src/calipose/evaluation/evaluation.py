@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,9 +12,10 @@ import numpy as np
 
 from calipose.calibration.maps import Calibration, CalibrationMap, Setting
 from calipose.calibration.regions import RegionMap
-from calipose.calibration.shift import ImageSummaries, chosen_images, colour_of, pose_sizes_img
+from calipose.calibration.shift import ImageSummaries, chosen_images, pose_sizes_img
 from calipose.errors import InputError
 from calipose.evaluation.ap import AveragePrecision, MatchTable, evaluate_found
+from calipose.evaluation.carried_radii import CarriedRadii
 from calipose.evaluation.cautions import cautions
 from calipose.evaluation.coverage import (
     COVERAGES,
@@ -44,7 +44,6 @@ from calipose.evaluation.scores import (
     slices,
 )
 from calipose.geometry import Floats
-from calipose.io.images import read_image
 from calipose.skeleton import COCO_17, Skeleton
 
 
@@ -61,6 +60,7 @@ class Evaluation:
         setting: what the figures hold for (flip, scales, short side), shown beside them.
         only_labelled: leave out results of images that the ground truth does not have, instead of refusing them.
         regions: of the model, whose scores the results hold; `coverage` is then of them.
+        colour: `colour_of` each image, by its id, where they were at hand; a calibration keeps it.
 
     Attributes:
         truth: the annotated people.
@@ -89,6 +89,7 @@ class Evaluation:
         setting: Mapping[str, Any] | None = None,
         only_labelled: bool = False,
         regions: RegionMap | None = None,
+        colour: Mapping[int, float] | None = None,
     ) -> None:
         self.truth = read_ground_truth(ground_truth, skeleton)
         self._results = load_results(results)
@@ -98,6 +99,8 @@ class Evaluation:
         self.bootstrap = bootstrap
         self.setting = dict(setting or {})
         self._regions = regions or RegionMap()
+        self._colour = dict(colour or {})
+        self._carried = CarriedRadii(self.entries, len(self.truth.skeleton))
 
     @property
     def skeleton(self) -> Skeleton:
@@ -205,8 +208,13 @@ class Evaluation:
 
     @property
     def has_regions(self) -> bool:
-        """Whether `coverage` is of the model's own regions; else it is of regions that are cross-fitted by image."""
+        """Whether `coverage` is of the model's own regions."""
         return not self._regions.is_empty
+
+    @property
+    def carries_regions(self) -> bool:
+        """Whether `coverage` is of the radii that the results carry; else, without a model's, it is cross-fitted."""
+        return not self.has_regions and self._carried.coverage is not None
 
     @cached_property
     def coverage(self) -> list[Coverage]:
@@ -214,6 +222,8 @@ class Evaluation:
         matched = self.matches[self.matches.person >= 0]
         if self.has_regions:
             radii = radii_of(self._regions, CalibrationMap(), matched, self.skeleton, COVERAGES)
+        elif self.carries_regions:
+            radii = self._carried.of(matched)
         else:
             radii = cross_fitted_radii(matched, self.skeleton)
         return coverage_rows(matched, radii, keypoint_groups(matched, radii.scores), self.bootstrap)
@@ -307,35 +317,24 @@ class Evaluation:
 
         return BeforeAfter(measured(self.matches), None if self.cross_fitted is None else measured(self.cross_fitted))
 
-    def image_summaries(self, images: Path | None = None) -> ImageSummaries:
+    def image_summaries(self) -> ImageSummaries:
         """What was found in the images, whoever is annotated there: with it later images are compared.
 
-        Args:
-            images: folder of the images, which are read for their colour; None where they are not at hand.
-
         Returns:
-            For each image with poses: their raw scores and sizes, and the image's colour.
-
-        Raises:
-            ImageError: an image cannot be read.
+            For each image with poses: their raw scores and sizes, and the image's colour where it was read.
         """
-        chosen = chosen_images(len(self.found)).tolist()  # of many images, the others need not be read
-        colour = []
-        if images is not None:
-            files = self.truth.in_folder(images).require_files()
-            colour = [colour_of(read_image(images / files[self.truth.image_ids[i]])) for i in chosen]
+        chosen = chosen_images(len(self.found)).tolist()
+        colour = [self._colour.get(self.truth.image_ids[i]) for i in chosen]
+        known = [value for value in colour if value is not None]
         found = [(self.found[i].scores, pose_sizes_img(self.found[i].keypoints_img)) for i in chosen]
-        return ImageSummaries.of(found, colour=colour)
+        return ImageSummaries.of(found, colour=known if len(known) == len(colour) else ())
 
-    def fit_calibration(
-        self, setting: Setting | None = None, data: str = "", images: Path | None = None
-    ) -> Calibration:
+    def fit_calibration(self, setting: Setting | None = None, data: str = "") -> Calibration:
         """Fit a calibration to all images.
 
         Args:
             setting: with which the poses were predicted; the maps keep it.
             data: name of the data; likewise.
-            images: folder of the images, for their colour (see `image_summaries`).
 
         Returns:
             The maps, the counts for target precisions, the regions, and what was found in the images.
@@ -344,7 +343,7 @@ class Evaluation:
             InputError: poses in fewer than ten images, or all of the same score.
         """
         calibration = fit_maps(self.matches, int(self.truth.wanted.sum()), setting, data, self.skeleton)
-        return msgspec.structs.replace(calibration, images=self.image_summaries(images))
+        return msgspec.structs.replace(calibration, images=self.image_summaries())
 
     def calibrated_entries(self, calibration: Calibration | None = None) -> list[dict[str, Any]]:
         """The results with calibrated scores, of keypoints too; all else stays.
@@ -379,7 +378,11 @@ class Evaluation:
                 "keypoints": self.keypoints,
                 "keypoint_parts": self.keypoint_parts,
                 "calibrated_keypoints": self.calibrated_keypoints,
-                "regions": {"of_the_model": self.has_regions, "coverage": self.coverage},
+                "regions": {
+                    "of_the_model": self.has_regions,
+                    "of_the_results": self.carries_regions,
+                    "coverage": self.coverage,
+                },
                 "warnings": self.warnings,
             }
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from calipose.calibration.shift import colour_of
 from calipose.errors import InputError
 from calipose.evaluation.evaluation import Evaluation
 from calipose.evaluation.ground_truth import GroundTruth, GroundTruthSource, read_ground_truth
@@ -43,6 +44,7 @@ def predict_data(
     images: Path,
     track: Callable[[list[Any]], Iterable[Any]] = iter,
     share: Share | None = None,
+    colour: dict[int, float] | None = None,
 ) -> Results:
     """COCO results (numbers not rounded) for every image of an annotation file, in its order.
 
@@ -54,6 +56,7 @@ def predict_data(
         images: folder of the images.
         track: wraps the list of images, for a progress bar.
         share: the part of this process, if several predict together; all of them get all results.
+        colour: gets `colour_of` each image of this process, by its id.
 
     Raises:
         InputError: an image has no file name; said before anything is predicted.
@@ -66,6 +69,8 @@ def predict_data(
     try:
         for image_id, name in track(list(share.part(items))):
             image = read_image(images / name, ignore_orientation=True)
+            if colour is not None:
+                colour[image_id] = colour_of(image)
             found[image_id] = predictor.predict(image).to_coco(image_id, truth.category_id)
     except InputError as error:
         if share.processes == 1:
@@ -109,10 +114,15 @@ def evaluate_predictor(
         ImageError: an image cannot be read.
     """
     truth = read_ground_truth(ground_truth, predictor.skeleton).in_folder(images)
-    results = predict_data(predictor, truth, images, track, share)
-    regions = predictor.calibration.regions
+    colour: dict[int, float] = {}
     return Evaluation(
-        truth, results, predictor.skeleton, bootstrap=bootstrap, setting=setting_of(predictor), regions=regions
+        truth,
+        predict_data(predictor, truth, images, track, share, colour),
+        predictor.skeleton,
+        bootstrap=bootstrap,
+        setting=setting_of(predictor),
+        regions=predictor.calibration.regions,
+        colour=colour,
     )
 
 

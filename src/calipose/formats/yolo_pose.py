@@ -54,14 +54,18 @@ def yolo_lines(poses: Poses) -> str:
 
 
 def data_yaml(skeleton: Skeleton) -> str:
-    """The description of a data set of the skeleton; JSON's lists are YAML's, too."""
+    """The description of a data set of the skeleton; JSON's lists are YAML's, too.
+
+    Without a `path`, Ultralytics takes the folder of the file; a `.` would be the folder in which it runs. sleap-io
+    finds the labels by the "/images" in `train`, and takes the keypoints' names from `node_names`.
+    """
     rows = {
-        "path": ".",
-        "train": "images",
-        "val": "images",
+        "train": "./images",
+        "val": "./images",
         "kpt_shape": [len(skeleton), 3],
         "flip_idx": skeleton.flip_index.tolist(),
         "names": ["person"],
     }
     text = "".join(f"{key}: {json.dumps(value)}\n" for key, value in rows.items())
-    return text + f"kpt_names:\n  0: {json.dumps(list(skeleton.keypoints))}\n"
+    names = json.dumps(list(skeleton.keypoints))
+    return text + f"kpt_names:\n  0: {names}\nnode_names: {names}\n"

@@ -201,7 +201,7 @@ def exif_orientation(data: bytes) -> int:
 def _exif_block(data: bytes) -> bytes:
     """The TIFF structure that holds a file's EXIF entries, or nothing."""
     if data.startswith(b"\xff\xd8"):
-        head = data[: _jpeg_scan(data)]
+        head = data[: jpeg_scan(data)]
         at, skip = head.find(b"Exif\0\0"), 6
     elif data.startswith(b"\x89PNG"):
         at, skip = data.find(b"eXIf"), 4
@@ -214,7 +214,7 @@ def _exif_block(data: bytes) -> bytes:
     return data[at + skip :] if at >= 0 else b""
 
 
-def _jpeg_scan(data: bytes) -> int:
+def jpeg_scan(data: bytes) -> int:
     """Position at which a JPEG's first scan starts (its length where it has none)."""
     offset = 2
     while offset + 4 <= len(data) and data[offset] == 0xFF and data[offset + 1] != 0xDA:
@@ -227,7 +227,7 @@ def _is_complete(data: bytes) -> bool:
     """Whether the format's end marker is there: decoders fill a cut-off JPEG or PNG silently."""
     if data.startswith(b"\xff\xd8"):
         # After the scan's start only: an EXIF thumbnail has an end marker of its own.
-        return data.find(b"\xff\xd9", _jpeg_scan(data)) >= 0
+        return data.find(b"\xff\xd9", jpeg_scan(data)) >= 0
     if data.startswith(b"\x89PNG"):
         return data.rfind(b"IEND") >= 0
     return True

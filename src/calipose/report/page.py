@@ -214,11 +214,11 @@ def _keypoints(evaluation: Evaluation, charts: Charts) -> str:
 def _regions(evaluation: Evaluation, charts: Charts, coverage: Sequence[Coverage]) -> str:
     if not coverage:
         return ""
-    whose = (
-        "The regions are the model's own."
-        if evaluation.has_regions
-        else "Maps and regions are cross-fitted: those of each image were fitted on the other images."
-    )
+    whose = "Maps and regions are cross-fitted: those of each image were fitted on the other images."
+    if evaluation.has_regions:
+        whose = "The regions are the model's own."
+    elif evaluation.carries_regions:
+        whose = "The regions are those that the results carry."
     return (
         "<p>A region is a circle in which the annotated keypoint lies with the probability asked for. Here are the"
         " labelled keypoints of matched poses, all of them and in groups of 100 and more. Thirds of the keypoint scores"

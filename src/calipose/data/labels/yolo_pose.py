@@ -18,7 +18,7 @@ from calipose.data.labels.base import (
     read_bytes,
 )
 from calipose.errors import ImageError, InputError, first_line
-from calipose.io.images import decode_image, exif_orientation
+from calipose.io.image_size import image_size
 from calipose.skeleton import COCO_17
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".avif"}
@@ -95,21 +95,20 @@ def read_yolo_pose(folder: Path) -> LabelFile:
     for image in _image_files(folder):
         name = str(image.relative_to(folder))
         try:
-            data = read_bytes(image, f"image {image}")
-            if exif_orientation(data) != 1:
+            size, orientation = image_size(image)
+            if orientation != 1:
                 raise ValueError("turned by its EXIF orientation, so its labels have two meanings; save it upright")
-            height, width = decode_image(data, str(image)).shape[:2]
         except (ImageError, ValueError) as error:
             problems.add(f"image {name}", error)
             continue
         people = []
         for number, line in _lines(labels_of(image), problems):
             try:
-                if person_of := _person(line, names, dimensions, (width, height), person):
+                if person_of := _person(line, names, dimensions, size, person):
                     people.append(person_of)
             except ValueError as error:
                 problems.add(f"{labels_of(image)}, line {number}", error)
-        images.append(LabelledImage(name, (width, height), people))
+        images.append(LabelledImage(name, size, people))
     problems.raise_any()
     if not images:
         raise InputError(f"{folder}: no images here")
