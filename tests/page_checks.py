@@ -61,7 +61,7 @@ def open_afresh(browser: Browser, address: str, width: int, scheme: str) -> None
     browser.start_afresh()
     set_window(browser, width, scheme)
     browser.call("Page.navigate", url=address)
-    wait_for(browser, f"location.href.startsWith({address.split('#')[0]!r}) && document.readyState === 'complete'")
+    wait_for(browser, f"location.href === {address!r} && document.readyState === 'complete'")
     time.sleep(0.2)  # scripts that start when all is loaded
 
 
