@@ -15,7 +15,7 @@ class Page(Browser):
     def open(self, url: str) -> None:
         """Load a page and wait until it has loaded its model, or says why not."""
         self.call("Page.navigate", url=url)
-        self._wait()
+        self.wait_until_ready()
 
     def choose(self, input_id: str, file: Path) -> None:
         """Choose a file, and wait."""
@@ -23,7 +23,7 @@ class Page(Browser):
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=f"#{input_id}")["nodeId"]
         self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
-        self._wait()
+        self.wait_until_ready()
 
     def drop(self, file: Path) -> None:
         """Drop a file onto the page, and wait."""
@@ -31,7 +31,7 @@ class Page(Browser):
         data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
         for kind in ("dragEnter", "dragOver", "drop"):
             self.call("Input.dispatchDragEvent", type=kind, x=300, y=300, data=data)
-        self._wait()
+        self.wait_until_ready()
 
     def paste(self, file: Path) -> None:
         """Paste an image, and wait."""
@@ -41,24 +41,25 @@ class Page(Browser):
             " data.items.add(new File([bytes], 'image.png', {type: 'image/png'}));"
             " document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data})); })(new DataTransfer())"
         )
-        self._wait()
+        self.wait_until_ready()
 
     def click(self, selector: str) -> None:
         """Click an element, and wait."""
         self._mark()
         self.evaluate(f"document.querySelector({selector!r}).click()")
-        self._wait()
+        self.wait_until_ready()
 
     def select(self, element_id: str, value: str) -> None:
         """Choose an option of a list, and wait."""
         choose = f"e => {{ e.value = {value!r}; e.dispatchEvent(new Event('change')); }}"
         self.evaluate(f"({choose})(document.getElementById({element_id!r}))")
-        self._wait()
+        self.wait_until_ready()
 
     def _mark(self) -> None:
         self.evaluate("document.getElementById('status').textContent = 'Starting'")  # as index.html does
 
-    def _wait(self) -> None:
+    def wait_until_ready(self) -> None:
+        """Wait until the page has done what it is at."""
         end = time.monotonic() + PATIENCE
         while not self.evaluate(
             "document.getElementById('busy')?.hidden"

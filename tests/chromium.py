@@ -47,11 +47,21 @@ class Browser:
         )
         for fd in (their_read, their_write, *theirs):
             os.close(fd)
-        self._rest, self._last, self._session = b"", 0, ""
+        self._rest, self._last, self._session, self._context = b"", 0, "", ""
         self.events: list[dict[str, Any]] = []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Network", "DOM"):
+        self.start_afresh()
+
+    def start_afresh(self) -> None:
+        """Go on with an empty page that knows nothing of the one before: no storage, no cookies, no cache."""
+        self._session, before = "", self._context  # what concerns the whole browser is said outside of a page
+        self.first_event = len(self.events)
+        self._context = self.call("Target.createBrowserContext")["browserContextId"]
+        target = self.call("Target.createTarget", url="about:blank", browserContextId=self._context)["targetId"]
+        session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        if before:
+            self.call("Target.disposeBrowserContext", browserContextId=before)
+        self._session = session
+        for domain in ("Page", "Runtime", "Network", "DOM", "Log"):
             self.call(f"{domain}.enable")
 
     def close(self) -> None:

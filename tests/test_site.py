@@ -10,6 +10,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from chromium import CHROMIUM, Browser
+from page_checks import AXE, SCHEMES, WIDTHS, check_page, open_afresh
+from plain_server import plain_server
+
 pytest.importorskip("mkdocs")
 pytest.importorskip("material")
 pytest.importorskip("mkdocstrings")
@@ -89,3 +93,20 @@ def test_the_reference_names_what_is_public(site: dict[Path, Links]) -> None:
     wanted = {name for name in names if "." not in name} - {"__version__", "COCO_17"}
     missing = {name for name in wanted if not any(found.split(".")[-1] == name for found in reference)}
     assert not missing
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt install chromium")
+@pytest.mark.skipif(not AXE.is_file(), reason="npm ci in examples/browser was not run")
+def test_pages_are_clean_light_and_dark_narrow_and_wide(site: dict[Path, Links], tmp_path: Path) -> None:
+    """A page of text and images, and one with code; `tools/screenshots.py` does the same with all pages."""
+    browser, faults = Browser(tmp_path), []
+    try:
+        with plain_server(next(iter(site)).parent) as address:
+            for name in ("index.html", "start.html"):
+                for width in WIDTHS:
+                    for scheme in SCHEMES:
+                        open_afresh(browser, address + name, width, scheme)
+                        faults += [(name, width, scheme, fault) for fault in check_page(browser).faults(scheme)]
+    finally:
+        browser.close()
+    assert faults == []

@@ -1,11 +1,12 @@
-"""Screenshots of the service's page and of the documentation site, and what axe-core says of them.
+"""Looks at the service's page and at the documentation site: a screenshot each, and what is wrong with it.
 
-    calipose serve --port 8123 --web-runtime examples/browser/node_modules/onnxruntime-web/dist &
-    make site && python -m http.server -d build/site 8124 &
-    python tools/screenshots.py OUT --image photo.jpg http://localhost:8123/ http://localhost:8124/index.html
+    npm ci --prefix examples/browser
+    make site
+    python tools/screenshots.py build/screenshots
 
-Each address is shown at 390 and 1280 pixels, light and dark. Needs Chromium and, for axe-core, npm ci in
-examples/browser.
+Each page is opened at 390 and 1280 pixels, light and dark, by a reader who was never there before. A line a page says
+whether it really is light or dark (by its computed background), how many of axe-core's rules it breaks, how many errors
+the console has, and what was asked of other hosts; the faults follow. Exit code 1 if there are any. Needs Chromium.
 """
 
 from __future__ import annotations
@@ -14,123 +15,113 @@ import argparse
 import base64
 import sys
 import tempfile
-import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, redirect_stderr
 from pathlib import Path
+
+import cv2
+import numpy as np
+
+from calipose import Predictor
+from calipose.data.synthetic.scene import EASY, synthesize_scene
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from chromium import Browser  # noqa: E402 (lies with the tests)
+from browser_page import Page  # noqa: E402 (lies with the tests)
+from page_checks import SCHEMES, WIDTHS, check_page, open_afresh  # noqa: E402
+from plain_server import plain_server  # noqa: E402
+from serving import serving  # noqa: E402
 
-AXE = ROOT / "examples" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
-PATIENCE = 90.0
-ALLOWED = ("http://localhost:", "data:", "blob:", "about:")
+RUNTIME = ROOT / "examples" / "browser" / "node_modules" / "onnxruntime-web" / "dist"
+MOST_PIXELS = 8000  # height of a screenshot; what is below is checked, but not shown
+PAUSE = 0.3  # seconds for what is drawn last
+
+Step = Callable[[Page], None]
 
 
 def main() -> None:
-    """Look at each address in each form; exit code 1 if axe-core or the console complains."""
+    """Look at each page in each form; exit code 1 if anything is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("out", type=Path)
-    parser.add_argument("addresses", nargs="+")
-    parser.add_argument("--image", type=Path, help="is chosen on the service's page")
+    parser.add_argument("out", type=Path, help="folder of the screenshots")
+    parser.add_argument("--site", type=Path, default=ROOT / "build" / "site", help="what make site has built")
+    parser.add_argument("--only", nargs="+", metavar="WORD", default=[""], help="pages whose name holds one of these")
+    parser.add_argument("--image", type=Path, help="is chosen on the service's page; by default drawn people")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    found = 0
-    with tempfile.TemporaryDirectory() as profile:
-        browser = Browser(Path(profile))
-        for number, address in enumerate(given.addresses):
-            for width in (390, 1280):
-                for scheme in ("light", "dark"):
-                    # The site keeps what was light or dark before; the page before must not write it again.
-                    browser.call("Page.navigate", url="about:blank")
-                    origin = "/".join(address.split("/")[:3])
-                    browser.call("Storage.clearDataForOrigin", origin=origin, storageTypes="local_storage")
-                    form(browser, width, scheme)
-                    browser.events.clear()
-                    browser.call("Page.navigate", url=address)
-                    settle(browser)
-                    if given.image and browser.evaluate("!!document.getElementById('image-file')"):
-                        choose(browser, given.image)
-                    name = f"{number}-{width}-{scheme}.png"
-                    shot = browser.call("Page.captureScreenshot", captureBeyondViewport=True)
-                    (given.out / name).write_bytes(base64.b64decode(shot["data"]))
-                    complaints = [*axe(browser), *console(browser), *elsewhere(browser), *too_wide(browser, width)]
-                    found += len(complaints)
-                    print(f"{name}  {address}  {len(complaints)} complaints")
-                    for complaint in complaints:
-                        print(f"    {complaint}")
-        browser.close()
-    sys.exit(found > 0)
+    faults = 0
+    print(f"{'page':34} {'width':>5} {'wanted':6} {'is':6} {'background':20} axe console elsewhere", flush=True)
+    with ExitStack() as stack:
+        stack.enter_context(redirect_stderr(stack.enter_context((given.out / "service.log").open("w"))))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        browser = Page(folder / "profile")
+        stack.callback(browser.close)
+        pages = [*service_pages(stack, folder, given.image), *site_pages(stack, given.site)]
+        for name, address, prepare in pages:
+            if any(word in name for word in given.only):
+                faults += sum(look(browser, name, address, prepare, given.out, w, s) for w in WIDTHS for s in SCHEMES)
+    print(f"{faults} faults")
+    sys.exit(faults > 0)
 
 
-def form(browser: Browser, width: int, scheme: str) -> None:
-    """Set the window's width, and light or dark."""
-    browser.call(
-        "Emulation.setDeviceMetricsOverride", width=width, height=844 if width < 600 else 900, deviceScaleFactor=1,
-        mobile=width < 600,
-    )  # fmt: skip
-    browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+def look(browser: Page, name: str, address: str, prepare: Step, out: Path, width: int, scheme: str) -> int:
+    """Open, prepare, check and photograph one page; print what is wrong, and return how much."""
+    open_afresh(browser, address, width, scheme)
+    prepare(browser)
+    browser.evaluate(f"new Promise(done => setTimeout(done, {1000 * PAUSE}))")
+    found = check_page(browser)
+    counts = f"{len(found.violations):3} {len(found.errors):7} {len(found.elsewhere):9}"
+    print(f"{name:34} {width:5} {scheme:6} {found.scheme:6} {found.background:20} {counts}", flush=True)
+    faults = found.faults(scheme)
+    for fault in faults:
+        print(f"    {fault}")
+    screenshot(browser, out / f"{name.replace('/', '-')}-{width}-{scheme}.png", width)
+    return len(faults)
 
 
-def settle(browser: Browser) -> None:
-    """Wait until the page has loaded, and the service's page its model."""
-    time.sleep(0.5)
-    wait(browser, "document.readyState === 'complete'")
-    wait(
-        browser,
-        "(busy => !busy || (busy.hidden && !document.getElementById('status').textContent.startsWith('Starting')))"
-        "(document.getElementById('busy'))",
-    )
+def screenshot(browser: Page, path: Path, width: int) -> None:
+    """Write the whole page, as far as `MOST_PIXELS` go, as PNG."""
+    height = min(browser.evaluate("document.documentElement.scrollHeight"), MOST_PIXELS)
+    clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+    shot = browser.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
+    path.write_bytes(base64.b64decode(shot["data"]))
 
 
-def choose(browser: Browser, image: Path) -> None:
-    """Choose an image, and wait for its poses."""
-    root = browser.call("DOM.getDocument")["root"]["nodeId"]
-    node = browser.call("DOM.querySelector", nodeId=root, selector="#image-file")["nodeId"]
-    browser.call("DOM.setFileInputFiles", nodeId=node, files=[str(image.resolve())])
-    wait(browser, "!document.getElementById('results').hidden && document.getElementById('busy').hidden")
+def site_pages(stack: ExitStack, site: Path) -> Iterator[tuple[str, str, Step]]:
+    """Name and address of each page of the site, and nothing to do there."""
+    if not (site / "index.html").is_file():
+        raise SystemExit(f"{site} holds no site: make site, or --site FOLDER")
+    address = stack.enter_context(plain_server(site))
+    for path in sorted(site.rglob("*.html")):
+        name = path.relative_to(site).as_posix()
+        if name != "404.html":  # its links are those of a server's root
+            yield f"site/{name}", f"{address}{name}", lambda browser: None
 
 
-def wait(browser: Browser, condition: str) -> None:
-    """Wait until an expression of JavaScript is true."""
-    end = time.monotonic() + PATIENCE
-    while not browser.evaluate(condition):
-        if time.monotonic() > end:
-            raise TimeoutError(f"{condition}: {browser.evaluate('document.body.innerText')[:500]}")
-        time.sleep(0.1)
+def service_pages(stack: ExitStack, folder: Path, image: Path | None) -> Iterator[tuple[str, str, Step]]:
+    """The service's page empty, with poses and circles, and with an error; in the browser and on the server."""
+    if image is None:
+        image = folder / "people.png"
+        cv2.imwrite(str(image), synthesize_scene(np.random.default_rng(0), (640, 480), EASY).image[..., ::-1])
+    wrong = folder / "text.png"
+    wrong.write_text("no image")
+    predictor = Predictor("fast", threads=1)
+    local = stack.enter_context(serving(predictor, web_runtime=str(RUNTIME)))
+    remote = stack.enter_context(serving(predictor, token="secret"))
 
+    def with_poses(browser: Page) -> None:
+        browser.wait_until_ready()
+        browser.choose("image-file", image)
+        browser.click("#regions-on")
 
-def axe(browser: Browser) -> list[str]:
-    """What axe-core finds, an entry an element."""
-    if not AXE.is_file():
-        return ["axe-core is missing: npm ci in examples/browser"]
-    # Not as a script of the page: its own rules would refuse it.
-    browser.call("Runtime.evaluate", expression=AXE.read_text(encoding="utf-8"))
-    what = "found.violations.map(v => [v.id, v.help, v.nodes.map(n => n.html)])"
-    rules = browser.evaluate(f"axe.run().then(found => {what})")
-    return [f"{rule}: {text}: {node[:160]}" for rule, text, nodes in rules for node in nodes]
+    def with_error(browser: Page) -> None:
+        browser.wait_until_ready()
+        browser.choose("image-file", wrong)
 
-
-def console(browser: Browser) -> list[str]:
-    """Errors in the console."""
-    return [
-        f"console: {event['params']}"[:300]
-        for event in browser.events
-        if event.get("method") == "Runtime.exceptionThrown"
-        or (event.get("method") == "Runtime.consoleAPICalled" and event["params"]["type"] == "error")
-    ]
-
-
-def elsewhere(browser: Browser) -> list[str]:
-    """What was asked of any other machine."""
-    asked = (e["params"]["request"]["url"] for e in browser.events if e.get("method") == "Network.requestWillBeSent")
-    return [f"loaded from elsewhere: {url}" for url in asked if not url.startswith(ALLOWED)]
-
-
-def too_wide(browser: Browser, width: int) -> list[str]:
-    """A page that must be moved sideways."""
-    wide = browser.evaluate("document.documentElement.scrollWidth")
-    return [f"{wide} pixels wide in a window of {width}"] if wide > width else []
+    yield "service/empty", local, Page.wait_until_ready
+    yield "service/poses", local, with_poses
+    yield "service/error", local, with_error
+    yield "service/server-only", remote, Page.wait_until_ready
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ import { fileURLToPath } from "node:url";
 
 const PAGE = fileURLToPath(new URL("../../src/calipose/serve/page/", import.meta.url));
 const HERE = fileURLToPath(new URL(".", import.meta.url));
-const ours = (pathname) => pathname === "/model.onnx" || pathname.startsWith("/node_modules/onnxruntime-web/dist/");
+const STORED = "/model.calipose.json"; // what the scores of model.onnx mean; calipose export and calibrate write it
+const ours = (pathname) => ["/model.onnx", STORED].includes(pathname) || pathname.startsWith("/node_modules/onnxruntime-web/dist/");
 const TYPES = {
   ".css": "text/css",
   ".html": "text/html; charset=utf-8",
   ".js": "text/javascript",
+  ".json": "application/json",
   ".mjs": "text/javascript",
   ".svg": "image/svg+xml",
   ".wasm": "application/wasm",
@@ -34,7 +36,9 @@ const server = createServer(async (request, response) => {
     const found = await stat(file);
     if (!found.isFile()) throw new Error("a folder");
     const type = TYPES[extname(file)] ?? "application/octet-stream";
-    response.writeHead(200, { ...HEADERS, "Content-Type": type, "Content-Length": found.size });
+    const beside = pathname === "/model.onnx" && (await stat(join(HERE, STORED)).catch(() => null));
+    const link = beside ? { Link: `<${STORED}>; rel="describedby"` } : {};
+    response.writeHead(200, { ...HEADERS, ...link, "Content-Type": type, "Content-Length": found.size });
     if (request.method === "HEAD") response.end();
     else createReadStream(file).on("error", () => response.destroy()).pipe(response);
   } catch {

@@ -3,12 +3,9 @@
 import csv
 import io
 import json
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -16,11 +13,11 @@ pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
 from browser_page import Page
-from calipose.data.synthetic.scene import EASY, synthesize_scene
 from calipose.formats.csv import write_csv
 from calipose.inference.predictor import Predictor
 from calipose.poses import Poses
 from chromium import CHROMIUM, PATIENCE
+from page_checks import SCHEMES, WIDTHS, check_page, open_afresh
 from serving import serving
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,39 +26,6 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt install chromium"),
     pytest.mark.skipif(not (MODULES / "axe-core").is_dir(), reason="npm ci in examples/browser was not run"),
 ]
-
-
-@pytest.fixture(scope="module")
-def predictor() -> Predictor:
-    return Predictor("onepass", threads=1)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    camera = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
-    browser = Page(tmp_path_factory.mktemp("profile"), *camera)
-    yield browser
-    browser.close()
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("image") / "people, two.png"
-    cv2.imwrite(str(path), synthesize_scene(np.random.default_rng(0), (320, 240), EASY).image[..., ::-1])
-    return path
-
-
-@pytest.fixture(scope="module")
-def page(browser: Page, predictor: Predictor) -> Iterator[Page]:
-    """The page of a service that has onnxruntime-web."""
-    with serving(predictor, web_runtime=str(MODULES / "onnxruntime-web" / "dist")) as address:
-        browser.open(address)
-        yield browser
-    asked = [e["params"]["request"]["url"] for e in browser.events if e.get("method") == "Network.requestWillBeSent"]
-    assert asked
-    assert all(url.startswith(("http://localhost:", "blob:", "data:")) for url in asked), asked
-    assert not [e for e in browser.events if e.get("method") == "Runtime.exceptionThrown"]
-
 
 KEEP_WHAT_IS_SAVED = """(() => {
     window.saved = [];
@@ -188,20 +152,14 @@ def test_without_onnxruntime_web_the_server_finds_the_poses(page: Page, predicto
     page.open(back)
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_core_finds_nothing(page: Page, image: Path, width: int, scheme: str) -> None:
-    page.call("Emulation.setDeviceMetricsOverride", width=width, height=844, deviceScaleFactor=1, mobile=width < 600)
-    page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_page_is_clean_light_and_dark_narrow_and_wide(page: Page, image: Path, width: int, scheme: str) -> None:
+    open_afresh(page, page.evaluate("location.href"), width, scheme)
+    page.wait_until_ready()
     page.choose("image-file", image)
     page.click("#regions-on")
-    sys.path.insert(0, str(ROOT / "tools"))
-    from screenshots import axe, too_wide
-
-    found = axe(page)
-    page.click("#regions-on")
-    assert found == []
-    assert too_wide(page, width) == []
+    assert check_page(page).faults(scheme) == []
 
 
 def test_everything_is_reached_by_keyboard(page: Page, image: Path) -> None:

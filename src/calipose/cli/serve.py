@@ -144,6 +144,7 @@ def serve_command(
         allow_private_urls=allow_private_urls,
         web_runtime=os.path.abspath(web_runtime) if web_runtime else "",
         token=token,
+        model_name=os.path.basename(os.path.normpath(model)),
     )
     opening: dict[str, Any] = {
         "model": model, "device": device, "flip": flip, "short_side": short_side, "min_score": options.MIN_SCORE,

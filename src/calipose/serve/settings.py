@@ -27,6 +27,7 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         allow_private_urls: and from private ones.
         web_runtime: folder with onnxruntime-web's files, for the page; empty: the page sends its images here.
         token: which requests must bring; empty: none.
+        model_name: what the page calls the model.
     """
 
     concurrency: Positive = 1
@@ -42,3 +43,4 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     allow_private_urls: bool = False
     web_runtime: str = ""
     token: str = ""
+    model_name: str = ""

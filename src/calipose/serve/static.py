@@ -38,8 +38,8 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 PAGE = (
-    "index.html", "page.css", "page.js", "calipose.js", "draw.js", "files.js", "film.js", "place.js", "regions.js",
-    "server.js", "icon.svg",
+    "index.html", "page.css", "page.js", "calipose.js", "draw.js", "files.js", "film.js", "modelfiles.js", "place.js",
+    "regions.js", "server.js", "icon.svg",
 )  # fmt: skip
 CALIBRATION = "/model.calipose.json"  # of /model.onnx
 RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
@@ -66,6 +66,7 @@ def add_page(app: FastAPI, predictor: Predictor, settings: ServeSettings) -> Non
     async def info() -> dict[str, Any]:
         return {
             "version": __version__,
+            "model": settings.model_name,
             "skeleton": predictor.skeleton.to_dict(),
             "short_side": predictor.settings.short_side,
             "second_look": predictor.refiner is not None,

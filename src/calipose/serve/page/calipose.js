@@ -29,7 +29,7 @@ function loadRuntime() {
 export class Model {
   /**
    * @param {Uint8Array} bytes the whole file; @param {string} name for messages
-   * @param {object} calibration if any, takes the place of the one in the file, as NAME.calipose.json does in Python
+   * @param {object} calibration that of NAME.calipose.json, if there is one: it takes the place of the file's own
    */
   static async load(bytes, name, calibration) {
     const header = readHeader(bytes, name);
@@ -41,6 +41,8 @@ export class Model {
     model.padColour = header.pad_colour;
     model.calibration = calibration ?? null;
     model.regions = (calibration ?? header.calibration)?.regions ?? null;
+    const maps = calibration ? "the .calipose.json file beside it" : "the maps inside the file";
+    model.scoresBy = (calibration ?? header.calibration)?.score?.x.length ? `scores by ${maps}` : "scores not calibrated";
     model.ort = await loadRuntime();
     try {
       model.session = await model.ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });

@@ -4,11 +4,11 @@ import { Model, UserError } from "./calipose.js";
 import { drawPoses } from "./draw.js";
 import { save, toCsv, toDict } from "./files.js";
 import { Film } from "./film.js";
+import { MODEL, chosenModel, fetchModel, isModel } from "./modelfiles.js";
 import { Place } from "./place.js";
 import { Regions } from "./regions.js";
 import { ServerModel } from "./server.js";
 
-const MODEL = "model.onnx"; // beside this page; what `calipose export` wrote
 const MIN_SCORE = 0.3; // where the slider starts, as `calipose predict` does
 
 const element = (id) => document.getElementById(id);
@@ -47,8 +47,11 @@ async function attempt(text, task) {
   }
 }
 
-/** Opens a model; images wait for it. If it fails, the one before stays. */
-function openModel(name, read) {
+/**
+ * Opens a model; images wait for it. If it fails, the one before stays.
+ * @param {() => Promise<{bytes: Uint8Array, calibration?: object}>} read its file, and what lies beside that
+ */
+function openModel(name, read, packaged = false) {
   return attempt(`Loading ${name} ...`, async () => {
     const before = model;
     const loading = read().then(({ bytes, calibration }) => Model.load(bytes, name, calibration));
@@ -63,26 +66,12 @@ function openModel(name, read) {
     const { skeleton, settings, size } = loaded;
     const about =
       `${name}: ${skeleton.keypoints.length} keypoints (${skeleton.name}), ` +
-      `short side ${settings.short_side} px, ${(size / 1e6).toFixed(1)} MB`;
-    place.browserHas(about, name === MODEL);
+      `short side ${settings.short_side} px, ${(size / 1e6).toFixed(1)} MB; ${loaded.scoresBy}`;
+    place.browserHas(name, about, packaged);
     const old = await before?.catch(() => null);
     await old?.release();
     if (current && !place.onServer) openImage(current);
   });
-}
-
-async function fetchModel() {
-  const response = await fetch(MODEL, { cache: "no-cache" }).catch(() => null);
-  if (!response) throw new UserError("The server of this page does not answer: start it again, then reload the page.");
-  if (!response.ok) {
-    throw new UserError(
-      `There is no ${MODEL} beside this page. Put one there with: calipose export CHECKPOINT ${MODEL}, ` +
-        "or choose a file that it wrote.",
-    );
-  }
-  const beside = response.headers.get("Link")?.match(/^<([^>]+)>; rel="describedby"$/)?.[1]; // our own server has one
-  const stored = beside ? await (await fetch(beside, { cache: "no-cache" })).json() : null;
-  return { bytes: new Uint8Array(await response.arrayBuffer()), calibration: stored?.calibration };
 }
 
 /** Whatever finds the poses now: the server, or a model in this browser. */
@@ -285,11 +274,14 @@ function draw() {
   );
 }
 
-/** Opens what was dropped, chosen or pasted. */
-function open(file) {
+/** Opens what was dropped, chosen or pasted: the first file; of a model, also the file beside it. */
+function open([...files]) {
+  const file = files.find(isModel) ?? files[0];
   if (!file) return;
-  if (file.name.toLowerCase().endsWith(".onnx")) {
-    openModel(file.name, async () => ({ bytes: new Uint8Array(await file.arrayBuffer()) }));
+  if (isModel(file)) {
+    openModel(file.name, () => chosenModel(file, files));
+  } else if (file.name.endsWith(".json")) {
+    fail(`${file.name} says what the scores of a model mean: choose or drop it together with the model's .onnx file.`);
   } else if (file.type.startsWith("video/")) {
     openFilm(file.name, () => film.openFile(file));
   } else {
@@ -297,9 +289,13 @@ function open(file) {
   }
 }
 
+const fail = (message) => attempt("", async () => {
+  throw new UserError(message);
+});
+
 /** Poses are found in another place from now on. */
 function changePlace() {
-  if (!place.onServer && !model) openModel(MODEL, fetchModel);
+  if (!place.onServer && !model) openModel(MODEL, fetchModel, true);
   else if (current) openImage(current);
   else if (!tasks) describeResult();
 }
@@ -311,7 +307,7 @@ function setThreshold(score) {
 
 for (const id of ["image-file", "model-file"]) {
   element(id).addEventListener("change", (event) => {
-    open(event.target.files[0]);
+    open(event.target.files);
     event.target.value = ""; // so that the same file can be chosen again
   });
 }
@@ -326,7 +322,7 @@ element("save-csv").addEventListener("click", () => {
   save(toCsv(shownPoses(), result.model.skeleton, current?.name ?? "frame", regions.coverage), `${stem()}.csv`, "text/csv");
 });
 const stem = () => (current?.name ?? "frame").replace(/\.[^.]*$/, "");
-document.addEventListener("paste", (event) => open(event.clipboardData.files[0]));
+document.addEventListener("paste", (event) => open(event.clipboardData.files));
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
   element("stage").classList.add("over");
@@ -337,11 +333,8 @@ document.addEventListener("dragleave", (event) => {
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   element("stage").classList.remove("over");
-  const [file] = event.dataTransfer.files;
-  if (file) open(file);
-  else attempt("", async () => {
-    throw new UserError("That was a link or text. Save the image first, then drop its file.");
-  });
+  if (event.dataTransfer.files.length) open(event.dataTransfer.files);
+  else fail("That was a link or text. Save the image first, then drop its file.");
 });
 element("threshold").value = MIN_SCORE;
 element("threshold").addEventListener("input", () => {

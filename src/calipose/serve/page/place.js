@@ -30,7 +30,8 @@ export class Place {
     const [browser, remote] = document.querySelectorAll("input[name=where]");
     element("where").hidden = false;
     element("token-row").hidden = !this.server.needs_token;
-    element("looks").textContent = this.server.second_look ? "(two looks, more exact)" : "";
+    const { model, second_look: twice } = this.server;
+    element("server-model").textContent = `${model || "its own model"}, ${twice ? "two looks, more exact" : "one look"}`;
     if (!this.server.in_browser) {
       browser.disabled = true;
       remote.checked = true;
@@ -48,10 +49,12 @@ export class Place {
 
   /**
    * The browser has a model; with a file that was chosen, it finds the poses from now on.
-   * @param {string} about it; @param {boolean} packaged it is the one that the server knows the calibration data of
+   * @param {string} name of its file; @param {string} about it
+   * @param {boolean} packaged it is the one that came with the page: the server, if there is one, knows its calibration data
    */
-  browserHas(about, packaged) {
+  browserHas(name, about, packaged) {
     Object.assign(this, { about, packaged });
+    element("browser-model").textContent = packaged ? "fast, one look" : `${name}, one look`;
     if (this.onServer && !packaged) {
       document.querySelector("input[name=where]").checked = true;
       this.forgetPrecision();

@@ -66,8 +66,8 @@ export class Regions {
       return this.prepare(model);
     }
     element("coverage-row").hidden = !this.current;
-    const missing = source ? "This model's calibration has no regions." : "Only the server knows how far off keypoints of this model may be.";
-    element("regions-note").textContent = on && !this.current ? missing : "";
+    const missing = onServer ? "The calibration of the server's model has no regions." : "The calibration of this model has no regions.";
+    element("regions-note").textContent = on && !this.current ? `${missing} calipose calibrate fits them.` : "";
     if (this.current) element("coverage").max = LEAST_COVERAGE - 1 + this.current.group.quantiles.length;
   }
 
