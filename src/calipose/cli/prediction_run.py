@@ -199,9 +199,14 @@ class PredictionRun:
         people: set[int] = set()
         try:
             with folder.video(source, frame_rate(source, self.options)) as output:
-                for result in self._in_video(source):
+
+                def write(result: ImageResult) -> None:
                     output.write(result.frame, result.poses, drawing_of(result))
-                    people.update([] if result.poses.track_ids is None else result.poses.track_ids.tolist())
+
+                # Drawing and encoding go on in a thread, in order, while the network has the next frame.
+                with closing(done_ahead(self._in_video(source), write, WRITTEN_BEHIND)) as written:
+                    for result, _ in written:
+                        people.update([] if result.poses.track_ids is None else result.poses.track_ids.tolist())
                 if self._cut:
                     raise _Stopped
         except _Stopped:
