@@ -684,6 +684,15 @@ def test_a_video_is_not_held_in_memory(folder: Path, monkeypatch: pytest.MonkeyP
     assert most[0] <= 20  # ten for gaps, three read ahead, three written behind
 
 
+def test_workers_change_nothing(folder: Path) -> None:
+    write_video(folder / "walk.mkv", walk(12, missing=(4,)))
+    assert call("in", "walk.mkv", "--out", "one").exit_code == 0
+    assert call("in", "walk.mkv", "--out", "three", "--workers", 3).exit_code == 0
+    assert names("one") == names("three") > {"poses.jsonl", "walk.poses.jsonl", "walk.mp4"}
+    for name in names("one"):
+        assert (folder / "one" / name).read_bytes() == (folder / "three" / name).read_bytes(), name
+
+
 def test_threads_beside_the_network_change_nothing_of_a_video(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading ahead, drawing and encoding in threads give the bytes that one thread gives."""
     import threading

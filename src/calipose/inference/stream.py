@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from calipose.errors import ImageError, InputError
 from calipose.geometry import Floats
+from calipose.inference.pool import PredictorPool
 from calipose.inference.predictor import Predictor
 from calipose.io.ahead import done_ahead, taken_ahead
 from calipose.io.images import Image
@@ -85,7 +86,7 @@ def frame_rate(source: Source, options: PredictOptions) -> float:
 
 
 def predict_images(
-    predictor: Predictor,
+    predictor: Predictor | PredictorPool,
     sources: Iterable[Source],
     options: PredictOptions,
     broken: Callable[[Source, InputError], None],
@@ -94,7 +95,7 @@ def predict_images(
     """The poses of still images, in order; the next ones are read and decoded in a thread meanwhile.
 
     Args:
-        predictor: predicts them.
+        predictor: predicts them; a pool, several at the same time.
         sources: of still images.
         options: how.
         broken: called with each source that cannot be read, and why.
@@ -123,14 +124,14 @@ def predict_images(
 
 
 def predict_video(
-    predictor: Predictor, source: Source, options: PredictOptions, stopped: Callable[[], bool]
+    predictor: Predictor | PredictorPool, source: Source, options: PredictOptions, stopped: Callable[[], bool]
 ) -> Iterator[ImageResult]:
     """The poses of a video's or webcam's frames, in order; a video's next ones are decoded in a thread meanwhile.
 
     Where people are followed, and so gaps are filled, each result comes some frames late.
 
     Args:
-        predictor: predicts them.
+        predictor: predicts them; a pool, several at the same time.
         source: a video or webcam.
         options: how; whether people are followed.
         stopped: asked before each frame; True ends the video there.
@@ -172,7 +173,7 @@ def _every(frames: Generator[Frame, None, None], every: int) -> Generator[Frame,
 
 
 def _predict(
-    predictor: Predictor, frames: Iterator[tuple[Source, Frame]], options: PredictOptions
+    predictor: Predictor | PredictorPool, frames: Iterator[tuple[Source, Frame]], options: PredictOptions
 ) -> Iterator[ImageResult]:
     """All poses of the frames."""
     if options.queries:
@@ -212,7 +213,7 @@ def _with_regions(options: PredictOptions, results: Iterator[ImageResult]) -> It
 
 
 def _follow(
-    predictor: Predictor, source: Source, results: Iterator[ImageResult], options: PredictOptions
+    predictor: Predictor | PredictorPool, source: Source, results: Iterator[ImageResult], options: PredictOptions
 ) -> Iterator[ImageResult]:
     """The frames with people followed through them."""
     rate = frame_rate(source, options)
