@@ -67,7 +67,7 @@ def test_the_house_stays_small() -> None:
     rooms = {tool.room(name) for name in MODULES}
     arrows = {(tool.room(a), tool.room(b)) for a, targets in GRAPH.items() for b in targets}
     assert len(rooms) <= 28
-    assert len({(a, b) for a, b in arrows if a != b}) <= 200
+    assert len({(a, b) for a, b in arrows if a != b}) <= 202
 
 
 def test_the_facade() -> None:

@@ -681,7 +681,45 @@ def test_a_video_is_not_held_in_memory(folder: Path, monkeypatch: pytest.MonkeyP
     write_video(folder / "walk.mp4", walk(60, missing=(20, 21)))
     assert call("walk.mp4").exit_code == 0
     assert len(entries("calipose-out/walk.poses.jsonl")) == 60
-    assert most[0] <= 15
+    assert most[0] <= 20  # ten for gaps, three read ahead, three written behind
+
+
+def test_workers_change_nothing(folder: Path) -> None:
+    write_video(folder / "walk.mkv", walk(12, missing=(4,)))
+    assert call("in", "walk.mkv", "--out", "one").exit_code == 0
+    assert call("in", "walk.mkv", "--out", "three", "--workers", 3).exit_code == 0
+    assert names("one") == names("three") > {"poses.jsonl", "walk.poses.jsonl", "walk.mp4"}
+    for name in names("one"):
+        assert (folder / "one" / name).read_bytes() == (folder / "three" / name).read_bytes(), name
+
+
+def test_threads_beside_the_network_change_nothing_of_a_video(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading ahead, drawing and encoding in threads give the bytes that one thread gives."""
+    import threading
+
+    import calipose.cli.prediction_run
+    import calipose.inference.stream
+
+    used: set[str] = set()
+    draw = calipose.cli.prediction_run.draw_poses
+
+    def seen(*arguments: Any, **named: Any) -> np.ndarray:
+        used.add(threading.current_thread().name)
+        return draw(*arguments, **named)
+
+    monkeypatch.setattr(calipose.cli.prediction_run, "draw_poses", seen)
+    write_video(folder / "walk.mkv", walk(30, missing=(9, 10), weak=(14,)), "flac")
+    assert call("walk.mkv", "--out", "threads").exit_code == 0
+    assert used
+    assert threading.current_thread().name not in used
+    monkeypatch.setattr(
+        calipose.cli.prediction_run, "done_ahead", lambda items, work, _: ((item, work(item)) for item in items)
+    )
+    monkeypatch.setattr(calipose.inference.stream, "taken_ahead", lambda items, _: items)
+    assert call("walk.mkv", "--out", "serial").exit_code == 0
+    assert threading.current_thread().name in used
+    for name in ("walk.poses.jsonl", "walk.mp4"):
+        assert (folder / "threads" / name).read_bytes() == (folder / "serial" / name).read_bytes(), name
 
 
 @pytest.mark.parametrize(

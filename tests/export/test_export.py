@@ -23,7 +23,7 @@ from calipose.export.onnx import export_onnx, round_to_half
 from calipose.export.parity import compare
 from calipose.export.quantize import backbone_convolutions, export_int8
 from calipose.geometry import pose_nms
-from calipose.inference.backends.onnx import OnnxBackend, find_providers
+from calipose.inference.backends.onnx import OnnxBackend
 from calipose.inference.backends.torch import TorchBackend
 from calipose.inference.predictor import Predictor
 from calipose.model.checkpoint import Checkpoint
@@ -303,18 +303,6 @@ def test_the_nms_in_the_graph_is_the_predictors(checkpoint: Checkpoint, exported
     both = [Predictor(b, settings) for b in (backend, TorchBackend(checkpoint.network(), COCO_17))]
     counts = [[len(poses) for poses in predictor.predict_many(list(images))] for predictor in both]
     assert counts[0] == counts[1]
-
-
-@pytest.mark.parametrize(
-    ("wanted", "full"),
-    [(["cpu"], ["CPUExecutionProvider"]), (["CUDA", "cpu"], ["CUDAExecutionProvider", "CPUExecutionProvider"]),
-     (["CPUExecutionProvider"], ["CPUExecutionProvider"])],
-)  # fmt: skip
-def test_providers_by_short_name(wanted: list[str], full: list[str]) -> None:
-    there = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    assert find_providers(wanted, there) == full
-    with pytest.raises(InputError, match="no provider 'npu' here"):
-        find_providers(["npu"], there)
 
 
 def untitled(path: Path) -> "onnx.ModelProto":

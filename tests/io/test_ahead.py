@@ -1,12 +1,12 @@
 """Work beside the caller: in order, bounded, finished where it was begun, errors in their turn."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import count
 
 import pytest
 
-from calipose.io.ahead import done_ahead
+from calipose.io.ahead import done_ahead, taken_ahead
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -41,3 +41,34 @@ def test_what_was_begun_is_finished() -> None:
     next(results)
     results.close()
     assert begun == [0, 1, 2]
+
+
+def numbers(end: int, log: list[object]) -> Generator[int, None, None]:
+    """Numbers up to `end`, where it breaks; what happens is logged."""
+    try:
+        for i in range(end):
+            log.append(threading.current_thread())
+            yield i
+        raise ValueError("broken")
+    finally:
+        log.append("closed")
+
+
+def test_a_generator_runs_in_a_thread_in_order_and_its_error_comes_last() -> None:
+    log: list[object] = []
+    taken = taken_ahead(numbers(5, log), 2)
+    assert [next(taken) for _ in range(5)] == [0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="broken"):
+        next(taken)
+    assert threading.current_thread() not in log
+    assert log[-1] == "closed"
+    assert list(taken_ahead((i for i in range(3)), 2)) == [0, 1, 2]
+
+
+def test_a_generator_that_is_left_is_closed_and_not_run_further() -> None:
+    log: list[object] = []
+    taken = taken_ahead(numbers(100, log), 2)
+    next(taken)
+    taken.close()
+    assert log[-1] == "closed"
+    assert len(log) == 4  # one was needed, two ahead

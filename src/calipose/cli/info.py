@@ -1,4 +1,4 @@
-"""`calipose info`: parameters and multiply-adds of recipes."""
+"""`calipose info`: what ONNX Runtime can use here; parameters and multiply-adds of recipes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import typer
 from rich import box
 from rich.table import Table
 
-from calipose.cli.console import out, say
+from calipose.cli.console import note, out, say
 from calipose.config.recipe import load_recipe, recipe_names
+from calipose.inference.backends.onnx_runtime import installed
 
 
 def info_command(
@@ -18,11 +19,16 @@ def info_command(
         typer.Argument(metavar="RECIPE", help="Names or TOML files; by default all recipes."),
     ] = None,
 ) -> None:
-    """Show the recipes for training, and the size of their networks: parameters and multiply-adds.
+    """Show the recipes for training, and the size of their networks; without RECIPE, also what ONNX Runtime can use.
 
     Multiply-adds are those of convolutions and linear layers, for one image of the recipe's size.
     They are counted as in the paper's Table 1, which calls them FLOPs.
     """
+    if not recipes:
+        runtime = installed()
+        say(f"ONNX Runtime: {runtime}")
+        if runtime.advice:
+            note(runtime.advice)
     from calipose.model.count import count_network
 
     table = Table(box=box.SIMPLE_HEAD)

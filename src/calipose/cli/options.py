@@ -241,6 +241,15 @@ Threads = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="With a .onnx file: predict N images at the same time, each with its share of the threads.",
+        rich_help_panel=MODEL,
+    ),
+]
 BatchSize = Annotated[
     int,
     typer.Option(

@@ -17,6 +17,7 @@ from calipose.errors import InputError, WriteError
 from calipose.formats.table import prefixed_formats
 from calipose.inference.output_folder import OutputFolder, sources_outside
 from calipose.inference.packaged import DEFAULT, FAST
+from calipose.inference.pool import threads_each
 from calipose.inference.predictor import Predictor
 from calipose.inference.stream import PredictOptions
 from calipose.io.sources import find_sources, passed_over
@@ -52,6 +53,7 @@ def predict_command(
     device: options.Device = "",
     providers: options.Providers = None,
     threads: options.Threads = 0,
+    workers: options.Workers = 1,
     batch_size: options.BatchSize = 1,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
@@ -92,6 +94,8 @@ def predict_command(
     threshold = options.MIN_SCORE if min_score is None else min_score
     if model == DEFAULT and any(source.kind == "webcam" for source in found):
         model = FAST  # live: what takes longer loses frames
+    if workers > 1 and not threads:
+        threads = threads_each(workers)
     predictor = open_predictor(
         model, device, flip, short_side, threshold, providers, threads, scales, need_torch=queries, form=form
     )
@@ -132,7 +136,7 @@ def predict_command(
             what = "the images are left out of it" if written else "of images only, no such file is written"
             note(f"--save {' and '.join(folder.without_images)}: for people followed through videos only; {what}")
     with ctrl_c("stopping; Ctrl-C again stops at once") as stopped:
-        run = PredictionRun(predictor, found, predict_options, stopped, quiet=quiet, verbose=verbose)
+        run = PredictionRun(predictor, found, predict_options, stopped, quiet=quiet, verbose=verbose, workers=workers)
         try:
             if folder is None:
                 run.to_stdout(stream_format)

@@ -18,6 +18,7 @@ from calipose.formats.entries import Entry
 from calipose.formats.table import FORMATS
 from calipose.inference.likeness import LikenessOfImages
 from calipose.inference.output_folder import POSES, OutputFolder
+from calipose.inference.pool import PredictorPool
 from calipose.inference.stream import (
     ImageResult,
     PredictOptions,
@@ -57,6 +58,7 @@ class PredictionRun:
         stopped: says whether the user asked to stop.
         quiet: print errors only.
         verbose: print a line for each image, however many.
+        workers: copies of the predictor that predict at the same time (`PredictorPool`).
 
     Attributes:
         broken: why a source could not be read, or not wholly; one error for each such source.
@@ -73,6 +75,7 @@ class PredictionRun:
         *,
         quiet: bool = False,
         verbose: bool = False,
+        workers: int = 1,
     ) -> None:
         self.predictor, self.sources, self.options = predictor, sources, options
         self.broken: list[InputError] = []
@@ -81,6 +84,7 @@ class PredictionRun:
         self._stopped, self._quiet = stopped, quiet
         self._listed = verbose or (len(sources) <= MAX_LISTED and not quiet)
         self._images = self._frames = self._poses = 0
+        self._predicting = predictor if workers == 1 else PredictorPool(predictor, workers)
         self._likeness = LikenessOfImages(predictor, options.min_score)
         self._progress = Progress(None, quiet=True)
 
@@ -199,9 +203,14 @@ class PredictionRun:
         people: set[int] = set()
         try:
             with folder.video(source, frame_rate(source, self.options)) as output:
-                for result in self._in_video(source):
+
+                def write(result: ImageResult) -> None:
                     output.write(result.frame, result.poses, drawing_of(result))
-                    people.update([] if result.poses.track_ids is None else result.poses.track_ids.tolist())
+
+                # Drawing and encoding go on in a thread, in order, while the network has the next frame.
+                with closing(done_ahead(self._in_video(source), write, WRITTEN_BEHIND)) as written:
+                    for result, _ in written:
+                        people.update([] if result.poses.track_ids is None else result.poses.track_ids.tolist())
                 if self._cut:
                     raise _Stopped
         except _Stopped:
@@ -227,7 +236,7 @@ class PredictionRun:
                 self._progress.name(source.name)
                 yield source
 
-        found = predict_images(self.predictor, named(), self.options, broken, self._stopped)
+        found = predict_images(self._predicting, named(), self.options, broken, self._stopped)
         used = ((result, None) for result in found) if use is None else done_ahead(found, use, WRITTEN_BEHIND)
         for result, path in used:
             if result.source.holds_more and not self._quiet:
@@ -244,7 +253,7 @@ class PredictionRun:
         self._progress.name(source.name)
         frames, self._cut = 0, False
         try:
-            for result in predict_video(self.predictor, source, self.options, self._stopped):
+            for result in predict_video(self._predicting, source, self.options, self._stopped):
                 yield result
                 frames += 1
                 self._poses += len(result.poses)

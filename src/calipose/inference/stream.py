@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 from calipose.errors import ImageError, InputError
 from calipose.geometry import Floats
+from calipose.inference.pool import PredictorPool
 from calipose.inference.predictor import Predictor
-from calipose.io.ahead import done_ahead
+from calipose.io.ahead import done_ahead, taken_ahead
 from calipose.io.images import Image
 from calipose.io.sources import Frame, Source
 from calipose.poses import Poses
 from calipose.track import Tracker, fill_gaps
 
-READ_AHEAD = 2  # images that are held decoded while one is in the network
+READ_AHEAD = 2  # images or frames that are held decoded while one is in the network
 READING_THREADS = 2
 WEAK_SCORE = 0.1  # from which a pose may continue a person's track
 MAX_GAP_SECONDS = 0.4  # for so long a followed person is filled in
@@ -84,7 +86,7 @@ def frame_rate(source: Source, options: PredictOptions) -> float:
 
 
 def predict_images(
-    predictor: Predictor,
+    predictor: Predictor | PredictorPool,
     sources: Iterable[Source],
     options: PredictOptions,
     broken: Callable[[Source, InputError], None],
@@ -93,7 +95,7 @@ def predict_images(
     """The poses of still images, in order; the next ones are read and decoded in a thread meanwhile.
 
     Args:
-        predictor: predicts them.
+        predictor: predicts them; a pool, several at the same time.
         sources: of still images.
         options: how.
         broken: called with each source that cannot be read, and why.
@@ -122,14 +124,14 @@ def predict_images(
 
 
 def predict_video(
-    predictor: Predictor, source: Source, options: PredictOptions, stopped: Callable[[], bool]
+    predictor: Predictor | PredictorPool, source: Source, options: PredictOptions, stopped: Callable[[], bool]
 ) -> Iterator[ImageResult]:
-    """The poses of a video's or webcam's frames, in order.
+    """The poses of a video's or webcam's frames, in order; a video's next ones are decoded in a thread meanwhile.
 
     Where people are followed, and so gaps are filled, each result comes some frames late.
 
     Args:
-        predictor: predicts them.
+        predictor: predicts them; a pool, several at the same time.
         source: a video or webcam.
         options: how; whether people are followed.
         stopped: asked before each frame; True ends the video there.
@@ -142,14 +144,16 @@ def predict_video(
 
     def frames() -> Iterator[tuple[Source, Frame]]:
         nonlocal problem
-        try:
-            for number, frame in enumerate(source.frames()):
-                if stopped():
-                    return
-                if number % options.every == 0:
+        wanted = _every(source.frames(), options.every)
+        # Of a webcam, now's frame is wanted, not one that waited.
+        with closing(wanted if source.kind == "webcam" else taken_ahead(wanted, READ_AHEAD)) as coming:
+            try:
+                for frame in coming:
+                    if stopped():
+                        return
                     yield source, frame
-        except InputError as error:
-            problem = error  # and raised at the end: frames before it still wait for their batch
+            except InputError as error:
+                problem = error  # and raised at the end: frames before it still wait for their batch
 
     results = _predict(predictor, frames(), options)
     if options.track and not options.queries:
@@ -160,8 +164,16 @@ def predict_video(
         raise ImageError(str(problem)) from None
 
 
+def _every(frames: Generator[Frame, None, None], every: int) -> Generator[Frame, None, None]:
+    """Every n-th frame, from the first."""
+    with closing(frames):
+        for number, frame in enumerate(frames):
+            if number % every == 0:
+                yield frame
+
+
 def _predict(
-    predictor: Predictor, frames: Iterator[tuple[Source, Frame]], options: PredictOptions
+    predictor: Predictor | PredictorPool, frames: Iterator[tuple[Source, Frame]], options: PredictOptions
 ) -> Iterator[ImageResult]:
     """All poses of the frames."""
     if options.queries:
@@ -201,7 +213,7 @@ def _with_regions(options: PredictOptions, results: Iterator[ImageResult]) -> It
 
 
 def _follow(
-    predictor: Predictor, source: Source, results: Iterator[ImageResult], options: PredictOptions
+    predictor: Predictor | PredictorPool, source: Source, results: Iterator[ImageResult], options: PredictOptions
 ) -> Iterator[ImageResult]:
     """The frames with people followed through them."""
     rate = frame_rate(source, options)

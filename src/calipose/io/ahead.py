@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from itertools import repeat
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -13,7 +15,7 @@ Outcome = TypeVar("Outcome")
 
 def done_ahead(
     items: Iterable[Item], work: Callable[[Item], Outcome], number: int, threads: int = 1
-) -> Iterator[tuple[Item, Outcome]]:
+) -> Generator[tuple[Item, Outcome], None, None]:
     """Each item with what `work` makes of it in another thread, in the items' order.
 
     The items are taken in the caller's thread. With one thread, `work` sees them one after the other, in order. What
@@ -39,3 +41,24 @@ def done_ahead(
         while waiting:
             first, future = waiting.popleft()
             yield first, future.result()
+
+
+def taken_ahead(items: Generator[Item, None, None], number: int) -> Generator[Item, None, None]:
+    """The items of a generator that runs in another thread, in order.
+
+    The generator is closed at its end, or where the caller leaves.
+
+    Args:
+        items: may be endless; what it raises comes to the caller after the items before it.
+        number: items that are taken before the first is needed.
+
+    Example:
+        for frame in taken_ahead(source.frames(), number=2):
+            predictor.predict(frame.image)
+    """
+    end = object()
+    with closing(items), closing(done_ahead(repeat(None), lambda _: next(items, end), number)) as taken:
+        for _, item in taken:
+            if item is end:
+                return
+            yield item  # type: ignore[misc]

@@ -6,7 +6,7 @@ import glob
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
@@ -92,7 +92,7 @@ class Source:
     kind: Literal["image", "video", "webcam", "url", "array"]
     value: Any = field(repr=False)  # a URL may hold a password
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Generator[Frame, None, None]:
         """Read the image, or the frames of a video or webcam one by one; only the last one is held in memory.
 
         A video that is damaged or cut off gives all frames that can be read, and raises after the last of them.

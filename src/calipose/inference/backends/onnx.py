@@ -17,6 +17,7 @@ from calipose.config.stored import stored_calibration
 from calipose.errors import InputError, first_line
 from calipose.geometry import Floats
 from calipose.inference.backends.base import BatchCandidates
+from calipose.inference.backends.onnx_runtime import import_runtime, not_started
 from calipose.inference.foreign.base import Port
 from calipose.plain_data import parse_json
 from calipose.skeleton import Skeleton
@@ -188,16 +189,14 @@ def _open_session(path: Path, providers: list[str] | None, threads: int) -> Any:
     Raises:
         InputError: the file is missing or damaged, or a provider is not there.
     """
-    import onnxruntime
-
     if not path.is_file():
         raise InputError(f"{path}: no such ONNX file")
     if threads < 0:
         raise InputError(f"threads {threads}: name 1 or more, or 0 for ONNX Runtime's own choice")
+    onnxruntime, wanted = import_runtime(providers or ["cpu"])
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what is wrong comes as an error, and is raised
-    wanted = find_providers(providers or ["cpu"], onnxruntime.get_available_providers())
     try:
         # A second try with the CPU, which ONNX Runtime prints about, makes sense only where something else was tried.
         again = int(wanted != ["CPUExecutionProvider"])
@@ -205,7 +204,7 @@ def _open_session(path: Path, providers: list[str] | None, threads: int) -> Any:
     except Exception as error:  # ONNX Runtime's errors have no common base of their own
         raise InputError(f"{path}: not a readable ONNX file ({first_line(error)})") from None
     if missing := [name for name in wanted if name not in session.get_providers()]:
-        raise InputError(f"ONNX Runtime could not start {missing[0]}; are its libraries installed?")
+        raise not_started(missing[0])
     return session
 
 
@@ -214,17 +213,3 @@ def _port(entry: Any) -> Port:
     kind = str(entry.type).removeprefix("tensor(").removesuffix(")")
     shape = tuple(side if isinstance(side, int) else None for side in entry.shape)
     return Port(entry.name, shape, {"float": "float32", "double": "float64"}.get(kind, kind))
-
-
-def find_providers(wanted: list[str], there: list[str]) -> list[str]:
-    """Full names of ONNX Runtime's providers, of which `there` are available.
-
-    Raises:
-        InputError: one of them is not there.
-    """
-    by_name = {name.lower(): name for name in there}
-    by_name |= {name.lower().removesuffix("executionprovider"): name for name in there}
-    for name in wanted:
-        if name.lower() not in by_name:
-            raise InputError(f"ONNX Runtime has no provider '{name}' here; there are {', '.join(there)}")
-    return [by_name[name.lower()] for name in wanted]
