@@ -18,7 +18,7 @@ import torch
 
 from calipose.config.method import Method
 from calipose.config.recipe import Recipe
-from calipose.config.settings import BackboneSettings, DataSettings, OptimSettings, PredictSettings
+from calipose.config.settings import BackboneSettings, ComputeSettings, DataSettings, OptimSettings, PredictSettings
 from calipose.data.coco import read_coco
 from calipose.data.store import KeypointData
 from calipose.data.synthetic.scene import EASY, write_synthetic_data
@@ -26,6 +26,7 @@ from calipose.errors import CaliposeError, NonFiniteLossError
 from calipose.evaluation.ground_truth import read_ground_truth
 from calipose.evaluation.run import Share, evaluate_predictor
 from calipose.model.checkpoint import load_tensors
+from calipose.training import computing
 from calipose.training.loader import EpochBatches
 from calipose.training.loop import Trainer
 from calipose.training.processes import BatchNormOverProcesses, end_process, gathered, process_count, process_index
@@ -54,6 +55,12 @@ FROZEN = msgspec.structs.replace(
     backbone=BackboneSettings(name="mobilenetv2-0.1", freeze="norm"),
     optim=OptimSettings(lr=1e-3, sync_norm=True),
 )
+
+# Computed otherwise: with checkpointing, batch norms over both processes are computed again in the backward pass.
+COMPUTED = {
+    "checkpointed": msgspec.structs.replace(RECIPE, epochs=1, compute=ComputeSettings(gradient_checkpointing=True)),
+    "compiled": msgspec.structs.replace(FROZEN, compute=ComputeSettings(fused=True, compile=True)),
+}
 
 
 def train(
@@ -118,8 +125,9 @@ def in_a_process(what: str, folder: Path, out: Path) -> None:
         return
     losses, gradients = train(data, out, evaluate=evaluate)
     frozen = train(data, out.with_name("frozen"), FROZEN)
+    others = [train(data, out.with_name(name), recipe) for name, recipe in COMPUTED.items()]
     norm = norm_layer(BatchNormOverProcesses(3).double(), norm_input()[2 * rank : 2 * rank + 2])
-    torch.save([losses, gradients, *frozen, norm], out / f"seen{rank}.pt")
+    torch.save([losses, gradients, *frozen, others, norm], out / f"seen{rank}.pt")
     area = data.area_img.copy()
     # The fourth image of the first batch is in the second process.
     first = EpochBatches(len(data), 2, RECIPE.seed, 0, 1, 2).draws[3]
@@ -192,6 +200,19 @@ def test_two_processes_are_as_one(folder: Path, both: tuple[Path, list[tuple[int
             assert float((theirs[name].double() - value.double()).abs().max()) < 8 * RECIPE.optim.lr, name
 
 
+def test_two_processes_compute_otherwise_to_the_same(both: tuple[Path, list]) -> None:
+    for rank in range(2):
+        losses, gradients, frozen_losses, frozen_gradients, others, _ = torch.load(both[0] / f"seen{rank}.pt")
+        wanted = [(losses, gradients), (frozen_losses, frozen_gradients)]
+        for (want, want_gradients), (found, found_gradients) in zip(wanted, others, strict=True):
+            assert found[0] == pytest.approx(want[0], rel=1e-5)
+            assert found[1]["total"] == pytest.approx(want[1]["total"], rel=1e-3)
+            scale = max(float(value.abs().max()) for value in want_gradients.values())
+            assert found_gradients.keys() == want_gradients.keys()
+            for name, value in want_gradients.items():
+                assert float((found_gradients[name] - value).abs().max()) < 1e-6 * scale, name
+
+
 def cosine(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
     a, b = (torch.cat([values[name].flatten().double() for name in one]) for values in (one, other))
     return float(a @ b / (a.norm() * b.norm()))
@@ -243,5 +264,6 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.modules["torch.utils.tensorboard"] = None  # type: ignore[assignment]  # slow to load
     torch.set_num_threads(1)
+    computing.COMPILER = "aot_eager"  # the compiler's graphs without its machine code, which takes a minute
     in_a_process(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
     end_process()

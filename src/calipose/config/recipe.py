@@ -16,6 +16,7 @@ from calipose.config.settings import (
     LARGEST_SIDE,
     AugmentSettings,
     BackboneSettings,
+    ComputeSettings,
     DataSettings,
     LossSettings,
     OptimSettings,
@@ -46,6 +47,7 @@ class Recipe(Settings, frozen=True):
         method: switches of the paper's tables.
         loss: targets and losses.
         optim: optimiser and schedule.
+        compute: what changes time and memory of training only.
         augment: augmentation.
         data: how images are loaded.
         predict: settings of prediction, which the trained checkpoint keeps.
@@ -72,6 +74,7 @@ class Recipe(Settings, frozen=True):
     method: Method = Method()
     loss: LossSettings = LossSettings()
     optim: OptimSettings = OptimSettings()
+    compute: ComputeSettings = ComputeSettings()
     augment: AugmentSettings = AugmentSettings()
     data: DataSettings = DataSettings()
     predict: PredictSettings = PredictSettings()

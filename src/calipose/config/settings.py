@@ -102,6 +102,24 @@ class OptimSettings(Settings, frozen=True):
     sync_norm: bool = False
 
 
+class ComputeSettings(Settings, frozen=True):
+    """How a training is computed: what changes time and memory, and the result by rounding at most.
+
+    These may differ when a training is resumed. What each gains: docs/scale.md. Convolutions always compute in the
+    channels-last layout.
+
+    Attributes:
+        compile: compile backbone and head with `torch.compile`; needs a C++ compiler on a CPU, Triton on a GPU.
+        fused: the optimiser's fused form: one pass over all weights.
+        gradient_checkpointing: keep only the inputs of the backbone's blocks for the backward pass, which computes the
+            rest again: less memory, more time, the same gradients.
+    """
+
+    compile: bool = False
+    fused: bool = False
+    gradient_checkpointing: bool = False
+
+
 class AugmentSettings(Settings, frozen=True):
     """How much training images are changed; flip, rotation, scale and shift are the paper's ("Augmentation").
 

@@ -184,8 +184,9 @@ def cells_inside(outline_cell: ArrayLike, cells: int) -> NDArray[np.bool_]:
     crossing = first[edge, 0] + (row - first[edge, 1]) * step[:, 0] / step[:, 1]
     # From the first cell at or to the right of a crossing on, inside and outside are exchanged.
     column = np.clip(np.ceil(crossing), 0, cells).astype(np.int64)
-    changes = np.bincount(row * (cells + 1) + column, minlength=cells * (cells + 1)).reshape(cells, -1)
-    inside: NDArray[np.bool_] = changes.cumsum(1)[:, :cells] % 2 == 1
+    # The columns are the first axis, whose sums numpy takes a column at a time; of 8 bits, as only the parity counts.
+    changes = np.bincount(column * cells + row, minlength=(cells + 1) * cells).astype(np.uint8).reshape(-1, cells)
+    inside: NDArray[np.bool_] = (changes[:cells].cumsum(0, dtype=np.uint8) & 1).view(np.bool_).T
     return inside
 
 

@@ -158,9 +158,12 @@ def warp(image: Image, out_from_img: Floats, size: tuple[int, int], pad_colour: 
     if factor >= 2:
         image, small_from_img = shrink(image, factor)
         out_from_img = compose_affines(out_from_img, invert_affine(small_from_img))
-    colour = tuple(float(c) for c in np.asarray(pad_colour, np.float64))
-    warped: Image = cv2.warpAffine(image, out_from_img, size, flags=cv2.INTER_LINEAR, borderValue=colour)
-    return warped
+    colour = (*(float(c) for c in np.asarray(pad_colour, np.float64)), 0.0)
+    # With a fourth channel OpenCV warps faster, its copies included, and to the same pixels.
+    padded = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
+    warped = cv2.warpAffine(padded, out_from_img, size, flags=cv2.INTER_LINEAR, borderValue=colour)
+    three: Image = cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB)
+    return three
 
 
 def shrink(image: Image, factor: int) -> tuple[Image, Floats]:
@@ -227,7 +230,7 @@ def _is_complete(data: bytes) -> bool:
     """Whether the format's end marker is there: decoders fill a cut-off JPEG or PNG silently."""
     if data.startswith(b"\xff\xd8"):
         # After the scan's start only: an EXIF thumbnail has an end marker of its own.
-        return data.find(b"\xff\xd9", jpeg_scan(data)) >= 0
+        return data.rfind(b"\xff\xd9") >= jpeg_scan(data)
     if data.startswith(b"\x89PNG"):
         return data.rfind(b"IEND") >= 0
     return True

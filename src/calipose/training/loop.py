@@ -37,6 +37,7 @@ from calipose.model.device import choose_precision
 from calipose.model.network import Network
 from calipose.model.weights import load_weights
 from calipose.plain_data import parse_json
+from calipose.training.computing import set_computing
 from calipose.training.loader import (
     Batch,
     EpochBatches,
@@ -165,6 +166,7 @@ class Trainer:
         if process_count() > 1:
             plain_strides(network)
             network = share_batch_norms(network) if recipe.optim.sync_norm else network  # type: ignore[assignment]
+        set_computing(network, recipe.compute)
         optimizer = make_optimizer(network, recipe)
         self.model, self.optimizer = self.accelerator.prepare(network, optimizer)
         self.network: Network = self.accelerator.unwrap_model(self.model)

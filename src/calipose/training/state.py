@@ -75,7 +75,7 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         for (factor, d), parameters in groups.items()
     ]
     kind = torch.optim.AdamW if recipe.optim.name == "adamw" else torch.optim.Adam
-    return kind(table, lr=recipe.optim.lr)
+    return kind(table, lr=recipe.optim.lr, fused=recipe.compute.fused or None)
 
 
 def freeze_backbone(backbone: nn.Module, how: str) -> None:
@@ -139,7 +139,7 @@ def save_state(
     save_tensors(path, tensors, {"progress": progress})
 
 
-MAY_CHANGE = ("name", "description", "epochs", "evaluate_every", "data", "predict")  # of a recipe, on resuming
+MAY_CHANGE = ("name", "description", "epochs", "evaluate_every", "compute", "data", "predict")  # of a recipe, on resuming
 
 
 def check_same_training(path: Path, stored: dict[str, Any], current: dict[str, Any]) -> None:
