@@ -244,7 +244,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="a folder of .jpg files")
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--model", default="fast")
+    parser.add_argument("--model", default="onepass")
     parser.add_argument("--short-side", type=int, default=0, help="of the network's input; 0: the model's")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--child", nargs=3, metavar=("KIND", "LIST", "OUT"), help="for this script itself")

@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="a folder of .jpg files")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--model", default="fast")
+    parser.add_argument("--model", default="onepass")
     parser.add_argument("--threads", type=int, default=0, help="of the network; 0: ONNX Runtime's choice")
     parser.add_argument("--short-side", type=int, default=0, help="of the network's input; 0: the model's")
     parser.add_argument("--workers", nargs="+", metavar="SESSIONSxTHREADS", help="compare these, not the loop")

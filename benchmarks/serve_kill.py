@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=100, help="of all clients together")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--model", default="fast")
+    parser.add_argument("--model", default="onepass")
     parser.add_argument("--short-side", type=int, default=128, help="of the network's input; small, so it is quick")
     given = parser.parse_args()
     if given.workers < 2:

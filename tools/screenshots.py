@@ -105,7 +105,7 @@ def service_pages(stack: ExitStack, folder: Path, image: Path | None) -> Iterato
         cv2.imwrite(str(image), synthesize_scene(np.random.default_rng(0), (640, 480), EASY).image[..., ::-1])
     wrong = folder / "text.png"
     wrong.write_text("no image")
-    predictor = Predictor("fast", threads=1)
+    predictor = Predictor("onepass", threads=1)
     local = stack.enter_context(serving(predictor, web_runtime=str(RUNTIME)))
     remote = stack.enter_context(serving(predictor, token="secret"))
 

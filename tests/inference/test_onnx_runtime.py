@@ -80,7 +80,7 @@ def test_the_error_of_cuda_names_the_case(
 ) -> None:
     install(monkeypatch, packages, providers, starting=(CPU,))
     with pytest.raises(InputError) as error:
-        OnnxFile(packaged("fast"), ["cuda"])
+        OnnxFile(packaged("onepass"), ["cuda"])
     for part in words:
         assert part in str(error.value)
 
@@ -137,4 +137,4 @@ def test_what_is_installed_here(tmp_path: Path) -> None:
     assert runtime.packages
     if CUDA not in runtime.providers:
         with pytest.raises(InputError, match="no provider 'cuda' here"):
-            OnnxFile(packaged("fast"), ["cuda"])
+            OnnxFile(packaged("onepass"), ["cuda"])

@@ -16,7 +16,7 @@ MODULES = Path(__file__).resolve().parents[2] / "examples" / "browser" / "node_m
 
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
-    return Predictor("fast", threads=1)
+    return Predictor("onepass", threads=1)
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ class SecondLook(Stored, frozen=True, kw_only=True):
         A wider crop, behind `fast`:
 
         >>> look = SecondLook(crop=1.6)
-        >>> predictor = calipose.Predictor("fast", refiner=calipose.Refiner("thunder"), second_look=look)
+        >>> predictor = calipose.Predictor("onepass", refiner=calipose.Refiner("thunder"), second_look=look)
     """
 
     crop: Annotated[float, msgspec.Meta(gt=0, le=100)] = 1.4

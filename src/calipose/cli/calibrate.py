@@ -35,7 +35,7 @@ from calipose.config.stored import StoredModel, write_stored
 from calipose.errors import InputError
 from calipose.inference.foreign.backend import ForeignBackend
 from calipose.inference.opening import FOREIGN_SUFFIXES, is_two_networks, read_two_networks, write_two_networks
-from calipose.inference.packaged import FAST, FILES, MODEL_SUFFIX, packaged
+from calipose.inference.packaged import FILES, MODEL_SUFFIX, ONEPASS, packaged
 from calipose.io.atomic import replacing
 from calipose.skeleton import COCO_17
 
@@ -127,10 +127,12 @@ def calibrate_command(
     if is_two_networks(source):
         _calibrate_two_networks(source, data, options, output, bootstrap, quiet)
         return
-    if Path(source).suffix in FOREIGN_SUFFIXES or (source == FAST and output is not None and output.suffix == ".onnx"):
+    if Path(source).suffix in FOREIGN_SUFFIXES or (
+        source == ONEPASS and output is not None and output.suffix == ".onnx"
+    ):
         asked = {"use": use, "cross_fit": cross, "maps": maps, "ground_truth": ground_truth}
         refuse(source, "a model predicts the images of --data", **asked, only_labelled=only_labelled)
-        if source == FAST:
+        if source == ONEPASS:
             refuse(source, "an ONNX file does not flip", flip=flip)
         else:
             refuse(source, "the calibration of this model is written beside it", out=output)
@@ -227,15 +229,15 @@ def _calibrate_beside(
     """Predict, fit, and write what was learnt beside an ONNX or .tflite file, which stays as it is.
 
     Args:
-        source: that file; or "fast", which is copied to `output` first.
+        source: that file; or "onepass", which is copied to `output` first.
         data: as the option.
         options: of the prediction.
         skeleton: of another project's model.
-        output: for the copy of "fast".
+        output: for the copy of "onepass".
         bootstrap: resamples of the figures that are shown.
         quiet: show nothing.
     """
-    if source != FAST and not Path(source).is_file():
+    if source != ONEPASS and not Path(source).is_file():
         raise InputError(f"{source}: no such file")  # before the data are looked for
     make_folders(output)
     opened = open_source(source, data, options, skeleton=skeleton)
