@@ -296,6 +296,13 @@ def test_regions_of_any_results(files: Path) -> None:
         inside.append(np.hypot(*gap.T) <= entry["keypoint_radii"])
         assert entry["coverage"] == 0.8
     assert 0.75 < np.mean(inside) < 0.9
+    Path("new_truth.json").write_text(json.dumps(new_truth))
+    judged = run("evaluate", "better.json", "--ground-truth", "new_truth.json", "--bootstrap", 0, "--figures", "f.json")
+    assert "of the results" in judged.output
+    first, *rest = json.loads(Path("f.json").read_text())["regions"]["coverage"]
+    assert first["asked"] == 0.8
+    assert abs(first["got"] - np.mean(inside)) < 0.02  # of matched poses only
+    assert {row["asked"] for row in rest} == {0.8}
     assert "keypoint_radii" not in run("calibrate", "new.json", "--use", "maps.json", "--out", "b.json").output
     assert "keypoint_radii" not in Path("b.json").read_text()
     for words, message in ((["--cross-fit"], "leave out --cross-fit"), (["--radii", 0.99], "support up to 0.98")):

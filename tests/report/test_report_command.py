@@ -54,7 +54,9 @@ def test_a_run(data, tmp_path, monkeypatch, source):
         skeleton=COCO_17, settings=PredictSettings(short_side=640), refiner=None, calibration=Calibration()
     )
     monkeypatch.setattr(judging, "open_predictor", lambda *_, **_options: predictor)
-    monkeypatch.setattr(judging, "predict_data", lambda *_: json.loads((tmp_path / "results.json").read_text()))
+    monkeypatch.setattr(
+        judging, "predict_data", lambda *_, **_options: json.loads((tmp_path / "results.json").read_text())
+    )
     given = {}
     monkeypatch.setattr(
         command,
