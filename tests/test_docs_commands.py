@@ -59,7 +59,7 @@ SHORTER = {
     "calipose evaluate runs/first *": "--bootstrap 20 --short-side 64",
     "calipose evaluate *": "--bootstrap 20",
     "calipose compare *": "--bootstrap 100",
-    "calipose report default *": "--bootstrap 0 --short-side 64",
+    "calipose report accurate *": "--bootstrap 0 --short-side 64",
     "calipose report *": "--bootstrap 0",
 }
 
