@@ -78,7 +78,7 @@ def crowds(predictor: Predictor, refiner: Refiner, look: SecondLook, number: int
         before, after = owners(first.keypoints_img), owners(seen)
         jumped += int(((before >= 0) & (after >= 0) & (before != after)).sum())
     print(
-        f"synthetic crowds: {people} people; found {found}; {jumped} poses were seen at a neighbour by the network alone"
+        f"synthetic crowds: {people} people; found {found}; {jumped} poses moved to a neighbour by the network alone"
     )
 
 

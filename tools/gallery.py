@@ -50,8 +50,8 @@ def main() -> None:
 PAGE = f"""# Gallery
 
 Poses of `accurate` with a score of {MIN_SCORE} or more; keypoints with a score below {MIN_SCORE} are not drawn.
-No image was chosen by its result, so failures are among them: synthetic people look different from the photographs that the model
-was trained on. `tools/gallery.py` makes this page and its images.
+No image was chosen by its result, so failures are among them: synthetic people look different from the photographs that
+the model was trained on. `tools/gallery.py` makes this page and its images.
 
 ![Synthetic people filmed by a moving camera, each with a number that stays](img/followed.webp)
 
