@@ -7,6 +7,7 @@ import shutil
 import textwrap
 from collections.abc import Callable
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -48,6 +49,10 @@ NOT_RUN = {
     "calipose * movenet.tflite *": "Google's file is not in the repository; tests/inference has a graph like it",
 }
 
+# Commands that need Ray, which `make test` does not install and CI does.
+WITH_RAY = ("calipose bulk *", "calipose convert poses *")
+RAY = find_spec("ray") is not None and find_spec("pyarrow") is not None
+
 # Commands that are run in a short form: a pattern, and what is added to the line. The first that fits counts.
 SHORTER = {
     "calipose train finetune *": "--set epochs=1 --set batch_size=2 --set size=64 --set evaluate_every=1",
@@ -79,6 +84,8 @@ def commands(page: str) -> list[Command]:
 
 def reason(command: Command) -> str:
     """Why a command is not run, or nothing."""
+    if not RAY and any(fnmatch(command.line, pattern) for pattern in WITH_RAY):
+        return "Ray is not installed"
     return next((why for pattern, why in NOT_RUN.items() if fnmatch(command.line, pattern)), "")
 
 
@@ -98,7 +105,6 @@ def place(prepared: Path, tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.M
     """
     import calipose.export.onnx
     import calipose.serve.run
-    from calipose.bulk import run as bulk
 
     def export(_: object, path: Path, *__: object) -> object:
         path.unlink(missing_ok=True)
@@ -107,7 +113,10 @@ def place(prepared: Path, tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(calipose.export.onnx, "export_onnx", export)
     monkeypatch.setattr(calipose.serve.run, "run", lambda *_: None)
-    monkeypatch.setattr(bulk, "predict_bulk", lambda *_, **__: bulk.Summary())
+    if RAY:
+        from calipose.bulk import run as bulk
+
+        monkeypatch.setattr(bulk, "predict_bulk", lambda *_, **__: bulk.Summary())
     folder = tmp_path / "place"
     shutil.copytree(prepared, folder, symlinks=True)
     monkeypatch.chdir(folder)
