@@ -27,6 +27,9 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         allow_private_urls: and from private ones.
         web_runtime: folder with onnxruntime-web's files, for the page; empty: the page sends its images here.
         token: which requests must bring; empty: none.
+
+    Example:
+        app = create_app(Predictor("fast"), ServeSettings(max_images=4, token="secret"))
     """
 
     concurrency: Positive = 1
