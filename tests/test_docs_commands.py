@@ -28,6 +28,11 @@ PAGES = [
     "examples/serve/README.md", *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")),
 ]  # fmt: skip
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+PYTHON = [
+    "docs/formats.md",
+    "docs/other-models.md",
+    "docs/second-look.md",
+]  # tests/test_docs.py runs that of the others
 HELP = [f"calipose {name} --help" for name in COMMANDS]  # the examples at the end of a help screen count as a page
 
 # Pages of measurements: their commands take minutes to hours and name data that the repository does not carry.
@@ -184,3 +189,20 @@ def test_the_scripts_have_the_options_that_documents_give() -> None:
         source = texts[command.words[1]]
         for option in (word.partition("=")[0] for word in command.words[2:] if word.startswith("--")):
             assert f'"{option}"' in source, f"{command}: {option}"
+
+
+@pytest.mark.parametrize("page", PYTHON)
+def test_the_python_runs(page: str, place: Path) -> None:
+    """It runs; tests/test_docs.py also looks at what comes out of the other documents' Python."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(block, names)
+    assert names
+
+
+def test_all_python_of_documents_is_run() -> None:
+    others = (ROOT / "tests" / "test_docs.py").read_text(encoding="utf-8")
+    for page in PAGES:
+        if "\n```python\n" in (ROOT / page).read_text(encoding="utf-8"):
+            assert page in PYTHON or f'snippets("{page}")' in others, f"add {page} to PYTHON, or a test to test_docs.py"
