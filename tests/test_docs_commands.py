@@ -50,7 +50,7 @@ NOT_RUN = {
     "calipose predict holiday/ --out - '|' *": "a pipe of the shell",
     "calipose train-demo*": "trains for minutes; tests/cli runs a short one",
     "calipose predict photo.jpg --model runs/first --queries": "a network of three steps finds nobody",
-    "calipose report results.json --data val.json=val2017 --out report": "docs/report.md has the like, of several seconds",
+    "calipose report results.json --data val.json=val2017 --out report": "docs/report.md has a line like it",
     "calipose calibrate runs/first *": "a network of three steps finds nobody; docs/scores.md has the same line",
     "calipose * movenet.tflite *": "Google's file is not in the repository; tests/inference has a graph like it",
 }
