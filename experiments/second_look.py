@@ -77,9 +77,7 @@ def crowds(predictor: Predictor, refiner: Refiner, look: SecondLook, number: int
         seen, _ = refiner.look(scene.image, first.keypoints_img, look.crop)
         before, after = owners(first.keypoints_img), owners(seen)
         jumped += int(((before >= 0) & (after >= 0) & (before != after)).sum())
-    print(
-        f"synthetic crowds: {people} people; found {found}; {jumped} poses were seen at a neighbour by the network alone"
-    )
+    print(f"synthetic crowds: {people} people; found {found}; {jumped} poses moved to a neighbour by the network alone")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import textwrap
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import labels_of_tools
 from calipose.data.synthetic.scene import EASY, synthesize_scene, write_synthetic_data
 from calipose.draw import save_image
 from calipose.io.video_writer import VideoWriter
+from calipose.poses import Poses
 from calipose.skeleton import COCO_17
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,7 +92,12 @@ def prepare(folder: Path, tiny_onnx: Path) -> None:
         shutil.copyfile(tiny_onnx, folder / name)
     (folder / "mine.toml").write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in COCO_17.to_dict().items()))
     (folder / "my-recipe.toml").write_text("name = 'my-recipe'\n[backbone]\nname = 'mobilenetv2-1.0'\n")
-    _bulk(folder / "poses")
+    people = Poses(rng.uniform(5, 90, (2, 17, 2)), np.array([0.9, 0.6]), (128, 96))
+    (folder / "calipose-out").mkdir()
+    line = json.dumps({"file": "holiday/1.jpg", "drawing": None, **people.to_dict()})
+    (folder / "calipose-out" / "poses.jsonl").write_text(f"{line}\n")
+    if find_spec("pyarrow") is not None:
+        _bulk(folder / "poses")
     foreign_graphs.yolo26_pose(folder / "yolo26n-pose.onnx")
     foreign_graphs.rtmo(folder / "rtmo-s.onnx")
     foreign_graphs.detr_decoded(folder / "ecpose.onnx")

@@ -2,8 +2,8 @@
 
     python tools/followed.py
 
-The camera goes round once over one synthetic scene, so people leave the image and come back. Frames are predicted one by
-one and followed, as `calipose predict VIDEO` does; nothing else connects them. Nothing moves but the camera.
+The camera goes round once over one synthetic scene, so people leave the image and come back. Frames are predicted
+one by one, and people are tracked as `calipose predict VIDEO` does. Nothing moves but the camera.
 """
 
 from __future__ import annotations

@@ -49,14 +49,14 @@ def main() -> None:
 
 PAGE = f"""# Gallery
 
-Poses of `accurate` with a score of {MIN_SCORE} or more; keypoints below {MIN_SCORE} are not drawn. Nothing was chosen
-by its result, and failures are among them: synthetic people are far from the photographs that the model has learned from.
-`tools/gallery.py` makes this page and its images.
+Poses of `accurate` with a score of {MIN_SCORE} or more; keypoints with a score below {MIN_SCORE} are not drawn.
+No image was chosen by its result, so failures are among them: synthetic people look different from the photographs that
+the model was trained on. `tools/gallery.py` makes this page and its images.
 
-![Synthetic people whom a moving camera films, each with a number that stays](img/followed.webp)
+![Synthetic people filmed by a moving camera, each with a number that stays](img/followed.webp)
 
-A followed video: the camera goes round over a synthetic scene, and the frames are predicted one by one and followed, as
-`calipose predict VIDEO` does. The numbers are the tracks'. `tools/followed.py` makes it.
+A tracked video: a camera moves over a synthetic scene. The frames are predicted one by one, and people are tracked as
+`calipose predict VIDEO` does. The numbers are the `track_id`s. `tools/followed.py` makes it.
 """
 
 

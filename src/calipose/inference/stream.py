@@ -101,6 +101,9 @@ def predict_images(
         broken: called with each source that cannot be read, and why.
         stopped: asked before each image; True ends it there, whatever is read already.
 
+    Returns:
+        An iterator with the poses of each image, in the order of the images.
+
     Raises:
         InputError: queries are asked for, but the network has none; or regions that the model does not know.
     """

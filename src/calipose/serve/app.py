@@ -41,12 +41,15 @@ def _option(description: str, example: object, **limits: Any) -> Any:
 def create_app(predictor: Predictor, settings: ServeSettings | None = None) -> FastAPI:
     """The service as an ASGI application, for uvicorn, Ray Serve, or any other server.
 
-    Example:
-        app = create_app(Predictor("onepass"), ServeSettings(max_images=4))
-
     Args:
         predictor: finds the poses.
         settings: limits; by default those of `ServeSettings`.
+
+    Returns:
+        A FastAPI application: the page at /, the predictions at /predict, and what docs/serve.md lists besides.
+
+    Example:
+        app = create_app(Predictor("fast"), ServeSettings(max_images=4))
     """
     settings = settings or ServeSettings()
     intake, metrics = Intake(settings), Metrics()

@@ -28,6 +28,9 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         web_runtime: folder with onnxruntime-web's files, for the page; empty: the page sends its images here.
         token: which requests must bring; empty: none.
         model_name: what the page calls the model.
+
+    Example:
+        app = create_app(Predictor("onepass"), ServeSettings(max_images=4, token="secret"))
     """
 
     concurrency: Positive = 1
