@@ -16,7 +16,8 @@ model, with `bulk` also Ray and its workers. "Whole" counts from the start of th
 at the end when only one worker has something to do. Ratios compare steady speeds of the same round; of the plain
 process, that before and that after `bulk`. Memory is PSS, sampled each second, of the command, its workers and Ray's
 own processes; its peak in each third of the time from the first results to the last. CPU time an image is that of the
-same time; unlike the speeds, it means something on a busy machine, too.
+same time; unlike the speeds, it means something on a busy machine, too. Of few images (below some 1,000), the first
+blocks of `bulk` wait for Ray while others are done, and its steady speed is too high.
 """
 
 from __future__ import annotations
@@ -126,8 +127,8 @@ KINDS = {"plain": plain_loop, "all cores": all_cores, "bulk": bulk}
 
 
 def group_of(command_line: str) -> str:
-    """Workers hold a model; what else is below the command is Ray's own."""
-    return "workers" if command_line.startswith("ray::") and "idle" not in command_line.lower() else "ray"
+    """Workers hold a model; what else is below the command is Ray's own, such as its idle processes."""
+    return "workers" if command_line.startswith("ray::MapWorker") else "ray"
 
 
 def measure(kind: str, parts: list[list[str]], folder: Path, given: argparse.Namespace) -> Run:

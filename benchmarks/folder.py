@@ -2,12 +2,14 @@
 
     python benchmarks/folder.py --data FOLDER [--images 1000] [--rounds 3] [--model fast] [--threads 0]
     python benchmarks/folder.py --data FOLDER --workers 1x2 2x1     sessions x threads of each, instead of the loop
+    python benchmarks/folder.py --frames 300                        a synthetic video of 1280 x 720 pixels, not images
 
 The images are copies of the folder's under other names. `serial` reads, predicts, draws and writes one image after the
 other in one thread, with the functions that `calipose predict` uses; `command` is `calipose predict`, which reads ahead
 and draws behind in threads. Both run in processes of their own and in turns; the time counts from the first run of the
 network. "Network" is the share of that time in which ONNX Runtime runs (of several sessions, their mean); "waits" the
-share in which the network waits for an image to be read.
+share in which the network waits for an image to be read. Of a video, `serial` is `calipose predict` whose threads
+beside the network are replaced by plain calls.
 poses.jsonl must be equal byte for byte; with --workers, numbers may differ by 1e-5, since other numbers of threads add
 in another order.
 """
@@ -26,19 +28,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from calipose.data.synthetic.scene import EASY, synthesize_scene
 from calipose.draw import draw_poses
 from calipose.inference import stream
 from calipose.inference.backends.onnx import OnnxFile
 from calipose.inference.output_folder import POSES, OutputFolder
 from calipose.inference.predictor import Predictor
 from calipose.inference.stream import PredictOptions
+from calipose.io import ahead
 from calipose.io.sources import find_sources
+from calipose.io.video_writer import VideoWriter
 
+VIDEO_SIZE = (1280, 720)
 MIN_KEYPOINT_SCORE = 0.3  # as `calipose predict` has it
 
 
@@ -78,8 +86,11 @@ class Clock:
         def run(*arguments: Any, **named: Any) -> Iterator[Any]:
             items = function(*arguments, **named)
             take, end = self.timed(name, next), object()
-            while (item := take(items, end)) is not end:
-                yield item
+            try:
+                while (item := take(items, end)) is not end:
+                    yield item
+            finally:
+                items.close()  # type: ignore[attr-defined]  # a generator
 
         return run
 
@@ -93,6 +104,16 @@ def serial(predictor: Predictor, images: Path, out: Path, clock: Clock) -> None:
         poses = predictor.predict(frame.image).above(options.min_score)
         folder.add(source, poses, draw_poses(frame.image, poses, min_keypoint_score=MIN_KEYPOINT_SCORE))
     folder.close()
+
+
+def without_threads(clock: Clock) -> None:
+    """Replace the threads of `calipose predict` beside the network by calls in its own."""
+
+    def done_in_turn(items: Iterable[Any], work: Callable[[Any], Any], *_: int) -> Iterator[Any]:
+        return ((item, work(item)) for item in items)
+
+    ahead.done_ahead = done_in_turn  # type: ignore[assignment]  # the command imports it later
+    stream.taken_ahead = clock.timed_items("waits", lambda items, _: items)  # type: ignore[assignment]
 
 
 def command(images: Path, out: Path, more: list[str]) -> None:
@@ -111,7 +132,10 @@ def child(kind: str, images: Path, out: Path, given: argparse.Namespace) -> None
     clock = Clock()
     OnnxFile.run = clock.timed("network", OnnxFile.run)  # type: ignore[method-assign]
     stream.done_ahead = clock.timed_items("waits", stream.done_ahead)  # type: ignore[assignment]
-    if kind == "serial":
+    stream.taken_ahead = clock.timed_items("waits", stream.taken_ahead)  # type: ignore[assignment]
+    if kind == "serial" and given.frames:
+        without_threads(clock)
+    if kind == "serial" and not given.frames:
         predictor = Predictor(given.model, threads=threads)
         serial(
             predictor.with_settings(short_side=given.short_side or predictor.settings.short_side), images, out, clock
@@ -124,8 +148,8 @@ def child(kind: str, images: Path, out: Path, given: argparse.Namespace) -> None
     print(
         json.dumps(
             {
-                "speed": given.images / seconds,
-                "cpu_ms": 1000 * (time.process_time() - clock.cpu_before) / given.images,
+                "speed": (given.frames or given.images) / seconds,
+                "cpu_ms": 1000 * (time.process_time() - clock.cpu_before) / (given.frames or given.images),
                 "network": clock.seconds["network"] / seconds / workers,
                 "waits": clock.seconds["waits"] / seconds,
                 "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -141,11 +165,20 @@ def measure(kind: str, images: Path, out: Path, given: argparse.Namespace) -> di
     """Run a kind in a process of its own."""
     shutil.rmtree(out, ignore_errors=True)
     start = [sys.executable, __file__, "--child", kind, str(images), str(out), "--images", str(given.images)]
+    start += ["--frames", str(given.frames)]
     more = ["--model", given.model, "--threads", str(given.threads), "--short-side", str(given.short_side)]
     done = subprocess.run([*start, *more], stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     print(f"{kind}: {found['speed']:.2f} images/s, load {os.getloadavg()[0]:.1f}", flush=True)
     return found
+
+
+def make_video(path: Path, frames: int) -> None:
+    """A synthetic scene that moves."""
+    scene = synthesize_scene(np.random.default_rng(1), VIDEO_SIZE, EASY).image
+    with VideoWriter(path, 25, VIDEO_SIZE, None) as video:
+        for i in range(frames):
+            video.write(np.roll(scene, 2 * i, axis=1))
 
 
 def largest_difference(first: Path, second: Path) -> float:
@@ -183,6 +216,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a folder of .jpg files")
     parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--frames", type=int, default=0, help="of a video, instead of images")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", default="onepass")
     parser.add_argument("--threads", type=int, default=0, help="of the network; 0: ONNX Runtime's choice")
@@ -195,11 +229,12 @@ def main() -> None:
         child(kind, Path(images), Path(out), given)
         return
     sources = sorted(given.data.glob("*.jpg")) if given.data else []
-    if not sources:
+    if not sources and not given.frames:
         parser.error("--data names a folder of .jpg files")
+    what = f"{given.frames} frames" if given.frames else f"{given.images} images"
     print(
         f"{platform.platform()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f} before; "
-        f"Python {platform.python_version()}, onnxruntime {version('onnxruntime')}; {given.images} images, "
+        f"Python {platform.python_version()}, onnxruntime {version('onnxruntime')}; {what}, "
         f"model {given.model}, short side {given.short_side or 'as the model says'}, threads {given.threads}",
         flush=True,
     )
@@ -208,7 +243,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         images = Path(temporary) / "images"
         images.mkdir()
-        for i in range(given.images):
+        if given.frames:
+            make_video(images / "video.mp4", given.frames)
+        for i in range(0 if given.frames else given.images):
             shutil.copyfile(sources[i % len(sources)], images / f"{i:06d}.jpg")
         for number in range(given.rounds):
             for kind in kinds if number % 2 == 0 else reversed(kinds):
@@ -223,10 +260,11 @@ def main() -> None:
         first, *others = kinds
         for kind in others:
             ratios = [b["speed"] / a["speed"] for a, b in zip(found[first], found[kind], strict=True)]
-            one, other = Path(temporary) / first / POSES, Path(temporary) / kind / POSES
+            name = f"video.{POSES}" if given.frames else POSES
+            one, other = Path(temporary) / first / name, Path(temporary) / kind / name
             equal = one.read_bytes() == other.read_bytes()
             how = "equal byte for byte" if equal else f"differ by up to {largest_difference(one, other):.1e}"
-            print(f"{kind} / {first}: {spread(ratios)} times as fast; {POSES}: {how}")
+            print(f"{kind} / {first}: {spread(ratios)} times as fast; {name}: {how}")
 
 
 if __name__ == "__main__":

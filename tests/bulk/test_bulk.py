@@ -12,7 +12,7 @@ import pytest
 
 from calipose.bulk.convert import convert, read_rows
 from calipose.bulk.dataset import ModelOptions, PoseWorker
-from calipose.bulk.run import BulkOptions, _Run, error_kind, predict_bulk
+from calipose.bulk.run import BulkOptions, Summary, _Run, error_kind, predict_bulk
 from calipose.bulk.schema import VERSION, entry_of_row, result_schema
 from calipose.bulk.sources import Found, find, open_image, read_bytes, row_of_file, rows_of_shard
 from calipose.bulk.store import HEADER, ResultFolder
@@ -219,8 +219,6 @@ def test_a_block_whose_worker_dies_again_and_again(tmp_path: Path, monkeypatch: 
     names, common = ["/a.jpg", "/b.jpg"], {"skeleton": "coco-17", "model": "m-1", "calibration": None}
     with ResultFolder(str(tmp_path / "poses")) as folder:
         folder.begin(HEADER_ENTRIES)
-        from calipose.bulk.run import Summary
-
         run = _Run(folder, MODEL, BulkOptions(), Summary(), lambda *_: None, lambda: False)
         monkeypatch.setattr("calipose.bulk.run.blocks_of_files", lambda lost, size: (lost, size))
         row = {"key": "/a.jpg", "width": 1, "height": 1, "poses": [], **common}
@@ -233,8 +231,44 @@ def test_a_block_whose_worker_dies_again_and_again(tmp_path: Path, monkeypatch: 
     assert "the worker died with this image alone 4 times" in rows["/b.jpg"]
 
 
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_an_image_of_a_shard_that_gets_no_row(
+    kind: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is missing of a shard is asked for in blocks, then one by one, and then given up."""
+    if kind == "tar":
+        shard = str(tar_of(images, tmp_path / "shard.tar"))
+    else:
+        shard = str(parquet_of({"path": ["0.jpg", "1.jpg", "2.jpg", "3.jpg"]}, tmp_path / "t.parquet"))
+    keys = [row["key"] for row in rows_of_shard(shard)]
+    common = {"skeleton": "coco-17", "model": "m-1", "calibration": None}
+    with ResultFolder(str(tmp_path / "poses")) as folder:
+        folder.begin(HEADER_ENTRIES)
+        run = _Run(folder, MODEL, BulkOptions(), Summary(), lambda *_: None, lambda: False)
+        run.lost_in_shards = True
+        singles: list[bool] = []
+
+        def write(_: object, may_lose: bool, single: bool = False) -> bool:
+            assert may_lose
+            given = keys[:3] if single else keys[:2]  # the last kills its worker alone, too
+            rows = [{"key": key, "poses": [], **common} for key in given]
+            run.take(pa.Table.from_pylist(rows, result_schema()))
+            singles.append(single)
+            return True
+
+        monkeypatch.setattr(run, "write", write)
+        monkeypatch.setattr(run, "shards", lambda shards: shards)
+        run.one_by_one(Found([], [shard]), common)
+    assert singles == [False, True]
+    rows = {row["key"]: row["error"] for row in read_rows(str(tmp_path / "poses"))}
+    assert rows.keys() == set(keys)
+    assert [key for key, error in rows.items() if error] == keys[3:]
+
+
 class DiesAtOne:
-    """A worker without a model, which one image kills."""
+    """A worker without a model, which one image kills; before it dies, it notes how many images it held."""
+
+    deaths = ""  # a file
 
     def __init__(self, _: ModelOptions) -> None: ...
 
@@ -244,30 +278,40 @@ class DiesAtOne:
         from calipose.bulk.schema import result_schema
 
         keys = table.column("key").to_pylist()
-        if any(key.endswith("/2.jpg") for key in keys):
+        if any(key.endswith("poison") for key in keys):
+            with open(self.deaths, "a") as file:
+                file.write(f"{len(keys)}\n")
             os._exit(1)
         common = {"skeleton": "coco-17", "model": "m-1", "poses": []}
         return pa.Table.from_pylist([{"key": key, **common} for key in keys], schema=result_schema())
 
 
-def test_an_image_of_a_tar_that_kills_its_worker(result: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It gets a row with its error; all others, of its block, too, are predicted."""
+def test_an_image_that_kills_its_worker(result: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried again as often as said and gets a row with its error; all others are predicted.
+
+    Of a Parquet file, whose block it kills, and beside a tar, whose images are not lost.
+    """
     from ray import cloudpickle
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     monkeypatch.setattr("calipose.bulk.dataset.PoseWorker", DiesAtOne)
-    monkeypatch.setattr("calipose.bulk.dataset.MAX_RETRIES", 0)
-    monkeypatch.setattr("calipose.bulk.run.MAX_RETRIES", 0)
+    monkeypatch.setattr("calipose.bulk.dataset.MAX_RETRIES", 1)
+    monkeypatch.setattr("calipose.bulk.run.MAX_RETRIES", 1)
+    monkeypatch.setattr(DiesAtOne, "deaths", str(tmp_path / "deaths"))
+    table = parquet_of({"name": ["a", "poison", "c"], "image": [b"x"] * 3}, tmp_path / "t.parquet")
     out = str(tmp_path / "poses")
     try:
-        summary = predict_bulk([str(result["tar"])], out, MODEL, BulkOptions(workers=1))
+        sources = [str(table), str(result["tar"])]
+        summary = predict_bulk(sources, out, MODEL, BulkOptions(workers=1, key="name"))
     finally:
         cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-    rows = {Path(row["key"]).name: row["error"] for row in read_rows(out)}
-    assert rows.keys() == {f"{i}.jpg" for i in range(4)}
-    assert [name for name, error in rows.items() if error] == ["2.jpg"]
-    assert "the worker died with this image alone 1 times" in rows["2.jpg"]
-    assert (summary.images, sum(summary.broken.values())) == (4, 1)
+    rows = {row["key"]: row["error"] for row in read_rows(out)}
+    assert rows.keys() == {"a", "poison", "c", *(f"{result['tar']}/00/{i}.jpg" for i in range(4))}
+    assert [key for key, error in rows.items() if error] == ["poison"]
+    assert "the worker died with this image alone 2 times" in rows["poison"]
+    assert (summary.images, sum(summary.broken.values())) == (7, 1)
+    # The whole block, twice; the block again, in a run that leaves out what is lost; the image alone, twice.
+    assert (tmp_path / "deaths").read_text().split() == ["3", "3", "3", "3", "1", "1"]
 
 
 def test_sources(images: Path, tmp_path: Path) -> None:

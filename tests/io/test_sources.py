@@ -21,8 +21,9 @@ from PIL import Image
 
 from calipose.errors import ImageError, InputError
 from calipose.io.animations import holds_several
+from calipose.io.folders import passed_over
 from calipose.io.images import read_image
-from calipose.io.sources import Source, find_sources, passed_over
+from calipose.io.sources import Source, find_sources
 from synthetic_video import write_video
 
 NOISE = np.random.default_rng(0).integers(0, 255, (50, 70, 3), np.uint8)

@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from calipose.errors import ImageError, InputError, install_hint
+from calipose.io.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from calipose.io.images import Image, decode_image, read_image
-from calipose.io.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 PARQUET_SUFFIXES, TAR_SUFFIXES, LIST_SUFFIXES = {".parquet", ".pq"}, {".tar"}, {".txt"}
 IMAGE_COLUMNS = ("image", "bytes", "jpg", "png", "uri", "url", "path", "file", "file_name")  # the first that is there

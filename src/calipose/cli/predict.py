@@ -20,7 +20,8 @@ from calipose.inference.packaged import DEFAULT, FAST
 from calipose.inference.pool import threads_each
 from calipose.inference.predictor import Predictor
 from calipose.inference.stream import PredictOptions
-from calipose.io.sources import find_sources, passed_over
+from calipose.io.folders import passed_over
+from calipose.io.sources import find_sources
 
 DEFAULT_OUT = "calipose-out"
 DEFAULT_FORMAT = "jsonl"

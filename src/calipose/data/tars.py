@@ -13,8 +13,8 @@ import numpy as np
 
 from calipose.data.store import KeypointData, Ragged, name_bytes
 from calipose.errors import ImageError, InputError
+from calipose.io.folders import IMAGE_SUFFIXES
 from calipose.io.images import Image, decode_image
-from calipose.io.sources import IMAGE_SUFFIXES
 
 TAR = ".tar"
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,10 @@ from calipose.formats.entries import Entry, read_entries
 from calipose.formats.journal import Journal
 from calipose.formats.table import FORMATS, saved_formats
 from calipose.inference.stream import is_video
+from calipose.inference.video_output import VideoOutput
 from calipose.io.atomic import make_folder, remove_abandoned, replacing, write_errors
 from calipose.io.images import Image
-from calipose.io.sources import Frame, Source
-from calipose.io.video_writer import VideoWriter
+from calipose.io.sources import Source
 from calipose.poses import Poses
 from calipose.skeleton import Skeleton
 
@@ -258,58 +257,6 @@ class OutputFolder:
                     f"--out {self.folder}: {name} is there, and no prediction made it; name another folder"
                 )
         return chosen
-
-
-class VideoOutput:
-    """Takes the frames of one video; no file is opened before the first frame.
-
-    Attributes:
-        drawing: path of the drawing.
-        frames: number of frames so far.
-        video: writes the drawing; None where nothing is drawn.
-    """
-
-    def __init__(
-        self,
-        begin: Callable[[], None],
-        stack: ExitStack,
-        source: Source,
-        frames_per_second: float,
-        drawing: Path,
-        poses: Path,
-    ) -> None:
-        self.drawing = drawing
-        self.frames = 0
-        self.video: VideoWriter | None = None
-        self._begin, self._stack = begin, stack
-        self._source, self._frames_per_second, self._poses = source, frames_per_second, poses
-
-    def write(self, frame: Frame, poses: Poses, drawing: Image | None) -> None:
-        """Write a frame's poses and its drawing.
-
-        Raises:
-            InputError: the files cannot be written, or PyAV is not installed.
-        """
-        if not self.frames:
-            self._begin()
-            temporary = self._stack.enter_context(replacing(self._poses))
-            self._lines = self._stack.enter_context(temporary.open("w", encoding="utf-8"))
-            if drawing is not None:
-                size = (drawing.shape[1], drawing.shape[0])
-                original = self._source.value if self._source.kind == "video" else None
-                writer = VideoWriter(self.drawing, self._frames_per_second, size, original)
-                self.video = self._stack.enter_context(writer)  # left, and so renamed, before the poses
-        self.frames += 1
-        entry = {
-            "file": self._source.name,
-            "drawing": None if drawing is None else self.drawing.name,
-            "index": frame.index,
-            "seconds": frame.seconds,
-            **poses.to_dict(),
-        }
-        self._lines.write(json.dumps(entry) + "\n")
-        if drawing is not None and self.video is not None:
-            self.video.write(drawing, frame.seconds)
 
 
 def sources_outside(folder: Path, sources: Sequence[Source]) -> list[Source]:

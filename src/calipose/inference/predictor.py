@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -15,14 +14,14 @@ from calipose.calibration.maps import Calibration, Setting
 from calipose.calibration.second_look import SecondLook
 from calipose.config.settings import PredictSettings
 from calipose.errors import InputError
-from calipose.geometry import Floats, apply_affine, invert_affine, pose_nms
-from calipose.inference.backends.base import Backend, BatchCandidates, OwnInput
+from calipose.geometry import Floats, pose_nms
+from calipose.inference.backends.base import Backend, OwnInput
 from calipose.inference.opening import OpenModel, open_model
 from calipose.inference.packaged import DEFAULT
 from calipose.inference.refiner import Refiner, look_again
-from calipose.inference.scales import ScaleCandidates, merge_scales
+from calipose.inference.scales import ScaleCandidates, candidates_of_image, merge_scales
 from calipose.io.images import INPUT_MULTIPLE, Image, network_input
-from calipose.io.sources import StillImage, still_image
+from calipose.io.still import StillImage, read_several, several_images, still_image
 from calipose.poses import Poses
 from calipose.skeleton import Skeleton
 
@@ -231,9 +230,9 @@ class Predictor:
         """
         if batch_size < 1:
             raise InputError(f"batch_size {batch_size}: at least one image goes through the network")
-        waiting = _several(images)
+        waiting = several_images(images)
         while True:
-            window, problem = _read(islice(waiting, batch_size))
+            window, problem = read_several(islice(waiting, batch_size))
             yield from (poses for poses, _ in self._predict_window(window))
             if problem is not None:
                 raise problem
@@ -307,7 +306,7 @@ class Predictor:
             batch = np.stack([inputs[index][0] for index in indices])
             candidates = self.backend.candidates(batch, settings.max_poses, settings.flip)
             for row, index in enumerate(indices):
-                by_image[index] = _candidates_of_image(candidates, row, inputs[index][1])
+                by_image[index] = candidates_of_image(candidates, row, inputs[index][1])
         return [by_image[index] for index in range(len(images))]
 
     def _apply_nms(self, candidates: ScaleCandidates) -> ScaleCandidates:
@@ -335,50 +334,3 @@ class Predictor:
             regions=calibration.regions,
         )
         return poses, chosen.queries_img
-
-
-def _candidates_of_image(batch: BatchCandidates, row: int, inp_from_img: Floats) -> ScaleCandidates:
-    """The candidates of one image of a batch, without padding, in the image's frame.
-
-    Raises:
-        InputError: the network gives numbers that are not finite.
-    """
-    real = np.flatnonzero(batch.raw_scores[row] != -np.inf)
-    given = (batch.raw_scores, batch.keypoints_inp, batch.raw_keypoint_scores)
-    if not all(values is None or np.isfinite(values[row][real]).all() for values in given):
-        raise InputError("the model gives scores or keypoints that are not finite: its weights are damaged")
-    img_from_inp = invert_affine(inp_from_img)
-    raw_keypoints, queries = batch.raw_keypoint_scores, batch.queries_inp
-    return ScaleCandidates(
-        apply_affine(img_from_inp, batch.keypoints_inp[row][real]),
-        batch.raw_scores[row][real],
-        None if raw_keypoints is None else raw_keypoints[row][real],
-        None if queries is None else apply_affine(img_from_inp, queries[row][real]),
-    )
-
-
-def _read(sources: Iterable[StillImage]) -> tuple[list[Image], InputError | None]:
-    """The images, up to the first that cannot be read, and what is wrong with that one."""
-    images: list[Image] = []
-    try:
-        for source in sources:
-            images.append(still_image(source))
-    except InputError as error:
-        return images, error
-    return images, None
-
-
-def _several(images: Any) -> Iterator[Any]:
-    """The items of what `predict_many` was given.
-
-    Raises:
-        InputError: it is one image, whose letters, bytes or rows are not meant, or nothing of which there are several.
-    """
-    array = hasattr(images, "__array__") and hasattr(images, "shape")
-    one = isinstance(images, str | bytes | bytearray | memoryview | os.PathLike) or hasattr(images, "read")
-    if one or (array and len(images.shape) in {2, 3}) or not isinstance(images, Iterable):
-        raise InputError(
-            f"predict_many was given one {type(images).__name__}; it takes several images, such as a list of them; "
-            "for one there is predict"
-        )
-    return iter(images)

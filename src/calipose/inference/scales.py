@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from calipose.geometry import Floats
+from calipose.errors import InputError
+from calipose.geometry import Floats, apply_affine, invert_affine
+from calipose.inference.backends.base import BatchCandidates
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,3 +55,23 @@ def merge_scales(scales: Sequence[ScaleCandidates]) -> ScaleCandidates:
         keypoints_img, raw_scores, concatenated("raw_keypoint_scores"), concatenated("queries_img")
     )
     return everything[np.argsort(-raw_scores, kind="stable")]
+
+
+def candidates_of_image(batch: BatchCandidates, row: int, inp_from_img: Floats) -> ScaleCandidates:
+    """The candidates of one image of a batch, without padding, in the image's frame.
+
+    Raises:
+        InputError: the network gives numbers that are not finite.
+    """
+    real = np.flatnonzero(batch.raw_scores[row] != -np.inf)
+    given = (batch.raw_scores, batch.keypoints_inp, batch.raw_keypoint_scores)
+    if not all(values is None or np.isfinite(values[row][real]).all() for values in given):
+        raise InputError("the model gives scores or keypoints that are not finite: its weights are damaged")
+    img_from_inp = invert_affine(inp_from_img)
+    raw_keypoints, queries = batch.raw_keypoint_scores, batch.queries_inp
+    return ScaleCandidates(
+        apply_affine(img_from_inp, batch.keypoints_inp[row][real]),
+        batch.raw_scores[row][real],
+        None if raw_keypoints is None else raw_keypoints[row][real],
+        None if queries is None else apply_affine(img_from_inp, queries[row][real]),
+    )
