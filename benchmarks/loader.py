@@ -34,8 +34,6 @@ from unittest.mock import patch
 import cv2
 import numpy as np
 import torch
-from head_cost import machine
-from store_memory import pss_mb
 
 from calipose.config.recipe import Recipe, load_recipe
 from calipose.data import augment
@@ -46,6 +44,8 @@ from calipose.io import images as image_files
 from calipose.training import loader
 from calipose.training.loader import EpochBatches, TrainingImages, collate, training_batches
 from calipose.training.targets import make_targets
+from head_cost import machine
+from store_memory import pss_mb
 
 BATCH = 16
 PAD_COLOUR = (124, 116, 104)

@@ -139,7 +139,15 @@ def save_state(
     save_tensors(path, tensors, {"progress": progress})
 
 
-MAY_CHANGE = ("name", "description", "epochs", "evaluate_every", "compute", "data", "predict")  # of a recipe, on resuming
+MAY_CHANGE = (
+    "name",
+    "description",
+    "epochs",
+    "evaluate_every",
+    "compute",
+    "data",
+    "predict",
+)  # of a recipe, on resuming
 
 
 def check_same_training(path: Path, stored: dict[str, Any], current: dict[str, Any]) -> None:
