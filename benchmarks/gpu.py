@@ -34,8 +34,10 @@ from calipose.inference.predictor import Predictor
 from calipose.model.network import Network
 from calipose.skeleton import COCO_17
 from calipose.training.computing import set_computing
-from calipose.training.loader import EpochBatches, TrainingImages, training_batches
+from calipose.training.loader import training_batches
 from calipose.training.losses import all_losses
+from calipose.training.order import EpochBatches
+from calipose.training.samples import TrainingImages
 from calipose.training.state import make_optimizer
 from calipose.training.targets import make_targets
 from training_options import TINY, arithmetic, print_options, synchronize, variants

@@ -45,7 +45,7 @@ def set_computing(network: Network, settings: ComputeSettings) -> None:
     if settings.gradient_checkpointing:
         for block in blocks(network.backbone):
             forward: Forward = _compiled(block.forward) if settings.compile else block.forward
-            block.forward = partial(_checkpointed, block, forward)  # type: ignore[method-assign]
+            block.forward = partial(_checkpointed, block, forward)
     elif settings.compile:
         network.backbone.compile(backend=COMPILER)
         network.head.compile(backend=COMPILER)

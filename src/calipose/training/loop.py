@@ -38,15 +38,9 @@ from calipose.model.network import Network
 from calipose.model.weights import load_weights
 from calipose.plain_data import parse_json
 from calipose.training.computing import set_computing
-from calipose.training.loader import (
-    Batch,
-    EpochBatches,
-    ImageCache,
-    TrainingImages,
-    read_stored,
-    training_batches,
-)
+from calipose.training.loader import Batch, training_batches
 from calipose.training.losses import Losses, all_losses
+from calipose.training.order import EpochBatches
 from calipose.training.processes import (
     gathered,
     is_loss_of_a_process,
@@ -56,6 +50,7 @@ from calipose.training.processes import (
     share_batch_norms,
     total,
 )
+from calipose.training.samples import ImageCache, TrainingImages, read_stored
 from calipose.training.state import (
     MovingAverage,
     check_same_training,
