@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Sampler
 
+from calipose.data.store import KeypointData
 from calipose.errors import InputError
 
 Key = tuple[int, int]  # epoch, draw: the draws of image i are i, i + n, i + 2 n ... (n images)
@@ -63,6 +64,22 @@ class EpochBatches(Sampler[list[Key]]):
         for step in range(self.start_step, self.steps):
             first = (step * self.world_size + self.rank) * self.batch_size
             yield [(self.epoch, int(draw)) for draw in self.draws[first : first + self.batch_size]]
+
+
+def repeats_of_images(data: KeypointData, repeat: Sequence[float]) -> NDArray[np.float64]:
+    """How often an epoch uses each image, `(n,)`.
+
+    Args:
+        data: one or several data sets, joined.
+        repeat: for each data set, how often an epoch uses its images; empty for once.
+
+    Raises:
+        InputError: there is not one number for each data set.
+    """
+    repeat = repeat or (1.0,) * len(data.folders)
+    if len(repeat) != len(data.folders):
+        raise InputError(f"data.repeat has {len(repeat)} numbers, but there are {len(data.folders)} data sets")
+    return np.array(repeat)[data.folder]
 
 
 def checked_repeats(repeats: ArrayLike) -> NDArray[np.float64]:
