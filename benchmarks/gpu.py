@@ -4,15 +4,16 @@
     python benchmarks/gpu.py --tiny             a small recipe on this machine, to see that all of it runs
 
 Training: images per second and peak memory of each recipe in fp32, tf32 and bf16, and compiled, on synthetic images
-that are in memory; the same with the loader, whose share is the difference. Prediction: images per second of torch and
-of ONNX Runtime with batches of 1 to 64, and the largest difference of keypoints and scores from the CPU's.
+that are in memory; the same with the loader, whose share is the difference. Then the table of
+`benchmarks/training_options.py`: each of these arithmetics plain, compiled, with the fused optimiser, with gradient
+checkpointing, with channels first, and all together (`--every`: every combination). Prediction: images per second of
+torch and of ONNX Runtime with batches of 1 to 64, and the largest difference of keypoints and scores from the CPU's.
 At the end: hours of the paper's recipes at the speed that was measured.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import platform
 import resource
 import tempfile
@@ -25,32 +26,24 @@ import numpy as np
 import torch
 
 from calipose.config.recipe import Recipe, load_recipe
+from calipose.config.settings import ComputeSettings
 from calipose.data.coco import read_coco
 from calipose.data.synthetic.scene import EASY, synthesize_scene, write_synthetic_data
 from calipose.inference.backends.torch import TorchBackend
 from calipose.inference.predictor import Predictor
 from calipose.model.network import Network
 from calipose.skeleton import COCO_17
-from calipose.training.loader import EpochBatches, TrainingImages, training_batches
+from calipose.training.computing import set_computing
+from calipose.training.loader import training_batches
 from calipose.training.losses import all_losses
+from calipose.training.order import EpochBatches
+from calipose.training.samples import TrainingImages
 from calipose.training.state import make_optimizer
 from calipose.training.targets import make_targets
+from training_options import TINY, arithmetic, print_options, synchronize, variants
 
 COCO_IMAGES = 64_115  # of train2017, with people
 RECIPES = ("coco-w32-512", "coco-w48-640")
-TINY = (
-    "backbone.name=mobilenetv2-0.25",
-    "size=64",
-    "batch_size=4",
-    "method.keypoint_width=4",
-    "method.instance_width=8",
-)
-
-
-def synchronize(device: str) -> None:
-    """Wait for what the device was asked to do."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
 
 
 def per_second(step: Callable[[], int], device: str, seconds: float) -> float:
@@ -63,19 +56,6 @@ def per_second(step: Callable[[], int], device: str, seconds: float) -> float:
         items += step()
     synchronize(device)
     return items / (time.perf_counter() - start)
-
-
-@contextlib.contextmanager
-def arithmetic(name: str, device: str) -> Iterator[None]:
-    """A block in fp32, tf32 or bf16."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if name == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = name == "tf32"
-    try:
-        with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=name == "bf16"):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def peak_memory(device: str) -> str:
@@ -98,13 +78,13 @@ def train(recipe: Recipe, folder: Path, device: str, seconds: float, compiled: b
     for name, compile_it in flavours:
         if name == "tf32" and not device.startswith("cuda"):
             continue
-        model = torch.compile(network) if compile_it else network
-        model.train()
+        set_computing(network, ComputeSettings(compile=compile_it))  # the last flavour: it stays compiled
+        network.train()
 
-        def step(batch=kept, model=model) -> int:
+        def step(batch=kept) -> int:
             settings = recipe.loss
             targets = make_targets(batch.keypoints_inp, batch.labelled, batch.area_inp, batch.ignore_cell, settings)
-            losses = all_losses(model(batch.images, targets.cells), targets, recipe.method, settings, sigmas)
+            losses = all_losses(network(batch.images, targets.cells), targets, recipe.method, settings, sigmas)
             losses.total.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -167,6 +147,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
+    parser.add_argument("--every", action="store_true", help="every combination of the training options")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=torch.cuda.is_available())
     options = parser.parse_args()
     cuda = options.device.startswith("cuda")
@@ -183,6 +164,9 @@ def main() -> None:
             if options.tiny:
                 recipe = msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, workers=0))
             best = train(recipe, folder, options.device, seconds, options.compile)
+            arithmetics = ["fp32", "tf32", "bf16"] if cuda else ["fp32", "bf16"]
+            chosen = variants(arithmetics, options.compile, options.every)
+            print_options(recipe, chosen, options.device, 2 if options.tiny else 9)
             if not options.tiny:
                 hours = COCO_IMAGES * recipe.epochs / best / 3600
                 print(f"{name}: {recipe.epochs} epochs of {COCO_IMAGES} images take {hours:.0f} hours at that speed")

@@ -41,8 +41,10 @@ from calipose.data.coco import read_coco
 from calipose.data.store import KeypointData
 from calipose.data.synthetic.scene import EASY, write_synthetic_data
 from calipose.io import images as image_files
-from calipose.training import loader
-from calipose.training.loader import EpochBatches, TrainingImages, collate, training_batches
+from calipose.training import samples
+from calipose.training.loader import collate, training_batches
+from calipose.training.order import EpochBatches
+from calipose.training.samples import TrainingImages
 from calipose.training.targets import make_targets
 from head_cost import machine
 from store_memory import pss_mb
@@ -71,9 +73,9 @@ class Part:
 
 
 PARTS = (
-    Part("reading and decoding", loader, "read_stored"),
+    Part("reading and decoding", samples, "read_stored"),
     Part("decoding", image_files, "decode_image", "reading and decoding"),
-    Part("augmentation", loader, "augment"),
+    Part("augmentation", samples, "augment"),
     Part("warp", augment, "warp", "augmentation"),
     Part("colours", augment, "jitter", "augmentation"),
     Part("ignored cells", augment, "_covered", "augmentation"),
@@ -114,7 +116,7 @@ def one_round(data: KeypointData, recipe: Recipe, size: int, epoch: int) -> dict
     make_batch, make_goal = clock.timed("batch", collate), clock.timed("targets", make_targets)
     keys = list(EpochBatches(len(data), min(BATCH, len(data)), 0, epoch))
     with clock.watching():
-        images = TrainingImages(data, size, recipe.augment, PAD_COLOUR, 0, read=loader.read_stored)
+        images = TrainingImages(data, size, recipe.augment, PAD_COLOUR, 0, read=samples.read_stored)
         start = time.thread_time()
         for batch_keys in keys:
             batch = make_batch([images[key] for key in batch_keys])

@@ -115,7 +115,9 @@ def readers(data: KeypointData) -> float:
 def loader_workers(data: KeypointData) -> tuple[float, float]:
     """PSS of the parent before, and of parent and DataLoader workers at the end of an epoch."""
     from calipose.config.settings import AugmentSettings
-    from calipose.training.loader import EpochBatches, TrainingImages, training_batches
+    from calipose.training.loader import training_batches
+    from calipose.training.order import EpochBatches
+    from calipose.training.samples import TrainingImages
 
     grey = np.full((64, 64, 3), 128, np.uint8)
     images = TrainingImages(data, 32, AugmentSettings(), (0, 0, 0), seed=0, read=lambda _, index: grey)

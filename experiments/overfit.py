@@ -82,7 +82,7 @@ def main() -> None:
     print(evaluation.ap)
     print(f"Pearson correlation of score and OKS {evaluation.scores['score']['pearson']:.3f}")
     print(f"{(time.time() - start) / 60:.1f} minutes, {torch.get_num_threads()} threads, {platform.processor()}")
-    draw_curve(trainer.history, options.out / "loss.png", evaluation.ap.ap)
+    draw_curve(trainer.record.history, options.out / "loss.png", evaluation.ap.ap)
 
 
 def draw_curve(history: list[dict[str, float]], path: Path, ap: float) -> None:

@@ -208,8 +208,9 @@ def measure(checkpoint_file: Path, folder: Path, batch_size: int = 16) -> dict[s
     from calipose.data.locate import read_data
     from calipose.evaluation.matching import match_poses
     from calipose.model.checkpoint import load_checkpoint
-    from calipose.training.loader import TrainingImages, collate
+    from calipose.training.loader import collate
     from calipose.training.losses import all_losses
+    from calipose.training.samples import TrainingImages
     from calipose.training.targets import make_targets, oks_of_cells, score_label
 
     checkpoint = load_checkpoint(checkpoint_file)

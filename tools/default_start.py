@@ -28,7 +28,9 @@ from calipose.model.backbones.movenet import HEADS, HIDDEN, MoveNetPyramid
 from calipose.model.checkpoint import Checkpoint, save_checkpoint
 from calipose.model.network import Network
 from calipose.skeleton import COCO_17
-from calipose.training.loader import EpochBatches, ImageCache, TrainingImages, training_batches
+from calipose.training.loader import training_batches
+from calipose.training.order import EpochBatches
+from calipose.training.samples import ImageCache, TrainingImages
 
 BATCHES = 40  # for the statistics of the batch norms
 

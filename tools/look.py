@@ -22,8 +22,9 @@ from calipose.data.locate import read_data
 from calipose.draw import contact_sheet, heat_overlay, save_image
 from calipose.geometry import inp_from_cell
 from calipose.model.checkpoint import load_checkpoint
-from calipose.training.loader import collate, read_stored
+from calipose.training.loader import collate
 from calipose.training.losses import all_losses
+from calipose.training.samples import read_stored
 from calipose.training.targets import make_targets, oks_of_cells, scatter_cells, score_label
 
 

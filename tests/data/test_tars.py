@@ -18,8 +18,8 @@ from calipose.data.synthetic.scene import EASY, write_synthetic_data
 from calipose.data.tars import find_images
 from calipose.errors import ImageError, InputError
 from calipose.model.checkpoint import load_tensors
-from calipose.training.loader import read_stored
 from calipose.training.loop import Trainer
+from calipose.training.samples import read_stored
 
 RECIPE = Recipe(
     name="tiny", size=64, batch_size=2, epochs=1,

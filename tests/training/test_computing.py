@@ -16,6 +16,7 @@ from calipose.config.settings import BackboneSettings, ComputeSettings, DataSett
 from calipose.data.coco import read_coco
 from calipose.data.store import KeypointData
 from calipose.data.synthetic.scene import EASY, write_synthetic_data
+from calipose.errors import InputError
 from calipose.model.checkpoint import load_tensors
 from calipose.model.network import Network
 from calipose.training import computing
@@ -149,3 +150,9 @@ def test_the_fused_optimiser_is_used(data: KeypointData, tmp_path: Path) -> None
     recipe = msgspec.structs.replace(RECIPE, compute=ComputeSettings(fused=True))
     assert Trainer(recipe, data, tmp_path / "fused").optimizer.defaults["fused"] is True
     assert load_recipe("fast", ["compute.fused=true"]).compute == ComputeSettings(fused=True)
+
+
+def test_without_a_compiler_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(InputError, match="no-such-compiler"):
+        set_computing(Network("mobilenetv2-0.1", 5, METHOD), ComputeSettings(compile=True))

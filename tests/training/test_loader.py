@@ -17,14 +17,9 @@ from calipose.data.augment import Sample, augment
 from calipose.data.store import KeypointData, Labels, Ragged
 from calipose.errors import ImageError, InputError
 from calipose.skeleton import COCO_17
-from calipose.training.loader import (
-    EpochBatches,
-    ImageCache,
-    TrainingImages,
-    collate,
-    read_stored,
-    training_batches,
-)
+from calipose.training.loader import collate, training_batches
+from calipose.training.order import EpochBatches
+from calipose.training.samples import ImageCache, TrainingImages, read_stored
 
 PAD = (124, 116, 104)
 PEOPLE = (2, 0, 1, 3, 1, 1)
@@ -217,7 +212,7 @@ def test_a_mosaic_s_images_are_shifted_by_half(
         seen.add((size, settings.shift_inp))
         return augment(image, labels, size, settings, *rest)
 
-    monkeypatch.setattr("calipose.training.loader.augment", noted)
+    monkeypatch.setattr("calipose.training.samples.augment", noted)
     TrainingImages(data, 64, AugmentSettings(mosaic=share, shift_inp=40), PAD, seed=0)[0, 0]
     assert seen == expected
 

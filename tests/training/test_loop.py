@@ -323,5 +323,6 @@ def test_a_history_that_cannot_be_written_is_named(data: KeypointData, tmp_path:
     trainer = Trainer(RECIPE, data, tmp_path)
     (tmp_path / "history.jsonl").unlink()
     (tmp_path / "history.jsonl").mkdir()
-    with pytest.raises(WriteError, match=r"history\.jsonl cannot be written: Is a directory"):
-        trainer._record({"total": 1.0}, lambda *_: None)
+    named = pytest.raises(WriteError, match=r"history\.jsonl cannot be written: Is a directory")
+    with named, trainer.record.open(main=True):
+        trainer.record.add({"step": 1, "epoch": 1, "total": 1.0})

@@ -27,8 +27,8 @@ from calipose.evaluation.ground_truth import read_ground_truth
 from calipose.evaluation.run import Share, evaluate_predictor
 from calipose.model.checkpoint import load_tensors
 from calipose.training import computing
-from calipose.training.loader import EpochBatches
 from calipose.training.loop import Trainer
+from calipose.training.order import EpochBatches
 from calipose.training.processes import BatchNormOverProcesses, end_process, gathered, process_count, process_index
 
 RECIPE = Recipe(

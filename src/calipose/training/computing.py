@@ -1,13 +1,15 @@
 """How a network computes in training: compiled, or with gradient checkpointing; set in place, names stay.
 
-With gradient checkpointing, only the inputs of the backbone's blocks are kept for the backward pass, which computes each
-block again when it comes to it (Chen et al. 2016, arXiv:1604.06174). Batch norms must not take a batch into their
+With gradient checkpointing, only the inputs of the backbone's blocks are kept for the backward pass, which computes
+each block again when it comes to it (Chen et al. 2016, arXiv:1604.06174). Batch norms must not take a batch into their
 running statistics twice: while a block is computed again, they write to copies.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -18,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from calipose.config.settings import ComputeSettings
+from calipose.errors import InputError
 from calipose.model.network import Network
 
 COMPILER = "inductor"  # torch.compile's backend
@@ -33,19 +36,25 @@ def set_computing(network: Network, settings: ComputeSettings) -> None:
     Args:
         network: the network, before it is wrapped for several processes.
         settings: what to set; `fused` is the optimiser's.
+
+    Raises:
+        InputError: it is to be compiled, but there is no C++ compiler.
     """
+    if settings.compile:
+        _check_compiler()
     if settings.gradient_checkpointing:
         for block in blocks(network.backbone):
             forward: Forward = _compiled(block.forward) if settings.compile else block.forward
-            block.forward = partial(_checkpointed, block, forward)  # type: ignore[method-assign]
+            block.forward = partial(_checkpointed, block, forward)
     elif settings.compile:
         network.backbone.compile(backend=COMPILER)
         network.head.compile(backend=COMPILER)
 
 
 def blocks(network: nn.Module) -> list[nn.Module]:
-    """The blocks whose insides gradient checkpointing computes again: the outermost members of `nn.Sequential` that
-    have two or more layers with weight matrices, such as residual blocks or HRNet's modules.
+    """The blocks whose insides gradient checkpointing computes again, such as residual blocks or HRNet's modules.
+
+    These are the outermost members of `nn.Sequential` that have two or more layers with weight matrices.
     """
     found: list[nn.Module] = []
     for child in network.children():
@@ -55,6 +64,15 @@ def blocks(network: nn.Module) -> list[nn.Module]:
         else:
             found += blocks(child)
     return found
+
+
+def _check_compiler() -> None:
+    names = [os.environ["CXX"]] if "CXX" in os.environ else ["c++", "g++", "clang++", "cl"]
+    if not any(shutil.which(name) for name in names):
+        raise InputError(
+            f"compute.compile needs a C++ compiler, and there is no {' or '.join(names)}: install one, name it in the "
+            "variable CXX, or set compute.compile=false"
+        )
 
 
 def _compiled(forward: Forward) -> Forward:

@@ -1,4 +1,4 @@
-"""Batches for training: order of the images, reading and augmentation ahead of the network (torch)."""
+"""Batches for training, prepared ahead of the network in threads or processes (torch)."""
 
 from __future__ import annotations
 
@@ -6,26 +6,20 @@ import gc
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 
 import cv2
-import msgspec
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
-from calipose.config.settings import AugmentSettings
-from calipose.data.augment import Sample, augment, mosaic
-from calipose.data.store import KeypointData
-from calipose.data.tars import read_span
-from calipose.errors import ImageError, InputError
-from calipose.io.images import Image, decode_image, read_image
-
-Key = tuple[int, int]  # epoch, draw: the draws of image i are i, i + n, i + 2 n ... (n images)
+from calipose.data.augment import Sample
+from calipose.errors import ImageError
+from calipose.training.order import EpochBatches, Key
+from calipose.training.samples import TrainingImages
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,200 +73,6 @@ def collate(samples: Sequence[Sample]) -> Batch:
         ignore_cell=torch.from_numpy(np.stack([sample.ignore_cell for sample in samples])),
         index=torch.tensor([sample.index for sample in samples], dtype=torch.int64),
     )
-
-
-def read_stored(data: KeypointData, index: int) -> Image:
-    """Read image `index` of a data set, in the stored orientation, which its annotations have, too.
-
-    Returns:
-        `(h, w, 3)` uint8 RGB.
-
-    Raises:
-        ImageError: the file cannot be read, or its size is not the annotation file's.
-    """
-    path = data.image_path(index)
-    if data.spans is None or not data.spans[index, 1]:
-        image = read_image(path, ignore_orientation=True)
-    else:
-        content = read_span(data.folders[int(data.folder[index])], *data.spans[index].tolist())
-        image = decode_image(content, str(path), ignore_orientation=True)
-    width, height = (int(side) for side in data.sizes[index])
-    if image.shape[:2] != (height, width):
-        found = f"{image.shape[1]} x {image.shape[0]} pixels"
-        raise ImageError(f"image {path} has {found}, its annotation file says {width} x {height}")
-    return image
-
-
-class ImageCache:
-    """All images of a small data set, decoded once: 0.7 GiB for 3,000 images of 286 x 262.
-
-    Forked data workers share it. It is called with a data set and an index, as `read_stored` is.
-
-    Args:
-        data: the data set.
-
-    Raises:
-        ImageError: an image cannot be read.
-
-    Example:
-        >>> images = TrainingImages(data, 192, AugmentSettings(), (0, 0, 0), seed=0, read=ImageCache(data))
-    """
-
-    def __init__(self, data: KeypointData) -> None:
-        self._data = data
-        with ThreadPoolExecutor() as pool:
-            self._images = list(pool.map(lambda index: read_stored(data, index), range(len(data))))
-
-    def __call__(self, data: KeypointData, index: int) -> Image:
-        """Image `index` of the data set that the cache was made for."""
-        if data is not self._data:
-            raise InputError("the image cache was made for another data set; make one for this data set")
-        return self._images[index]
-
-
-class TrainingImages(Dataset[Sample]):
-    """The augmented images of a data set.
-
-    The sample of (epoch, draw) depends on the seed only: not on the number of workers, the process, or earlier
-    samples. So a resumed training gets the samples that it would have got without an interruption.
-
-    Args:
-        data: images and annotations.
-        size: side of the square input in pixels, a multiple of 32.
-        settings: augmentation.
-        pad_colour: `(3,)` RGB, 0 to 255, outside of the images.
-        seed: 0 or more.
-        read: `read_stored`, or an `ImageCache` of `data`.
-        repeats: `(n,)`, how often an epoch uses each image, as for `EpochBatches`: the other images of a mosaic are
-            sampled in these proportions. By default all are equal.
-
-    Raises:
-        InputError: `size` is not a multiple of 32, or `repeats` has not one number for each image.
-
-    Example:
-        >>> images = TrainingImages(data, 192, AugmentSettings(), (0, 0, 0), seed=0)
-        >>> images[0, 5].image.shape  # epoch 0, image 5
-        (192, 192, 3)
-    """
-
-    def __init__(
-        self,
-        data: KeypointData,
-        size: int,
-        settings: AugmentSettings,
-        pad_colour: ArrayLike,
-        seed: int,
-        read: Callable[[KeypointData, int], Image] = read_stored,
-        repeats: ArrayLike | None = None,
-    ) -> None:
-        if size <= 0 or size % 32:
-            raise InputError(f"input size {size} must be a multiple of 32")
-        self.data, self.size, self.settings, self.seed = data, size, settings, seed
-        # A mosaic's tile has half the size, so half the shift moves a person by the same part of it.
-        self.tile_settings = msgspec.structs.replace(settings, shift_inp=settings.shift_inp / 2)
-        self.ends = np.cumsum(_checked(np.ones(len(data)) if repeats is None else repeats))
-        if len(self.ends) != len(data):
-            raise InputError(f"{len(self.ends)} repeats for {len(data)} images; give one number for each image")
-        self.pad_colour = np.asarray(pad_colour, np.float64)
-        self.read = read
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, key: Key) -> Sample:
-        """The sample of (epoch, draw); draw i + c n is the c-th repetition of image i.
-
-        Raises:
-            ImageError: the image cannot be read; the message names its file.
-        """
-        epoch, draw = key
-        rng = np.random.default_rng([self.seed, epoch, draw])
-        index = draw % len(self.data)
-        if rng.random() >= self.settings.mosaic:
-            return self._augmented(index, self.size, self.settings, rng)
-        partners = np.searchsorted(self.ends, rng.random(3) * self.ends[-1], side="right")
-        tiles = [index, *partners.tolist()]
-        return mosaic([self._augmented(i, self.size // 2, self.tile_settings, rng) for i in tiles])
-
-    def _augmented(self, index: int, size: int, settings: AugmentSettings, rng: np.random.Generator) -> Sample:
-        image = self.read(self.data, index)
-        labels, skeleton = self.data.labels(index), self.data.skeleton
-        return augment(image, labels, size, settings, rng, self.pad_colour, skeleton)
-
-
-class EpochBatches(Sampler[list[Key]]):
-    """The images of each batch of one epoch, in one of `world_size` processes.
-
-    The order is a permutation that depends on (seed, epoch) only. All processes take equally many batches;
-    images that do not fill a batch of every process are left out of this epoch.
-
-    Args:
-        images: number of images (n), or `(n,)`, how often the epoch uses each image. A fraction is the probability
-            of one more draw; the length of the epoch, the sum rounded down, is always the same.
-        batch_size: images per batch and process.
-        seed: 0 or more.
-        epoch: 0 or more.
-        rank: index of this process, below `world_size`.
-        world_size: number of processes.
-        start_step: number of batches to leave out, since they were trained on before an interruption.
-
-    Raises:
-        InputError: the images do not fill one batch of every process.
-
-    Example:
-        >>> [len(batch) for batch in EpochBatches(10, batch_size=4, seed=0, epoch=0)]
-        [4, 4]
-    """
-
-    def __init__(
-        self,
-        images: int | ArrayLike,
-        batch_size: int,
-        seed: int,
-        epoch: int,
-        rank: int = 0,
-        world_size: int = 1,
-        start_step: int = 0,
-    ) -> None:
-        repeats = np.ones(images) if isinstance(images, int) else images
-        self.draws = _draws(_checked(repeats), np.random.default_rng([seed, epoch]))
-        self.steps = len(self.draws) // (batch_size * world_size)
-        if not self.steps:
-            batches = f"{world_size} process(es) with batches of {batch_size}"
-            raise InputError(f"{len(self.draws)} images an epoch are too few for {batches}; use smaller batches")
-        self.batch_size, self.epoch = batch_size, epoch
-        self.rank, self.world_size, self.start_step = rank, world_size, start_step
-
-    def __len__(self) -> int:
-        return max(0, self.steps - self.start_step)
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        for step in range(self.start_step, self.steps):
-            first = (step * self.world_size + self.rank) * self.batch_size
-            yield [(self.epoch, int(draw)) for draw in self.draws[first : first + self.batch_size]]
-
-
-def _checked(repeats: ArrayLike) -> NDArray[np.float64]:
-    repeats = np.asarray(repeats, np.float64)
-    if repeats.ndim != 1 or not np.isfinite(repeats).all() or (repeats < 0).any():
-        raise InputError("repeats must be one number for each image, finite and not negative")
-    return repeats
-
-
-def _draws(repeats: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draws of an epoch in random order: image i floor(r) or ceil(r) times, as i, i + n, i + 2 n ...
-
-    Systematic sampling: the images, in random order, are intervals on a line, each as long as its repeats. Points at
-    distance 1, from a random start, each sample the image in whose interval they are.
-    """
-    order = rng.permutation(len(repeats))
-    ends = np.cumsum(repeats[order])
-    total = int(ends[-1] + 1e-6) if len(ends) else 0
-    points = rng.random() + np.arange(total)
-    intervals = np.searchsorted(ends, np.minimum(points, ends[-1:] * (1 - 1e-12)), side="right")
-    copies = np.arange(total) - np.searchsorted(intervals, intervals)  # 0, 1, 2 ... within an interval
-    draws: NDArray[np.int64] = rng.permutation(order[intervals] + copies * len(repeats))
-    return draws
 
 
 def training_batches(images: TrainingImages, batches: EpochBatches, workers: int = 0) -> Iterator[Batch]:

@@ -5,14 +5,19 @@ With one process, every function gives what it was given.
 
 from __future__ import annotations
 
+import datetime
 import os
 import sys
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
+
+from calipose.errors import InputError
 
 T = TypeVar("T")
 
@@ -32,6 +37,29 @@ def processes_started() -> int:
 def process_index() -> int:
     """Index of this process, also before the processes know each other (torchrun's RANK)."""
     return dist.get_rank() if process_count() > 1 else int(os.environ.get("RANK", "0"))
+
+
+def start_processes() -> Accelerator:
+    """Device and processes of a training.
+
+    Raises:
+        InputError: several processes were started, but do not know each other.
+    """
+    # Precision and accumulation are the recipe's, whatever `accelerate config` says; evaluation may take long.
+    patience = InitProcessGroupKwargs(timeout=datetime.timedelta(hours=2))
+    started = processes_started()
+    accelerator = Accelerator(
+        mixed_precision="no",
+        gradient_accumulation_steps=1,
+        kwargs_handlers=[patience],
+        cpu=started > 1 and not torch.cuda.is_available(),  # else it takes no notice of the other processes
+    )
+    if accelerator.num_processes != started:
+        raise InputError(
+            f"{started} processes were started (WORLD_SIZE), but {accelerator.num_processes} found each other; start "
+            "them with torchrun"
+        )
+    return accelerator
 
 
 def end_process() -> None:

@@ -139,6 +139,23 @@ def save_state(
     save_tensors(path, tensors, {"progress": progress})
 
 
+PROGRESS = {
+    "training": dict, "step": int, "epoch": int, "running": list, "best": float | int | None, "seconds": float | int,
+    "lines": int,
+}  # fmt: skip
+
+
+def check_progress(path: Path, progress: object) -> None:
+    """Check that a saved state says how far its training had come.
+
+    Raises:
+        InputError: an entry of `PROGRESS` is missing, or of another type.
+    """
+    for key, kind in PROGRESS.items():
+        if not isinstance(progress, dict) or not isinstance(progress.get(key), kind):
+            raise InputError(f"{path}: what it says of the training's progress lacks '{key}'")
+
+
 MAY_CHANGE = (
     "name",
     "description",

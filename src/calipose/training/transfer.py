@@ -19,7 +19,36 @@ from calipose.config.recipe import Recipe
 from calipose.errors import InputError
 from calipose.model.checkpoint import Checkpoint, fill, load_checkpoint
 from calipose.model.network import Network
+from calipose.model.weights import load_weights
 from calipose.skeleton import Skeleton
+
+
+def first_weights(
+    network: Network,
+    recipe: Recipe,
+    skeleton: Skeleton,
+    initial: str | Path | None,
+    same_as: Mapping[str, str] | None,
+) -> list[str]:
+    """Load the weights that a training starts from: `initial`, else the recipe's backbone weights or its `init`.
+
+    Args:
+        network: the network of the training.
+        recipe: its recipe.
+        skeleton: its skeleton.
+        initial: a checkpoint, a run folder, "default", or None.
+        same_as: as for `start_from`.
+
+    Returns:
+        A sentence about each source; none where all weights are fresh.
+
+    Raises:
+        InputError: the weights are missing, damaged, or of another network.
+    """
+    if recipe.backbone.weights and not initial:
+        return [str(load_weights(network.backbone, recipe.backbone.weights))]
+    source = initial or recipe.init
+    return [start_from(network, source, recipe, skeleton, same_as)] if source else []
 
 
 def start_from(
