@@ -53,10 +53,11 @@ Poses of `accurate` with a score of {MIN_SCORE} or more; keypoints below {MIN_SC
 by its result, and failures are among them: drawn people are far from the photographs that the model has learned from.
 `tools/gallery.py` makes this page and its images.
 
-![Drawn people whom a moving camera films, each with a number that stays](img/followed.webp)
+![Drawn people whom a moving camera films, each with a number](img/followed.webp)
 
 A followed video: the camera goes round over a drawn scene, and the frames are predicted one by one and followed, as
-`calipose predict VIDEO` does. The numbers are the tracks'. `tools/followed.py` makes it.
+`calipose predict VIDEO` does. The numbers are the tracks': who has left the image for a while comes back under a new
+one. The man who sits is missed as long as he fills the image. `tools/followed.py` makes it.
 """
 
 
