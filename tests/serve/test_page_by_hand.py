@@ -212,7 +212,9 @@ def test_the_notes_say_what_runs_where(page: Page, tmp_path: Path, image: Path) 
     assert page.text("browser-model") == "fast, one look"
     assert page.text("server-model") == "its own model, one look"
     back = page.evaluate("location.href")
-    with serving(Predictor(model, threads=1), web_runtime=str(MODULES / "onnxruntime-web" / "dist"), model_name="mine") as address:
+    with serving(
+        Predictor(model, threads=1), web_runtime=str(MODULES / "onnxruntime-web" / "dist"), model_name="mine"
+    ) as address:
         page.open(address)
         assert page.text("server-model") == "mine, one look"
         page.choose("image-file", image)
