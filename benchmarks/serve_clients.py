@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import cv2
 import numpy as np
@@ -115,7 +115,11 @@ def _ready(port: int) -> bool:
 
 def workers_of(process: psutil.Process) -> list[psutil.Process]:
     """The processes that answer, where there are several."""
-    return [one for one in process.children() if "spawn_main" in " ".join(one.cmdline())]
+    found = []
+    for child in process.children():
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            found += [child] if "spawn_main" in " ".join(child.cmdline()) else []
+    return found
 
 
 def processor_seconds(process: psutil.Process) -> float:

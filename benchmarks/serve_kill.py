@@ -68,6 +68,7 @@ def main() -> None:
 def kill_one(clients: list[Client], process: psutil.Process, requests: int) -> Outcome:
     """Kill the worker with most connections when half of the requests are answered; the other half goes on."""
     number = len(workers_of(process))
+    spread(clients, process)
     working = threading.Thread(target=ask_together, args=(clients, requests))
     working.start()
     while sum(len(client.milliseconds) for client in clients) < requests // 2:
@@ -94,6 +95,21 @@ def kill_one(clients: list[Client], process: psutil.Process, requests: int) -> O
         refused=sum(len(client.refused) for client in clients),
         workers=len(workers_of(process)),
     )
+
+
+def spread(clients: list[Client], process: psutil.Process) -> None:
+    """Connect until each worker has some of the clients: one that is still starting takes none."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        ask_together(clients, 2 * len(clients))
+        if all(connections(worker) for worker in workers_of(process)):
+            break
+        if time.monotonic() > end:
+            raise SystemExit("one worker takes all connections")
+        for client in clients:
+            client.connection.close()
+    for client in clients:
+        client.milliseconds.clear()
 
 
 def connections(worker: psutil.Process) -> set[int]:

@@ -6,15 +6,12 @@ Needs Chromium, and `npm install` in examples/browser (no test does that); skipp
 import base64
 import json
 import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 import cv2
 import numpy as np
@@ -22,6 +19,7 @@ import pytest
 from PIL import Image as PilImage
 
 from browser_page import Page, js_bytes
+from calipose.config.stored import stored_path
 from calipose.data.synthetic.scene import HARD, synthesize_scene
 from calipose.inference.predictor import Predictor
 from calipose.io.images import Image, network_input, read_image
@@ -34,7 +32,6 @@ pytest.importorskip("onnxscript")
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER, PAGE = ROOT / "examples" / "browser", ROOT / "src" / "calipose" / "serve" / "page"
-NODE = shutil.which("node")
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt install chromium"),
     pytest.mark.skipif(
@@ -46,13 +43,18 @@ pytestmark = [
 
 @contextmanager
 def serve(model: Path | None) -> Iterator[tuple[str, list[str]]]:
-    """Serve the page with `model` as its model.onnx, or without one; gives the address and all request lines."""
+    """Serve the page with `model` as its model.onnx, or without one; gives the address and all request lines.
+
+    What lies beside `model` is the page's model.calipose.json.
+    """
     lines: list[str] = []
 
     class Handler(SimpleHTTPRequestHandler):
         def translate_path(self, path: str) -> str:
             if path.startswith("/node_modules"):
                 return str(FOLDER) + path
+            if model and path == "/model.calipose.json":
+                return str(stored_path(model))
             return str(model) if path == "/model.onnx" else super().translate_path(path)
 
         def log_request(self, code: Any = "-", size: Any = "-") -> None:
@@ -271,6 +273,24 @@ def test_everything_is_read_from_the_file(page: Page, model: Path, tmp_path: Pat
     page.choose("model-file", model)
 
 
+def test_what_lies_beside_the_model_counts(browser: Page, page: Page, model: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copy(model, tmp_path / "copy.onnx"))
+    stored_path(copy).write_text('{"calibration": {"score": {"x": [0.0, 1.0], "y": [0.2, 0.4]}}}')
+    upright_png(tmp_path / "image.png")
+    back = page.evaluate("location.href")
+    with serve(copy) as (url, _):
+        browser.open(url)
+        browser.slide(0)
+        assert "scores by the .calipose.json file beside it" in browser.text("about-model")
+        browser.choose("image-file", tmp_path / "image.png")
+        got, want = browser.poses(), Predictor.from_onnx(copy).predict(tmp_path / "image.png")
+    assert 0.1 < got.scores.min() <= got.scores.max() < 0.5
+    assert got.scores[0] == pytest.approx(want.scores[0], abs=0.01)
+    page.open(back)
+    page.slide(0)
+    assert "scores not calibrated" in page.text("about-model")
+
+
 def foreign_onnx(path: Path) -> None:
     node = onnx.helper.make_node("Relu", ["x"], ["y"])
     values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
@@ -320,20 +340,3 @@ def test_without_a_model_the_page_says_so_and_takes_one(page: Page, model: Path,
         assert np.array_equal(page.poses().keypoints_img, want.keypoints_img)
     page.open(tab)
     page.slide(0)
-
-
-@pytest.mark.skipif(NODE is None, reason="no node here")
-def test_the_small_server_allows_threads_and_serves_its_folder_only() -> None:
-    server = subprocess.Popen([str(NODE), str(FOLDER / "serve.mjs"), "0"], stdout=subprocess.PIPE, text=True)
-    try:
-        assert server.stdout
-        url = server.stdout.readline().strip()
-        with urlopen(url) as answer:
-            assert b"<title>Calipose" in answer.read()
-            assert answer.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
-        for path in ("/nothing", "/..%2f..%2fpyproject.toml", "/node_modules", "/%00"):
-            with pytest.raises(HTTPError, match="404"):
-                urlopen(url + path)
-    finally:
-        server.terminate()
-        server.wait()

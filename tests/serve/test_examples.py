@@ -1,8 +1,10 @@
 """Triton's configuration fits the exported file, container files name what there is, Ray Serve gets the application."""
 
+import json
 import re
 import runpy
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -58,6 +60,7 @@ def test_ray_serve_gets_the_same_application(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_container_files_name_what_there_is() -> None:
     yaml = pytest.importorskip("yaml")
+    pytest.importorskip("fastapi")
     (service,) = yaml.safe_load((EXAMPLES / "compose.yaml").read_text())["services"].values()
     root = (EXAMPLES / service["build"]["context"]).resolve()
     assert root == ROOT
@@ -65,6 +68,14 @@ def test_the_container_files_name_what_there_is() -> None:
     for source in re.findall(r"^COPY ((?:[^-\s]\S* )+)", docker, re.MULTILINE):
         assert all((root / name).exists() for name in source.split())
     options = re.findall(r'"(--[a-z-]+)"', docker) + [word for word in service["command"] if word.startswith("--")]
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (installed,) = re.findall(r'pip install .*"/build\[(.*)\]"', docker)
+    assert set(installed.split(",")) <= set(extras)
+    package = json.loads((root / "examples/browser/package.json").read_text())
+    assert "onnxruntime-web" in package["dependencies"]  # npm ci --omit=dev brings it
+    from calipose.serve.static import RUNTIME
+
+    assert set(re.findall(r"/onnxruntime-web/dist/(\S+)", docker)) == set(RUNTIME)
     import typer.main
 
     from calipose.cli import app

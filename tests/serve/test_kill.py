@@ -18,6 +18,9 @@ def test_no_other_request_is_lost() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "lost elsewhere 0, refused 0; workers afterwards 2" in done.stdout
+    held = re.search(r"killed one of 2 workers held (\d) of 6 connections", done.stdout)
+    assert held is not None
+    assert 0 < int(held[1]) < 6  # the other worker had some, too
     counted = re.search(r"requests 80: answered (\d+), lost in the killed worker's hands (\d+)", done.stdout)
     awaited = re.search(r"of them at the killed worker: (\d+)", done.stdout)
     assert counted is not None

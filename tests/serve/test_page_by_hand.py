@@ -205,12 +205,16 @@ def test_the_file_beside_a_model_takes_the_place_of_its_maps(page: Page, image: 
     page.open(page.evaluate("location.href"))
 
 
-def test_the_notes_say_what_runs_where(page: Page, predictor: Predictor, tiny_onnx: Path, image: Path) -> None:
+def test_the_notes_say_what_runs_where(page: Page, tmp_path: Path, image: Path) -> None:
+    model = tmp_path / "mine.onnx"
+    model.write_bytes(packaged(FAST).read_bytes())
+    stored_path(model).write_text("{}")  # which says that nothing was calibrated
     assert page.text("browser-model") == "fast, one look"
     assert page.text("server-model") == "its own model, one look"
     back = page.evaluate("location.href")
-    uncalibrated = Predictor.from_onnx(tiny_onnx)
-    with serving(uncalibrated, web_runtime=str(MODULES / "onnxruntime-web" / "dist"), model_name="mine") as address:
+    with serving(
+        Predictor(model, threads=1), web_runtime=str(MODULES / "onnxruntime-web" / "dist"), model_name="mine"
+    ) as address:
         page.open(address)
         assert page.text("server-model") == "mine, one look"
         page.choose("image-file", image)
@@ -220,7 +224,9 @@ def test_the_notes_say_what_runs_where(page: Page, predictor: Predictor, tiny_on
         assert page.text("regions-note").startswith("The calibration of the server's model has no regions.")
         page.select("precision", "0.5@0.5")
         assert "never calibrated" in page.text("error")
-        choose_together(page, tiny_onnx)
+        choose_together(page, model, stored_path(model))
         assert "scores not calibrated" in page.text("about-model")
         assert page.text("regions-note").startswith("The calibration of this model has no regions.")
+        got = page.poses()
+        assert got.raw_scores == pytest.approx(got.scores)
     page.open(back)

@@ -21,6 +21,7 @@ import pytest
 pytest.importorskip("uvicorn")
 pytest.importorskip("fastapi")
 
+from calipose.cli.serve import shown_name
 from calipose.data.synthetic.scene import EASY, synthesize_scene
 from calipose.draw import save_image
 from calipose.inference.predictor import Predictor
@@ -153,3 +154,11 @@ def test_workers_share_the_metrics_one_that_dies_is_replaced_and_a_stop_is_clean
     lines = [line for line in (place / "log").read_text().splitlines() if line.startswith("{")]
     assert all(json.loads(line)["event"] == "request" for line in lines)
     assert "Traceback" not in (place / "log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [("default", "accurate"), ("fast", "fast"), ("private/runs/mine/", "mine"), ("/private/mine.onnx", "mine.onnx")],
+)
+def test_visitors_read_the_models_name_not_its_place(model: str, name: str) -> None:
+    assert shown_name(model) == name

@@ -13,7 +13,7 @@ from calipose.cli import options
 from calipose.cli.console import note, say
 from calipose.cli.model import open_predictor, warn_of_setting
 from calipose.errors import InputError, install_hint
-from calipose.inference.packaged import DEFAULT
+from calipose.inference.packaged import DEFAULT, FILES
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -144,7 +144,7 @@ def serve_command(
         allow_private_urls=allow_private_urls,
         web_runtime=os.path.abspath(web_runtime) if web_runtime else "",
         token=token,
-        model_name=os.path.basename(os.path.normpath(model)),
+        model_name=shown_name(model),
     )
     opening: dict[str, Any] = {
         "model": model, "device": device, "flip": flip, "short_side": short_side, "min_score": options.MIN_SCORE,
@@ -162,3 +162,8 @@ def serve_command(
         if workers > 1:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         run("calipose.cli.serve:make_app", host, port, workers)
+
+
+def shown_name(model: str) -> str:
+    """What visitors of the page read of `--model`: the packaged model's name, or the file's without its folder."""
+    return FILES[model].partition(".")[0] if model in FILES else os.path.basename(os.path.normpath(model))

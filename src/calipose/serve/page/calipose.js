@@ -42,7 +42,7 @@ export class Model {
     model.calibration = calibration ?? null;
     model.regions = (calibration ?? header.calibration)?.regions ?? null;
     const maps = calibration ? "the .calipose.json file beside it" : "the maps inside the file";
-    model.scoresBy = (calibration ?? header.calibration)?.score?.x.length ? `scores by ${maps}` : "scores not calibrated";
+    model.scoresBy = (calibration ?? header.calibration)?.score?.x?.length ? `scores by ${maps}` : "scores not calibrated";
     model.ort = await loadRuntime();
     try {
       model.session = await model.ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
@@ -114,8 +114,9 @@ export class Model {
 const unit = (value) => Math.min(Math.max(value, 0), 1);
 
 /** A calibration map's score of a raw score, as `CalibrationMap` in calipose/calibration/maps.py. */
-function mapped({ x, y }, raw) {
-  if (!x.length) return raw;
+function mapped(map, raw) {
+  if (!map?.x?.length) return raw; // nothing was calibrated
+  const { x, y } = map;
   const last = x.length - 1;
   const least = 1e-6 / (x[last] - x[0] || 1); // the slope beyond the knots
   if (raw <= x[0]) return y[0] + least * (raw - x[0]);

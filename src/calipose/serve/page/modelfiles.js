@@ -22,7 +22,7 @@ export async function fetchModel() {
   const link = response.headers.get("Link")?.match(/^<([^>]+)>; rel="describedby"$/)?.[1];
   const beside = await fetch(link ?? storedName(MODEL), { cache: "no-cache" }).catch(() => null);
   const stored = beside?.ok ? await beside.json().catch(() => null) : null;
-  return { bytes, calibration: stored?.calibration };
+  return { bytes, calibration: stored && (stored.calibration ?? {}) };
 }
 
 /** A model that was chosen or dropped; the file beside it counts where it was chosen, too. */
@@ -34,7 +34,7 @@ export async function chosenModel(file, files) {
     throw new UserError(`${beside.name} is not JSON, or it is damaged.`);
   });
   await check(stored, bytes, file.name, beside.name);
-  return { bytes, calibration: stored.calibration };
+  return { bytes, calibration: stored.calibration ?? {} };
 }
 
 /** Refuses what was stored for another model, as `read_stored` does in Python. */
