@@ -124,7 +124,7 @@ def test_submit_predicts_with_a_model(folder, monkeypatch):
         ("default", ["--name", "mine"], "annotations.json=nowhere", "nowhere: no such image folder"),
         ("default", ["--name", "mine"], "absent.json", "absent.json: no such"),
         ("b.json", ["--name", "mine"], "absent.json", "absent.json"),
-        ("b.json", ["--name", "mine", "--flip"], "annotations.json", "holds results"),
+        ("b.json", ["--name", "mine", "--flip"], "annotations.json", "this is a results file"),
         ("absent.json", ["--name", "mine"], "annotations.json", "absent.json"),
         ("five", ["--name", "mine"], "annotations.json", "the server wants COCO's 17"),
     ],
