@@ -46,6 +46,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     truth, results = coco()
     (tmp_path / "truth.json").write_text(json.dumps(truth))
     (tmp_path / "results.json").write_text(json.dumps(results))
+    (tmp_path / "truth.txt").touch()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -147,6 +148,8 @@ def test_rounded_scores_are_warned_of(files: Path) -> None:
         (["evaluate", "results.json", "--ground-truth", "results.json"], "a results file, and no annotations"),
         (["evaluate", "gone", "--data", "truth.json=."], "gone: no such checkpoint; a model is a file, a run folder"),
         (["evaluate", ".", "--data", "truth.json=."], "this folder holds no model"),
+        (["evaluate", "fast", "--data", ".=truth.json"], "the annotations come first; write truth.json=."),
+        (["evaluate", "truth.txt", "--data", "truth.json=."], "truth.txt: no model by its name"),
         (["check", "results.json", "--data", "truth.json=."], "'calipose evaluate' takes it"),
         (["compare", "fast", "accurate", "--ground-truth", "truth.json"], "calipose report fast accurate"),
         (["calibrate", "results.json", "--use", "truth.json"], "--out"),

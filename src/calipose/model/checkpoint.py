@@ -185,6 +185,11 @@ def find_checkpoint(path: str | Path) -> Path:
                 " run folder, a file, or accurate or fast"
             )
         path = found[0]
+    if path.is_file() and path.suffix not in {".safetensors", ".onnx"}:
+        raise InputError(
+            f"{path}: no model by its name; models are .safetensors, .onnx, .tflite and .model.json files, run folders,"
+            " or the names accurate and fast"
+        )
     if path.suffix == ".onnx":
         raise InputError(f"{path}: this needs a checkpoint (.safetensors), and no ONNX file")
     return path
