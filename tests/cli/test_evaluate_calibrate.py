@@ -149,7 +149,7 @@ def test_rounded_scores_are_warned_of(files: Path) -> None:
         (["evaluate", "gone", "--data", "truth.json=."], "gone: no such checkpoint; a model is a file, a run folder"),
         (["evaluate", ".", "--data", "truth.json=."], "this folder holds no model"),
         (["evaluate", "fast", "--data", ".=truth.json"], "the annotations come first; write truth.json=."),
-        (["evaluate", "truth.txt", "--data", "truth.json=."], "truth.txt: no model by its name"),
+        (["evaluate", "truth.txt", "--data", "truth.json=."], "truth.txt: not a model; models are .safetensors"),
         (["check", "results.json", "--data", "truth.json=."], "'calipose evaluate' takes it"),
         (["compare", "fast", "accurate", "--ground-truth", "truth.json"], "calipose report fast accurate"),
         (["calibrate", "results.json", "--use", "truth.json"], "--out"),
