@@ -6,8 +6,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from calipose.calibration.fit_regions import fit_regions, image_quantiles
 from calipose.calibration.maps import Calibration
-from calipose.calibration.regions import RegionGroup, RegionMap, fit_regions, image_quantiles, person_size_img
+from calipose.calibration.regions import RegionGroup, RegionMap, person_size_img
 from calipose.errors import InputError
 from calipose.plain_data import convert
 from calipose.skeleton import Skeleton

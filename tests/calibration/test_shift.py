@@ -57,7 +57,8 @@ def test_few_images_say_nothing() -> None:
     few = compared(0, MIN_IMAGES - 1, smaller=0.2)
     assert few.p is None
     assert not few.alarm
-    assert f"from {MIN_IMAGES} each on" in str(few)
+    assert f"{MIN_IMAGES} of each are needed" in str(few)
+    assert few.to_dict()["message"] is None
     assert compared(0, MIN_IMAGES, smaller=0.2).alarm
 
 

@@ -95,7 +95,7 @@ def test_submit_results_without_images(folder):
     done = submitting(folder, folder / "a.json", "--name", "mine", "--val")
     assert done.exit_code == 0, done.output
     assert (folder / "out" / "person_keypoints_val2017_mine_results.zip").is_file()
-    for part in ("2 poses in 2 of 4 images", "kB", "note: images without a pose: 2", "in val2017: 5000"):
+    for part in ("2 poses in 2 of 4 images", "kB", "note: images without a pose: 2", "val2017 has 5000"):
         assert part in done.words
 
 
@@ -124,7 +124,7 @@ def test_submit_predicts_with_a_model(folder, monkeypatch):
         ("default", ["--name", "mine"], "annotations.json=nowhere", "nowhere: no such image folder"),
         ("default", ["--name", "mine"], "absent.json", "absent.json: no such"),
         ("b.json", ["--name", "mine"], "absent.json", "absent.json"),
-        ("b.json", ["--name", "mine", "--flip"], "annotations.json", "holds results"),
+        ("b.json", ["--name", "mine", "--flip"], "annotations.json", "this is a results file"),
         ("absent.json", ["--name", "mine"], "annotations.json", "absent.json"),
         ("five", ["--name", "mine"], "annotations.json", "the server wants COCO's 17"),
     ],

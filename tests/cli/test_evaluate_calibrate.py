@@ -1,6 +1,7 @@
 """`calipose evaluate` and `calipose calibrate`, for results files and for checkpoints."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from typer.testing import CliRunner, Result
 from calipose.cli import app
 from calipose.data.synthetic.scene import EASY, write_synthetic_data
 from calipose.evaluation.ap import evaluate_results
+from calipose.inference.packaged import packaged
 from calipose.inference.predictor import Predictor
 from calipose.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from calipose.skeleton import COCO_17
@@ -44,6 +46,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     truth, results = coco()
     (tmp_path / "truth.json").write_text(json.dumps(truth))
     (tmp_path / "results.json").write_text(json.dumps(results))
+    (tmp_path / "truth.txt").touch()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -148,6 +151,8 @@ def test_rounded_scores_are_warned_of(files: Path) -> None:
         (["evaluate", "results.json", "--ground-truth", "results.json"], "a results file, and no annotations"),
         (["evaluate", "gone", "--data", "truth.json=."], "gone: no such checkpoint; a model is a file, a run folder"),
         (["evaluate", ".", "--data", "truth.json=."], "this folder holds no model"),
+        (["evaluate", "fast", "--data", ".=truth.json"], "the annotations come first; write truth.json=."),
+        (["evaluate", "truth.txt", "--data", "truth.json=."], "truth.txt: not a model; models are .safetensors"),
         (["check", "results.json", "--data", "truth.json=."], "'calipose evaluate' takes it"),
         (["compare", "fast", "accurate", "--ground-truth", "truth.json"], "calipose report fast accurate"),
         (["calibrate", "results.json", "--use", "truth.json"], "--out"),
@@ -201,6 +206,37 @@ def test_a_checkpoint_is_calibrated_exported_and_keeps_its_wish(
     assert both.exit_code == 2
     other = run("predict", image, "--model", "c.safetensors", "--short-side", 64, "--out", "o")
     assert "with short side 64 they may be off" in other.output
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("many")
+    write_synthetic_data(folder / "people", 24, EASY, (128, 128), seed=5)
+    return folder / "people"
+
+
+def test_the_packaged_file_gets_a_calibrated_copy(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("calibrate", "fast", "--data", many, "--out", "mine.onnx", "--bootstrap", 0, "--short-side", 128)
+    assert done.exit_code == 0, done.output
+    assert "mine.onnx with mine.calipose.json beside it" in done.output
+    before, after = Predictor("fast"), Predictor("mine.onnx")
+    assert after.calibration.score.data == many.name
+    assert Path("mine.onnx").read_bytes() == packaged("fast").read_bytes()
+    image = next((many / "images").iterdir())
+    np.testing.assert_array_equal(after.predict(image).raw_scores, before.predict(image).raw_scores)
+
+
+def test_an_exported_file_is_calibrated_beside_itself(
+    tiny_onnx: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = Path(shutil.copy(tiny_onnx, "own.onnx"))
+    content = file.read_bytes()
+    done = run("calibrate", file, "--data", drawn, "--bootstrap", 0)
+    assert done.exit_code == 0, done.output
+    assert file.read_bytes() == content
+    assert Predictor(file).calibration.score.data == drawn.name
 
 
 def test_the_grid(saved: Path, tiny_onnx: Path, drawn: Path) -> None:

@@ -42,7 +42,7 @@ def test_two_networks_are_no_one_file(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "words"), [("copy.bin", r"name the file copy\.onnx"), ("absent/copy.onnx", "does the folder exist")]
+    ("file", "words"), [("copy.bin", r"write copy\.onnx"), ("absent/copy.onnx", "does the folder exist")]
 )
 def test_a_copy_needs_a_place(tmp_path: Path, file: str, words: str) -> None:
     done = CliRunner().invoke(app, ["export", "onepass", str(tmp_path / file)])

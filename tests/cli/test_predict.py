@@ -359,7 +359,7 @@ def test_files_of_an_earlier_call_are_named(folder: Path) -> None:
     assert "not written" not in words(call("in", "--resume"))  # nothing is new
     done = call("in", "--save", "coco")
     assert done.exit_code == 0
-    stale = "calipose-out: not written by this call, and may hold other poses: poses.csv (--save csv)"
+    stale = "calipose-out: older files of an earlier run, which may hold other poses: poses.csv (--save csv)"
     assert stale in words(done)
     assert "results.json (--save" not in words(done)
     assert "not written" not in words(call("in", "--save", "csv", "--save", "coco"))

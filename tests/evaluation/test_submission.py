@@ -112,11 +112,11 @@ def test_ap_stays_what_it_was(tmp_path):
 @pytest.mark.parametrize(
     ("results", "words"),
     [
-        ([entry(1), entry(3), entry(7)], ["images in the image file: 3, in test-dev2017: 20288"]),
-        ([entry(1)], ["images in the image file", "images without a pose: 2"]),
-        ([], ["images in the image file", "images without a pose: 3"]),
-        ([entry(1), entry(3), entry(7), entry(7, 0.4)], ["images in the image file", "twice in an image"]),
-        ([entry(i, x=j) for i in (1, 3, 7) for j in range(21)], ["images in the image file", "left out: 3"]),
+        ([entry(1), entry(3), entry(7)], ["the image file lists 3 images, test-dev2017 has 20288"]),
+        ([entry(1)], ["the image file lists", "images without a pose: 2"]),
+        ([], ["the image file lists", "images without a pose: 3"]),
+        ([entry(1), entry(3), entry(7), entry(7, 0.4)], ["the image file lists", "as another one of their image: 1"]),
+        ([entry(i, x=j) for i in (1, 3, 7) for j in range(21)], ["the image file lists", "left out: 3"]),
     ],
 )
 def test_remarks(results, words, tmp_path, info):

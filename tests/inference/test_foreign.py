@@ -20,7 +20,6 @@ from calipose.inference.foreign.table import FORMS
 from calipose.inference.predictor import Predictor
 from calipose.skeleton import COCO_17, Skeleton
 from foreign_graphs import COLOUR, CONFIDENCE, IMAGENET_RED, PLACES, SIDE, WEAK
-from tampered import make_onnx
 
 RED, BLUE = COLOUR[0] / 255, COLOUR[2] / 255
 WIDE = (128, 64)  # width and height of the image: twice as wide as the input
@@ -200,19 +199,6 @@ def labelled_images(folder: Path, images: int = 12) -> Path:
     path = folder / "annotations.json"
     path.write_text(json.dumps({"images": entries, "annotations": people, "categories": [category]}))
     return path
-
-
-def test_our_own_exported_file_is_calibrated_through_its_checkpoint(tmp_path: Path) -> None:
-    data = labelled_images(tmp_path, images=1)
-    content = json.loads(data.read_text())
-    content["categories"][0]["keypoints"] = ["left", "right"]
-    content["annotations"][0]["keypoints"] = content["annotations"][0]["keypoints"][:6]
-    data.write_text(json.dumps(content))
-    run = CliRunner().invoke(app, ["calibrate", str(make_onnx(tmp_path)), "--data", str(tmp_path)])
-    assert run.exit_code
-    assert "an exported file of calipose export; calibrate its checkpoint" in " ".join(
-        f"{run.output}{run.exception}".split()
-    )
 
 
 def test_predicting_calibrating_and_checking_on_the_command_line(tmp_path: Path, monkeypatch) -> None:

@@ -77,7 +77,7 @@ def test_a_run(data, tmp_path, monkeypatch, source):
         (("results.json", "--flip"), "this is a results file, so no model runs; leave out --"),
         (("results.json", "--short-side", 320), "this is a results file, so no model runs; leave out --"),
         (("absent.json",), "absent.json"),
-        (("default", "--skeleton", "s.toml"), "which knows its skeleton; leave out --skeleton"),
+        (("default", "--skeleton", "s.toml"), "knows its skeleton; leave out --skeleton"),
         (("results.json", "--skeleton", "s.toml"), "not 'joint 0'"),
     ],
 )

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calipose.calibration.isotonic import isotonic
+from calipose.calibration.within_images import WithinImages
 from calipose.errors import InputError
 from calipose.geometry import Floats
 
@@ -233,26 +234,14 @@ def likeness(raw: Floats, correct: NDArray[np.bool_], image: NDArray[Any]) -> fl
         correct: (n,).
         image: (n,) the image of each pose.
     """
-    place = np.unique(image, return_inverse=True)[1].reshape(-1)
-    sizes = np.bincount(place).astype(np.float64)
-    pairs, n = sizes * (sizes - 1), len(raw)
-    if pairs.sum() == 0:
-        return 1.0  # nothing tells, and nothing depends on it
     order = np.argsort(raw, kind="stable")
-    residual = np.empty(n)
-    residual[order] = correct[order] - isotonic(correct[order].astype(np.float64), np.ones(n))
-    squares = np.bincount(place, residual**2)
-    products = np.bincount(place, residual) ** 2 - squares
-    if squares.sum() == 0:
-        return 1.0  # all are correct, or the score says which
-
-    def correlation(products: Floats, pairs: Floats, squares: Floats, poses: Floats) -> Floats:
-        return np.asarray(products / np.maximum(pairs, 1) / np.maximum(squares / np.maximum(poses, 1), 1e-12))
-
-    whole = float(correlation(products.sum(), pairs.sum(), squares.sum(), np.asarray(n)))
-    without = correlation(*(values.sum() - values for values in (products, pairs, squares, sizes)))
-    error = math.sqrt((len(without) - 1) * float(((without - without.mean()) ** 2).mean()))
-    return min(max(whole + error, 0.0), 1.0)
+    residual = np.empty(len(raw))
+    residual[order] = correct[order] - isotonic(correct[order].astype(np.float64), np.ones(len(raw)))
+    sums = WithinImages.of(residual, image)
+    whole = sums.correlation()
+    if math.isnan(whole):
+        return 1.0  # one pose an image, or all are correct, or the score says which: nothing depends on it
+    return min(max(whole + sums.standard_error(), 0.0), 1.0)
 
 
 def binomial_tail(hits: int, trials: int, p: float) -> float:

@@ -139,8 +139,8 @@ class Shift:
         """A sentence for the user."""
         if self.p is None:
             return (
-                f"{self.images} images against {self.calibration_images} of the calibration:"
-                f" from {MIN_IMAGES} each on it is said whether they are alike"
+                f"too few images to compare: {self.images}, and {self.calibration_images} of the calibration;"
+                f" {MIN_IMAGES} of each are needed"
             )
         if not self.alarm:
             return f"{self.images} images like the {self.calibration_images} of the calibration (p = {self.p:.2g})"
@@ -170,7 +170,7 @@ class Shift:
             "calibration_images": self.calibration_images,
             "medians": {name: {"calibration": a, "here": b} for name, (a, b) in self.medians.items()},
             "p_each": self.p_each,
-            "message": str(self),
+            "message": None if self.p is None else str(self),
         }
 
 

@@ -34,8 +34,10 @@ def calibrate_results(
     """Fit the maps to a results file, and write what was asked for."""
     if cross and output is None:
         raise InputError("--cross-fit: name the file for the calibrated results with --out")
-    if radii is not None and (cross or output is None):
-        raise InputError("--radii: name the results that get them with --out, and leave out --cross-fit")
+    if radii is not None and output is None:
+        raise InputError("--radii: name the file for the results with radii with --out")
+    if radii is not None and cross:
+        raise InputError("--radii: the radii are those of one calibration of all images; leave out --cross-fit")
     evaluation = opened.evaluation(bootstrap, quiet)
     calibration = evaluation.fit_calibration(data=data)
     if not quiet:

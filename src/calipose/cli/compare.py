@@ -26,7 +26,7 @@ def compare_command(
     a: Annotated[Path, typer.Argument(metavar="A.json", help="COCO results of a pose model.")],
     b: Annotated[Path, typer.Argument(metavar="B.json", help="COCO results of another model, on the same images.")],
     ground_truth: Annotated[
-        Path, typer.Option("--ground-truth", metavar="ANN.json", help="COCO annotations of the images.")
+        Path, typer.Option("--ground-truth", metavar="FILE", help="The annotations to compare both with.")
     ],
     images: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Folder of the images, to draw those that changed most.")

@@ -56,7 +56,10 @@ def evaluate_command(
     short_side: ShortSide = None,
     grid: Annotated[
         bool,
-        typer.Option("--grid", help=f"AP without and with flip, at one scale and at --scales ({GRID_SCALES})."),
+        typer.Option(
+            "--grid",
+            help=f"Print AP only: without and with flip, at one scale and at --scales (by default {GRID_SCALES}).",
+        ),
     ] = False,
     details: Annotated[
         bool,

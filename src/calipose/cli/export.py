@@ -66,7 +66,7 @@ def _copy_packaged(name: str, file: Path) -> None:
             "copies the one that finds the poses"
         )
     if file.suffix != ".onnx":
-        raise InputError(f"{file}: name the file {file.stem}.onnx; by that it is known")
+        raise InputError(f"{file}: an exported file ends in .onnx; write {file.stem}.onnx")
     with replacing(file) as temporary:
         shutil.copyfile(packaged(name), temporary)
     beside = write_stored(file, StoredModel(calibration=read_stored(packaged(name)).calibration))

@@ -30,7 +30,7 @@ Flip = Annotated[
     bool,
     typer.Option(
         "--flip",
-        help="Average with the mirrored image: twice the time; not with a .onnx file.",
+        help="Also predict the mirrored image, and average both: twice the time. Not for .onnx files.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -50,8 +50,8 @@ As = Annotated[
     typer.Option(
         "--as",
         metavar="FORM",
-        help="Of another project's model (.onnx, .tflite): rtmo, yolo-pose, ... (docs/other-models.md); by default as "
-        "its inputs and outputs say.",
+        help="Kind of another project's model (.onnx, .tflite): rtmo, yolo-pose, ... (docs/other-models.md). By "
+        "default the model's inputs and outputs tell.",
         show_default=False,
         rich_help_panel=MODEL,
     ),
@@ -77,7 +77,7 @@ Sources = Annotated[
     ),
 ]
 Recursive = Annotated[
-    bool, typer.Option("--recursive", "-r", help="Search the folders in folders, too.", rich_help_panel=INPUT)
+    bool, typer.Option("--recursive", "-r", help="Also search the folders inside of folders.", rich_help_panel=INPUT)
 ]
 
 # ---- of predict: output
@@ -119,8 +119,8 @@ def image_prefix_option() -> Any:
     return typer.Option(
         "--image-prefix",
         metavar="ADDRESS",
-        help=f"With --save {_listed(prefixed_formats())}: what stands for the current folder in the images' addresses, "
-        "such as '/data/local-files/?d=' or https://images.example.org/. docs/label-studio.md shows how.",
+        help=f"With --save {_listed(prefixed_formats())}: the address that replaces the current folder in the paths of "
+        "the images, such as '/data/local-files/?d=' or https://images.example.org/. docs/label-studio.md shows how.",
         show_default=False,
         rich_help_panel=OUTPUT,
     )
@@ -145,7 +145,7 @@ MinScore = Annotated[
         min=0,
         max=1,
         metavar="SCORE",
-        help=f"Leave out poses below; by default {MIN_SCORE:g}.",
+        help=f"Leave out poses with a lower score; by default {MIN_SCORE:g}.",
         show_default=False,
         rich_help_panel=POSES,
     ),
@@ -155,7 +155,7 @@ Precision = Annotated[
     typer.Option(
         metavar="SHARE@OKS",
         help="Instead of --min-score: 0.95@0.75 keeps poses so that 95 % of them have OKS >= 0.75. The score threshold "
-        "comes from the model's calibration data.",
+        "comes from the model's calibration images.",
         show_default=False,
         rich_help_panel=POSES,
     ),
@@ -166,7 +166,7 @@ MinKeypointScore = Annotated[
         min=0,
         max=1,
         metavar="SCORE",
-        help="Do not draw keypoints below, if the model scores keypoints.",
+        help="Do not draw keypoints with a lower score, where the model scores keypoints.",
         rich_help_panel=POSES,
     ),
 ]
@@ -177,8 +177,8 @@ Regions = Annotated[
         min=0.5,
         max=0.99,
         metavar="COVERAGE",
-        help="Draw and write a circle around each keypoint that holds the annotated place with this probability, "
-        "such as 0.9.",
+        help="Draw and write a circle around each keypoint; an annotator would put the keypoint inside with this "
+        "probability, such as 0.9.",
         show_default=False,
         rich_help_panel=POSES,
     ),
@@ -207,7 +207,7 @@ Track = Annotated[
 Smooth = Annotated[
     bool, typer.Option("--smooth", help="Smooth the coordinates of people who are followed.", rich_help_panel=VIDEOS)
 ]
-Every = Annotated[int, typer.Option(min=1, metavar="N", help="Take every Nth frame only.", rich_help_panel=VIDEOS)]
+Every = Annotated[int, typer.Option(min=1, metavar="N", help="Take only every Nth frame.", rich_help_panel=VIDEOS)]
 
 # ---- of predict: model and messages
 
@@ -263,7 +263,8 @@ AsJson = Annotated[
     bool,
     typer.Option(
         "--json",
-        help="Print one line of JSON about the run instead of text: counts, errors, how the images differ.",
+        help="Print one line of JSON about the run instead of text: counts, errors, and whether the images are like "
+        "those of the calibration.",
         rich_help_panel=MESSAGES,
     ),
 ]

@@ -16,7 +16,7 @@ from calipose.cli.prediction_run import PredictionRun
 from calipose.errors import InputError, WriteError
 from calipose.formats.table import prefixed_formats
 from calipose.inference.output_folder import OutputFolder, sources_outside
-from calipose.inference.packaged import DEFAULT, FAST
+from calipose.inference.packaged import DEFAULT, FAST, FILES
 from calipose.inference.pool import threads_each
 from calipose.inference.predictor import Predictor
 from calipose.inference.stream import PredictOptions
@@ -82,6 +82,9 @@ def predict_command(
         queries=queries,
         track=track,
     )
+    for source in sources:
+        if source in FILES and not Path(source).exists():
+            raise typer.BadParameter(f"'{source}' is a model, and no image: write --model {source}")
     target = PrecisionTarget.parse(precision) if precision else None
 
     found = find_sources(*sources, recursive=recursive)
@@ -91,7 +94,7 @@ def predict_command(
         for source in sources:
             for suffix, number in passed_over(source, recursive).items():
                 files = counted(number, "file")
-                note(f"{source}: {files} passed over: {suffix} is not read here; convert to JPEG or PNG")
+                note(f"{source}: {files} skipped: {suffix} cannot be read; convert to JPEG or PNG")
     threshold = options.MIN_SCORE if min_score is None else min_score
     if model == DEFAULT and any(source.kind == "webcam" for source in found):
         model = FAST  # live: what takes longer loses frames

@@ -133,7 +133,7 @@ class PredictionRun:
                 say(str(file))
             if stale := folder.stale():
                 files_of = ", ".join(f"{file.name} (--save {name})" for name, file in stale.items())
-                note(f"{folder.folder}: not written by this call, and may hold other poses: {files_of}")
+                note(f"{folder.folder}: older files of an earlier run, which may hold other poses: {files_of}")
 
     def to_stdout(self, stream_format: str) -> None:
         """Predict all sources, and write their entries to standard output.

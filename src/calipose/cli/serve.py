@@ -61,7 +61,7 @@ def serve_command(
         str,
         typer.Option(
             metavar="DIR",
-            help="Folder node_modules/onnxruntime-web/dist, with which the page finds poses in the browser itself.",
+            help="Folder node_modules/onnxruntime-web/dist; with it the page can predict in the browser.",
             rich_help_panel=SERVER,
         ),
     ] = "",
@@ -70,7 +70,7 @@ def serve_command(
         typer.Option(
             envvar="CALIPOSE_TOKEN",
             metavar="TEXT",
-            help="Answer only requests that bring it. Better set in the environment, which other users do not see.",
+            help="Answer only requests with this token. Other users cannot see it where it is set in the environment.",
             rich_help_panel=ACCESS,
         ),
     ] = "",
@@ -81,31 +81,48 @@ def serve_command(
     allow_private_urls: Annotated[
         bool,
         typer.Option(
-            "--allow-private-urls", help="Also of this computer and the local network.", rich_help_panel=ACCESS
+            "--allow-private-urls",
+            help="Also load them from this computer and the local network.",
+            rich_help_panel=ACCESS,
         ),
     ] = False,
     max_mb: Annotated[
         float,
-        typer.Option(min=0.001, max=4000, metavar="MB", help="Size of a request.", rich_help_panel=LIMITS),
+        typer.Option(min=0.001, max=4000, metavar="MB", help="Largest size of a request.", rich_help_panel=LIMITS),
     ] = 32,
     max_megapixels: Annotated[
-        float, typer.Option(min=0.001, max=1000, metavar="MP", help="Pixels of an image.", rich_help_panel=LIMITS)
+        float,
+        typer.Option(
+            min=0.001,
+            max=1000,
+            metavar="MP",
+            help="Largest size of an image, in millions of pixels.",
+            rich_help_panel=LIMITS,
+        ),
     ] = 50,
     max_images: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Images of a request.", rich_help_panel=LIMITS)
+        int, typer.Option(min=1, metavar="N", help="Most images in a request.", rich_help_panel=LIMITS)
     ] = 16,
-    queue: Annotated[int, typer.Option(min=1, metavar="N", help="Images that may wait.", rich_help_panel=LIMITS)] = 64,
+    queue: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Most images that may wait.", rich_help_panel=LIMITS)
+    ] = 64,
     concurrency: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Runs of the network at once.", rich_help_panel=LIMITS)
+        int, typer.Option(min=1, metavar="N", help="Network runs at the same time.", rich_help_panel=LIMITS)
     ] = 1,
     seconds: Annotated[
         float,
         typer.Option(
-            min=0.01, metavar="S", help="Time until the answer, once all has arrived.", rich_help_panel=LIMITS
+            min=0.01,
+            metavar="S",
+            help="Longest time in seconds to answer a request that has arrived.",
+            rich_help_panel=LIMITS,
         ),
     ] = 60,
     receive_seconds: Annotated[
-        float, typer.Option(min=0.01, metavar="S", help="Time for a request to arrive.", rich_help_panel=LIMITS)
+        float,
+        typer.Option(
+            min=0.01, metavar="S", help="Longest time in seconds for a request to arrive.", rich_help_panel=LIMITS
+        ),
     ] = 20,
     model: options.Model = DEFAULT,
     short_side: options.ShortSide = None,
@@ -155,7 +172,7 @@ def serve_command(
     if not quiet:
         warn_of_setting(predictor)
         if not host.startswith(LOOPBACK) and not token:
-            note(f"{host} may be reached by others, and no --token is set: whoever reaches it may use it")
+            note(f"others can reach {host}, and no --token is set: anyone who reaches the server may use it")
         shown = f"[{host}]" if ":" in host else host
         say(f"http://{shown}:{port}  (the page; POST images to /predict; Ctrl-C stops)")
     with tempfile.TemporaryDirectory(prefix="calipose-serve-") as folder:

@@ -47,7 +47,7 @@ def submit_command(
     if opened.skeleton.keypoints != COCO_17.keypoints:
         raise InputError(f"{source}: finds keypoints of '{opened.skeleton.name}'; the server wants COCO's 17")
     made = write_submission(folder, opened.poses(quiet), opened.truth, name, subset)
-    say(f"written and read again: {made.path}")
+    say(f"written and checked: {made.path}")
     say(
         f"{made.poses} poses in {made.images_with_poses} of {made.images} images;"
         f" {_size(made.zip_bytes)}, unpacked {_size(made.json_bytes)}"

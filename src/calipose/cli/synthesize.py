@@ -26,14 +26,14 @@ PRESETS = {PresetName.easy: EASY, PresetName.hard: HARD}
 
 def synthesize_command(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="New folder for annotations.json and images/.")],
-    images: Annotated[int, typer.Option(min=1, help="Number of images.")] = 100,
+    images: Annotated[int, typer.Option(min=1, metavar="N", help="Number of images.")] = 100,
     preset: Annotated[
         PresetName,
         typer.Option(help="easy: one or two upright people; hard: up to six, cut off and occluded."),
     ] = PresetName.easy,
     size: Annotated[str, typer.Option(metavar="WxH", help="Pixels of an image.")] = "192x192",
-    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal images.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Equal seeds give equal images.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Number of processes.")] = 1,
 ) -> None:
     """Write a COCO data set of synthetic people with exact keypoints: for training, or for tests."""
     with err.status(f"Synthesizing {images} images"):

@@ -52,15 +52,14 @@ def train_command(
         typer.Option("--out", metavar="RUN", help="Run folder: checkpoints, history, samples, TensorBoard."),
     ],
     validate: Annotated[
-        str | None, typer.Option(metavar="DATA", help="Data set to evaluate on; the best AP is kept.")
+        str | None,
+        typer.Option(metavar="DATA", help="Labelled images to evaluate on; the checkpoint of the best AP is kept."),
     ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; may be repeated."),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the training in the run folder stopped.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the training in the run folder.")] = False,
     initial: Annotated[
         str | None,
         typer.Option(
@@ -75,8 +74,8 @@ def train_command(
         typer.Option(
             "--map",
             metavar="NEW=OLD",
-            help="A keypoint that starts with the weights of another one of the --init checkpoint, such as head=nose; "
-            "those of equal names do so anyway. May be repeated.",
+            help="Start keypoint NEW with the weights of keypoint OLD of the --init checkpoint, such as head=nose. "
+            "Keypoints of equal names do so anyway. May be repeated.",
         ),
     ] = None,
     skeleton: Annotated[
@@ -106,7 +105,7 @@ def train_command(
     if result is not None:
         say(f"trained in {result.minutes:.1f} min: {result.best or result.last}; everything is in {run}")
         say(f"try it: calipose predict IMAGE... --model {run}", "dim")
-        say(f"scores mean something after: calipose calibrate {run} --data IMAGES-KEPT-APART", "dim")
+        say(f"then make its scores the OKS to expect: calipose calibrate {run} --data IMAGES-KEPT-APART", "dim")
     from calipose.training.processes import end_process
 
     end_process()

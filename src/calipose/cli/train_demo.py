@@ -39,7 +39,9 @@ def train_demo_command(
         Path,
         typer.Option("--out", metavar="DIR", help="Folder of the demo; an earlier demo there is replaced."),
     ] = Path("runs/demo"),
-    train_images: Annotated[int, typer.Option(min=16, help="Number of synthetic images to train with.")] = 1600,
+    train_images: Annotated[
+        int, typer.Option(min=16, metavar="N", help="Number of synthetic images to train with.")
+    ] = 1600,
 ) -> None:
     """Train a small network on synthetic people, and find the poses in images that it has not seen.
 

@@ -61,6 +61,8 @@ def find_data(source: str | Path, tars: bool = False) -> tuple[Path, Path]:
         InputError: the file or the folder does not exist.
     """
     first, _, second = str(source).partition("=")
+    if Path(second).is_file() and Path(first).is_dir() and not tars_of(Path(second)):
+        raise InputError(f"{source}: the annotations come first; write {second}={first}")
     annotations, own_images = find_annotations(first)
     images = Path(second) if second else own_images or annotations.parent / "images"
     if not tars and tars_of(images):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from calipose.calibration.within_images import WithinImages
 from calipose.evaluation.ground_truth import Integers
 from calipose.evaluation.metrics import BINS, bin_sizes
 from calipose.geometry import Floats
@@ -185,16 +186,8 @@ def _quantiles(values: list[Floats], cumulated: list[Floats], share: Floats) -> 
 
 
 def _correlation(residual: Floats, place: Integers) -> float:
-    """Of two poses of one image, on average over rows of `residual` (r, n); 0 where no image has two."""
-    sizes = np.bincount(place)
-    pairs = (sizes * (sizes - 1)).sum()
-    square = (residual**2).mean()
-    if not pairs or square == 0:
-        return 0.0
-    order = np.argsort(place, kind="stable")
-    sums = np.add.reduceat(residual[:, order], np.append(0, np.cumsum(sizes)[:-1]), axis=1)
-    products = ((sums**2).sum(1) - (residual**2).sum(1)).mean() / pairs
-    return float(np.clip(products / square, 0, 1))
+    """Of two poses of one image, over all rows of `residual` (r, n), in [0, 1]; 0 where it is not defined."""
+    return float(np.clip(np.nan_to_num(WithinImages.of(residual, place).correlation()), 0, 1))
 
 
 _ERF = np.frompyfunc(math.erf, 1, 1)

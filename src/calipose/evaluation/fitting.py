@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from calipose.calibration.fit import assign_folds, fit_calibration_map
+from calipose.calibration.fit_regions import fit_regions
 from calipose.calibration.maps import Calibration, CalibrationMap, Setting
 from calipose.calibration.precision import PrecisionTable
-from calipose.calibration.regions import RegionMap, fit_regions
+from calipose.calibration.regions import RegionMap
 from calipose.errors import InputError
 from calipose.evaluation.ground_truth import Flags
 from calipose.evaluation.matching import Matches

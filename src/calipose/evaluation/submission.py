@@ -92,18 +92,19 @@ class Submission:
         remarks = []
         if self.images is not None and self.images != IMAGES[self.subset]:
             remarks.append(
-                f"images in the image file: {self.images}, in {self.subset}: {IMAGES[self.subset]};"
-                " whom the others show counts as missed"
+                f"the image file lists {self.images} images, {self.subset} has {IMAGES[self.subset]};"
+                " people in the missing images count as missed"
             )
         if self.images is not None and self.images_with_poses < self.images:
             remarks.append(f"images without a pose: {self.images - self.images_with_poses}")
         if self.passed_over:
             remarks.append(
-                f"poses left out: {self.passed_over}; the server looks at the best {POSES_PER_IMAGE} of an image"
+                f"poses left out: {self.passed_over}; the server takes the best {POSES_PER_IMAGE} of an image"
             )
         if self.duplicates:
             remarks.append(
-                f"poses that stand twice in an image, same keypoints: {self.duplicates}; they count as false"
+                f"poses with the same keypoints as another one of their image: {self.duplicates};"
+                " they count as false positives"
             )
         return remarks
 

@@ -63,7 +63,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path, half: bool = False) -> Parit
     except ImportError:
         raise InputError(f"export needs onnx and onnxscript: {install_hint('export')}") from None
     if path.suffix != ".onnx":
-        raise InputError(f"{path}: name the file {path.stem}.onnx; by that it is known")
+        raise InputError(f"{path}: an exported file ends in .onnx; write {path.stem}.onnx")
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}")
     settings, skeleton = checkpoint.recipe.predict, checkpoint.skeleton

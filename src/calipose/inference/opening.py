@@ -124,7 +124,7 @@ def write_two_networks(path: Path, model: TwoNetworks) -> None:
         InputError: the file's name does not end in .model.json.
     """
     if not path.name.endswith(MODEL_SUFFIX):
-        raise InputError(f"{path}: name the file {path.stem}{MODEL_SUFFIX}; by that a model of two networks is known")
+        raise InputError(f"{path}: a model of two networks ends in {MODEL_SUFFIX}; write {path.stem}{MODEL_SUFFIX}")
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(model.to_dict(), indent=1) + "\n", encoding="utf-8")
 

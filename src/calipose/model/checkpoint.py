@@ -101,6 +101,9 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except Exception as error:  # of the file system, of safetensors, or of torch for a type that it has not
+        if path.suffix not in {"", ".safetensors"}:
+            known = "models are .safetensors, .onnx, .tflite and .model.json files, run folders, or accurate and fast"
+            raise InputError(f"{path}: not a model; {known}") from None
         raise InputError(f"{path}: not a readable safetensors file ({error})") from None
     if HEADER not in metadata:
         raise InputError(f"{path}: holds weights, but is no Calipose checkpoint")

@@ -1,10 +1,8 @@
-"""Following people through a video: stable ids, gaps filled, coordinates smoothed (numpy only)."""
+"""The tracker: each frame's poses are matched with the people who are followed."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,63 +10,15 @@ import numpy as np
 
 from calipose.errors import InputError
 from calipose.geometry import Floats, oks, pose_area
-from calipose.poses import OPTIONAL, Poses
+from calipose.poses import Poses
 from calipose.skeleton import COCO_17, Skeleton
+from calipose.track.assignment import assign
+from calipose.track.smoothing import OneEuro
 
 WIDENING = 10.0  # per second unseen: how fast the OKS's sigmas grow with what a person may do meanwhile
 FIRST_WIDENING = 30.0  # the same while a track has been seen only once, so that its velocity is unknown
 MIN_OKS = 0.4  # of a pose with a track's prediction, with the grown sigmas; below, they are not the same person
 NEW_VELOCITY = 0.5  # share of the newest step in a track's velocity; the rest is the old velocity
-
-
-class OneEuro:
-    """One-Euro filter of one person's keypoints: calm at rest, with little lag in motion.
-
-    A low-pass whose cut-off frequency grows with the keypoint's speed, which is itself low-passed:
-    cutoff = min_cutoff + beta * speed. Speed is counted in sizes of the person per second, so that the settings hold
-    at every resolution, and without regard to its direction.
-
-    Example:
-        smoother = OneEuro()
-        points_img = smoother(points_img, seconds=0.04, size_img=120.0)
-
-    Args:
-        min_cutoff: Hz at rest; lower is calmer.
-        beta: Hz per (size of the person per second); higher lags less.
-        speed_cutoff: Hz of the low-pass of the velocity.
-
-    Source: Casiez, Roussel, Vogel: 1 Euro Filter, CHI 2012.
-    """
-
-    def __init__(self, min_cutoff: float = 1.0, beta: float = 10.0, speed_cutoff: float = 1.0) -> None:
-        self.min_cutoff, self.beta, self.speed_cutoff = min_cutoff, beta, speed_cutoff
-        self._points: Floats | None = None
-        self._velocity: Floats | float = 0.0
-
-    def __call__(self, points_img: Floats, seconds: float, size_img: float) -> Floats:
-        """The filtered points.
-
-        Args:
-            points_img: `(k, 2)`.
-            seconds: since the last call; not read in the first.
-            size_img: the person's size in pixels: the square root of an area.
-        """
-        if self._points is None:
-            self._points = points_img
-        else:
-            velocity = (points_img - self._points) / seconds
-            share = _low_pass(self.speed_cutoff, seconds)
-            self._velocity = share * velocity + (1 - share) * self._velocity
-            speed = np.linalg.norm(self._velocity, axis=-1, keepdims=True) / max(size_img, 1e-9)
-            share = _low_pass(self.min_cutoff + self.beta * speed, seconds)
-            self._points = share * points_img + (1 - share) * self._points
-        return self._points
-
-
-def _low_pass(cutoff: Any, seconds: float) -> Any:
-    """The newest value's share in a first-order low-pass of that cut-off frequency (Hz)."""
-    turn = 2 * math.pi * cutoff * seconds
-    return turn / (turn + 1)
 
 
 @dataclass
@@ -240,105 +190,3 @@ def _areas(keypoints_img: Floats, image_size: tuple[int, int]) -> Floats:
     floor = np.maximum(longer**2 / 10, 1e-4 * image_size[0] * image_size[1])
     areas: Floats = np.maximum(pose_area(keypoints_img), floor)
     return areas
-
-
-def assign(similarity: Floats) -> list[tuple[int, int]]:
-    """Pairs (row, column) of greatest total similarity, each row and column at most once; no pair of similarity 0.
-
-    Args:
-        similarity: `(r, c)`, not negative.
-
-    Source: the Hungarian method by shortest augmenting paths (Jonker and Volgenant, 1987), O(r^2 c).
-    """
-    if similarity.shape[0] > similarity.shape[1]:
-        return sorted((row, column) for column, row in assign(similarity.T))
-    rows, columns = similarity.shape
-    row_price, column_price = np.zeros(rows), np.zeros(columns + 1)
-    row_of = np.full(columns + 1, -1)  # who holds a column; the one after the last is where a new row starts
-    for row in range(rows):
-        row_of[columns], column = row, columns
-        shortest, previous = np.full(columns, np.inf), np.full(columns, columns)
-        reached = np.zeros(columns + 1, bool)
-        while row_of[column] >= 0:  # on to a column that nobody holds
-            reached[column] = True
-            holder = row_of[column]
-            cost = -similarity[holder] - row_price[holder] - column_price[:-1]
-            nearer = ~reached[:-1] & (cost < shortest)
-            shortest[nearer], previous[nearer] = cost[nearer], column
-            open_ends = np.where(reached[:-1], np.inf, shortest)
-            nearest = int(open_ends.argmin())
-            step = open_ends[nearest]
-            row_price[row_of[reached]] += step
-            column_price[reached] -= step
-            shortest[~reached[:-1]] -= step
-            column = nearest
-        while column != columns:  # back along the path, each column to the row before
-            row_of[column] = row_of[previous[column]]
-            column = int(previous[column])
-    pairs = [(int(row_of[column]), column) for column in range(columns) if row_of[column] >= 0]
-    return sorted(pair for pair in pairs if similarity[pair] > 0)
-
-
-def fill_gaps(frames: Iterable[Poses], max_gap: int) -> Iterator[Poses]:
-    """Fill each track's gaps of up to `max_gap` frames with poses marked `filled`.
-
-    A filled pose lies on the straight line between the sightings before and after, as do its scores; it stands behind
-    the frame's own poses. Frames come out `max_gap` frames late (at the end all), since a gap is only known once it is
-    over; no more than `max_gap` + 1 frames are held.
-
-    Args:
-        frames: poses with `track_ids`, as `Tracker.update` gives them, one `Poses` a frame.
-        max_gap: longest gap, in frames; 0 fills nothing.
-
-    Returns:
-        An iterator of the frames' poses, in order.
-
-    Raises:
-        InputError: `max_gap` is negative, or poses have no track ids.
-
-    Example:
-        tracker = Tracker(frames_per_second=25.0)
-        followed = (tracker.update(predictor.predict(frame.image)) for frame in video.frames())
-        for poses in fill_gaps(followed, max_gap=10):
-            print(poses.track_ids, poses.filled)
-    """
-    if max_gap < 0:
-        raise InputError(f"fill_gaps: max_gap is {max_gap}; it must be 0 or more frames")
-    held: deque[Poses] = deque()
-    seen: dict[int, tuple[int, Poses]] = {}  # by id: the last frame's number, and the pose there
-    for number, frame in enumerate(frames):
-        if frame.track_ids is None and len(frame):
-            raise InputError("fill_gaps: poses without track_ids; Tracker.update gives them")
-        held.append(frame if frame.filled is not None else replace(frame, filled=np.zeros(len(frame), bool)))
-        for pose, track_id in zip(frame, [] if frame.track_ids is None else frame.track_ids.tolist(), strict=True):
-            last, earlier = seen.get(track_id, (number, pose))
-            gap = number - last - 1
-            for i in range(1, gap + 1):
-                index = len(held) - 1 - (number - last) + i
-                held[index] = _joined(held[index], _between(earlier, pose, i / (gap + 1)))
-            seen[track_id] = (number, pose)
-        seen = {track_id: (last, pose) for track_id, (last, pose) in seen.items() if number - last <= max_gap}
-        if len(held) > max_gap:
-            yield held.popleft()
-    yield from held
-
-
-def _between(first_seen: Poses, next_seen: Poses, share: float) -> Poses:
-    """The pose at that share of the way from one sighting to the other."""
-    values: dict[str, Any] = {"track_ids": next_seen.track_ids, "filled": np.ones(1, bool)}
-    for field in ("keypoints_img", "scores", "keypoint_scores", "raw_scores", "p_oks50", "p_oks75"):
-        first, second = getattr(first_seen, field), getattr(next_seen, field)
-        values[field] = None if first is None or second is None else (1 - share) * first + share * second
-    if next_seen.radii_img is not None:
-        values["radii_img"] = np.full_like(next_seen.radii_img, np.nan)  # nobody has measured such poses
-    return replace(next_seen, **values)
-
-
-def _joined(frame: Poses, more: Poses) -> Poses:
-    """The frame's poses, then the others; what only one of them carries becomes None, if the frame has poses."""
-    values: dict[str, Any] = {}
-    for field in ("keypoints_img", "scores", *OPTIONAL):
-        first, second = getattr(frame, field), getattr(more, field)
-        both = first is not None and second is not None
-        values[field] = np.concatenate([first, second]) if both else (None if len(frame) else second)
-    return replace(frame, **values)
