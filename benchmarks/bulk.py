@@ -1,6 +1,6 @@
 """Bulk prediction on two workers beside plain processes: images a second, the start of Ray, memory.
 
-    python benchmarks/bulk.py --data FOLDER [--images 5000] [--rounds 3] [--model fast] [--workers 2]
+    python benchmarks/bulk.py --data FOLDER [--images 5000] [--rounds 3] [--model onepass] [--workers 2]
 
 The images are copies of the folder's under other names. Each round runs, one after the other and each in a process of
 its own:

@@ -1,6 +1,6 @@
 """A folder predicted by `calipose predict`, beside the same work in one plain loop: speed, waiting, memory, results.
 
-    python benchmarks/folder.py --data FOLDER [--images 1000] [--rounds 3] [--model fast] [--threads 0]
+    python benchmarks/folder.py --data FOLDER [--images 1000] [--rounds 3] [--model onepass] [--threads 0]
     python benchmarks/folder.py --data FOLDER --workers 1x2 2x1     sessions x threads of each, instead of the loop
     python benchmarks/folder.py --frames 300                        a synthetic video of 1280 x 720 pixels, not images
 

@@ -1,6 +1,6 @@
 """How often the shift alarm speaks: on images of the calibration's own kind, and on others.
 
-    python experiments/shift_alarm.py fast --data DATA --other OTHER --out runs/shift [--images 150]
+    python experiments/shift_alarm.py onepass --data DATA --other OTHER --out runs/shift [--images 150]
 
 Predicts the images of DATA as they are, grey, and halved, and those of OTHER; keeps what was found in OUT, and goes on
 from there. Then splits the images of DATA in halves at random: the first half is the calibration's, the second one the

@@ -22,7 +22,7 @@ CARD = text("src/calipose/weights/README.md")
 OWNED = {  # what a document says of the packaged models: a pattern, and where the card says the same
     "AP of accurate": (r"`accurate`[^.]{0,20} has \**AP (0\.\d+)", r"\*\*accurate\*\* \| (0\.\d+) "),
     "AP with its interval": (r"AP (0\.4\d+ \([^)]+\))\*\* on 154", r"\*\*accurate\*\* \| (0\.\d+ \([^)]+\))"),
-    "AP of fast": (r"`fast`, has AP (0\.\d+ \([^)]+\)); the second", r"\*\*fast\*\* \| (0\.\d+ \([^)]+\))"),
+    "AP of fast": (r"`onepass`, has AP (0\.\d+ \([^)]+\)); the second", r"\*\*fast\*\* \| (0\.\d+ \([^)]+\))"),
     "AP of MoveNet": (r"starts, has AP (0\.\d+ \([^)]+\))", r"MoveNet MultiPose, long side 512 \| (0\.\d+ \([^)]+\))"),
     "calibration images": (r"calibrated on (\d+) images", r"fitted on (\d+) images"),
     "time of the second look": (r"second look adds about (\d+) ms a pose", r"second look costs about (\d+) ms a pose"),

@@ -1,4 +1,4 @@
-r"""The data that the fast model learns from: labelled images, completed by what the accurate model sees in them.
+r"""The data that `onepass` learns from: labelled images, completed by what the accurate model sees in them.
 
 `see` runs the accurate model, with flip at the second look and at several sizes, over the images of `coco-train` and
 `lspet`, and writes what it sees with raw and calibrated scores; it goes on where it was stopped. `merge` puts labels

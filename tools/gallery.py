@@ -55,9 +55,9 @@ the model was trained on. `tools/gallery.py` makes this page and its images.
 
 ![Synthetic people filmed by a moving camera, each with a number](img/followed.webp)
 
-A tracked video: a camera goes round over a synthetic scene. The frames are predicted one by one, and people are tracked as
-`calipose predict VIDEO` does. The numbers are the `track_id`s: a person who leaves the image for a while comes back with a new
-one. The man who sits is missed as long as he fills the image. `tools/followed.py` makes it.
+A tracked video: a camera goes round over a synthetic scene. The frames are predicted one by one, and people are
+tracked as `calipose predict VIDEO` does. The numbers are the `track_id`s: a person who leaves the image for a while
+comes back with a new one. The man who sits is missed as long as he fills the image. `tools/followed.py` makes it.
 """
 
 

@@ -217,12 +217,12 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_packaged_file_gets_a_calibrated_copy(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    done = run("calibrate", "fast", "--data", many, "--out", "mine.onnx", "--bootstrap", 0, "--short-side", 128)
+    done = run("calibrate", "onepass", "--data", many, "--out", "mine.onnx", "--bootstrap", 0, "--short-side", 128)
     assert done.exit_code == 0, done.output
     assert "mine.onnx with mine.calipose.json beside it" in done.output
-    before, after = Predictor("fast"), Predictor("mine.onnx")
+    before, after = Predictor("onepass"), Predictor("mine.onnx")
     assert after.calibration.score.data == many.name
-    assert Path("mine.onnx").read_bytes() == packaged("fast").read_bytes()
+    assert Path("mine.onnx").read_bytes() == packaged("onepass").read_bytes()
     image = next((many / "images").iterdir())
     np.testing.assert_array_equal(after.predict(image).raw_scores, before.predict(image).raw_scores)
 

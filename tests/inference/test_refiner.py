@@ -176,7 +176,7 @@ def accurate() -> Predictor:
 def test_accurate_is_the_default_and_onepass_has_one_look(accurate: Predictor) -> None:
     assert accurate.refiner is not None
     assert Predictor("onepass").refiner is None
-    assert Predictor("fast").second_look.size < accurate.refiner.size
+    assert Predictor("onepass").second_look.size < accurate.refiner.size
     assert accurate.setting.second_look
     assert accurate.calibration.score.setting == accurate.setting
 

@@ -1,4 +1,4 @@
-"""The page of the service in Chromium, with the model fast in the browser and on the server."""
+"""The page of the service in Chromium, with the model onepass in the browser and on the server."""
 
 from collections.abc import Iterator
 from pathlib import Path

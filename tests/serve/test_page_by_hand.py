@@ -209,7 +209,7 @@ def test_the_notes_say_what_runs_where(page: Page, tmp_path: Path, image: Path) 
     model = tmp_path / "mine.onnx"
     model.write_bytes(packaged(FAST).read_bytes())
     stored_path(model).write_text("{}")  # which says that nothing was calibrated
-    assert page.text("browser-model") == "fast, one look"
+    assert page.text("browser-model") == "onepass, one look"
     assert page.text("server-model") == "its own model, one look"
     back = page.evaluate("location.href")
     with serving(

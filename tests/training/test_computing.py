@@ -149,7 +149,7 @@ def test_a_training_may_go_on_computing_otherwise(data: KeypointData, tmp_path: 
 def test_the_fused_optimiser_is_used(data: KeypointData, tmp_path: Path) -> None:
     recipe = msgspec.structs.replace(RECIPE, compute=ComputeSettings(fused=True))
     assert Trainer(recipe, data, tmp_path / "fused").optimizer.defaults["fused"] is True
-    assert load_recipe("fast", ["compute.fused=true"]).compute == ComputeSettings(fused=True)
+    assert load_recipe("onepass", ["compute.fused=true"]).compute == ComputeSettings(fused=True)
 
 
 def test_without_a_compiler_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ export class Place {
    */
   browserHas(name, about, packaged) {
     Object.assign(this, { about, packaged });
-    element("browser-model").textContent = packaged ? "fast, one look" : `${name}, one look`;
+    element("browser-model").textContent = packaged ? "onepass, one look" : `${name}, one look`;
     if (this.onServer && !packaged) {
       document.querySelector("input[name=where]").checked = true;
       this.forgetPrecision();
