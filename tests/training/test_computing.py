@@ -101,6 +101,15 @@ def test_statistics_would_be_wrong_without_care(monkeypatch: pytest.MonkeyPatch)
     assert {int(value) for name, value in state.items() if "tracked" in name} == {1, 2}
 
 
+def test_all_blocks_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch compiles one function, and so blocks of one class, 8 times by default; then it computes as without."""
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
+    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
+    monkeypatch.setattr(computing, "COMPILER", "eager")
+    torch._dynamo.reset()
+    backward(SETTINGS["both"], "mobilenetv2-0.1")
+
+
 @pytest.mark.parametrize(
     ("backbone", "kinds"),
     [
