@@ -43,7 +43,11 @@ def set_computing(network: Network, settings: ComputeSettings) -> None:
     if settings.compile:
         _check_compiler()
     if settings.gradient_checkpointing:
-        for block in blocks(network.backbone):
+        parts = blocks(network.backbone)
+        if settings.compile:  # blocks of one class count as one function that is compiled again for each of them
+            limits = torch._dynamo.config
+            limits.recompile_limit = max(limits.recompile_limit, 2 * len(parts))
+        for block in parts:
             forward: Forward = _compiled(block.forward) if settings.compile else block.forward
             block.forward = partial(_checkpointed, block, forward)
     elif settings.compile:
