@@ -79,7 +79,7 @@ def ask_together(clients: list[Client], requests: int) -> float:
 
 
 def drawn(width: int) -> bytes:
-    """A JPEG of drawn people, 4 : 3."""
+    """A JPEG of synthetic people, 4 : 3."""
     image = synthesize_scene(np.random.default_rng(0), (width, width * 3 // 4), EASY).image
     return bytes(cv2.imencode(".jpg", image[..., ::-1])[1])
 

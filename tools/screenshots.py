@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder of the screenshots")
     parser.add_argument("--site", type=Path, default=ROOT / "build" / "site", help="what make site has built")
     parser.add_argument("--only", nargs="+", metavar="WORD", default=[""], help="pages whose name holds one of these")
-    parser.add_argument("--image", type=Path, help="is chosen on the service's page; by default drawn people")
+    parser.add_argument("--image", type=Path, help="is chosen on the service's page; by default synthetic people")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     faults = 0
