@@ -41,7 +41,7 @@ Read = tuple[str, list[np.ndarray], str]  # the file, the keypoints (17, 2) of e
 
 
 def write(folder: Path) -> None:
-    """Two images, one of two people and one without people, and a video of the two people, in the formats of `FILES`."""
+    """Two images, with two people and without, and a video of the two people, in the formats of `FILES`."""
     import cv2
 
     from calipose.poses import Poses
