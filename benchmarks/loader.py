@@ -1,6 +1,6 @@
 """The training data path: milliseconds an image by part on one core, and the memory of workers over an epoch.
 
-    python benchmarks/loader.py --data annotations.json=images     images of your own, such as COCO's
+    python benchmarks/loader.py --data annotations.json=images   # images of your own, such as those of COCO
     python benchmarks/loader.py                                    synthetic images of 640 x 480
     python benchmarks/loader.py --tiny                             a quick try of all of it
 

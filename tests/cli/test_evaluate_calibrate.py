@@ -334,7 +334,11 @@ def test_regions_of_any_results(files: Path) -> None:
     assert 0.75 < np.mean(inside) < 0.9
     Path("new_truth.json").write_text(json.dumps(new_truth))
     judged = run("evaluate", "better.json", "--ground-truth", "new_truth.json", "--bootstrap", 0, "--figures", "f.json")
-    assert "of the results" in judged.output
+    assert "in regions asked for 0.8" in judged.output
+    assert (
+        "of the results"
+        in run("evaluate", "better.json", *truth[:1], "new_truth.json", "--bootstrap", 0, "--details").output
+    )
     first, *rest = json.loads(Path("f.json").read_text())["regions"]["coverage"]
     assert first["asked"] == 0.8
     assert abs(first["got"] - np.mean(inside)) < 0.02  # of matched poses only

@@ -16,7 +16,7 @@ pytest.importorskip("uvicorn")
 
 from browser_page import Page
 from calipose.config.stored import stored_path
-from calipose.inference.packaged import FAST, packaged
+from calipose.inference.packaged import ONEPASS, packaged
 from calipose.inference.predictor import Predictor
 from calipose.poses import Poses
 from chromium import CHROMIUM, PATIENCE
@@ -175,7 +175,7 @@ def choose_together(page: Page, *files: Path) -> None:
 
 def test_the_file_beside_a_model_takes_the_place_of_its_maps(page: Page, image: Path, tmp_path: Path) -> None:
     model = tmp_path / "mine.onnx"
-    model.write_bytes(packaged(FAST).read_bytes())
+    model.write_bytes(packaged(ONEPASS).read_bytes())
     page.choose("image-file", image)
     choose_together(page, model)
     assert "scores by the maps inside the file" in page.text("about-model")
@@ -183,7 +183,7 @@ def test_the_file_beside_a_model_takes_the_place_of_its_maps(page: Page, image: 
     assert page.evaluate("document.getElementById('precision-row').hidden")  # the server does not know this model
     bare, want_bare = page.poses(), Predictor(model, threads=1).predict(image)
     stored = stored_path(model)
-    stored.write_bytes(stored_path(packaged(FAST)).read_bytes())
+    stored.write_bytes(stored_path(packaged(ONEPASS)).read_bytes())
     choose_together(page, model, stored)
     assert "scores by the .calipose.json file beside it" in page.text("about-model")
     got, want = page.poses(), Predictor(model, threads=1).predict(image)
@@ -207,7 +207,7 @@ def test_the_file_beside_a_model_takes_the_place_of_its_maps(page: Page, image: 
 
 def test_the_notes_say_what_runs_where(page: Page, tmp_path: Path, image: Path) -> None:
     model = tmp_path / "mine.onnx"
-    model.write_bytes(packaged(FAST).read_bytes())
+    model.write_bytes(packaged(ONEPASS).read_bytes())
     stored_path(model).write_text("{}")  # which says that nothing was calibrated
     assert page.text("browser-model") == "onepass, one look"
     assert page.text("server-model") == "its own model, one look"

@@ -101,12 +101,12 @@ def test_statistics_would_be_wrong_without_care(monkeypatch: pytest.MonkeyPatch)
     assert {int(value) for name, value in state.items() if "tracked" in name} == {1, 2}
 
 
-def test_every_block_may_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_block_may_be_compiled() -> None:
     """Torch compiles a function, and so the blocks of one class together, 8 times; then it computes as without."""
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
-    network = Network("mobilenetv2-0.1", 5, METHOD)
-    set_computing(network, SETTINGS["both"])
-    assert torch._dynamo.config.recompile_limit > len(blocks(network.backbone)) > 8
+    with torch._dynamo.config.patch(recompile_limit=8):
+        network = Network("mobilenetv2-0.1", 5, METHOD)
+        set_computing(network, SETTINGS["both"])
+        assert torch._dynamo.config.recompile_limit > len(blocks(network.backbone)) > 8
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 POPULATIONS = {"score": "score >= 0.05", "people": "as many as people", "best": "best 20 an image"}
 SHORT = {"labelled keypoints": "keypoints"}  # of slicings whose name is too long for a table
 MIN_POSES = 10  # of a part of the poses whose figures are shown
-SUMMARY_COVERAGE = 0.9  # of the regions in the short table
+SUMMARY_COVERAGE = 0.9  # of the regions in the short table; results that carry regions have one of their own
 
 
 def print_summary(evaluation: Evaluation) -> None:
@@ -83,12 +83,14 @@ def summary_table(
     before, after = evaluation.population(population)
     table.add_section()
     _add_scores(table, f"{POPULATIONS[population]}: {before.poses} poses", before, after, ("ece", "spearman"))
-    row = next((row for row in evaluation.coverage if (row.group, row.asked) == (ALL, SUMMARY_COVERAGE)), None)
+    of_all = [row for row in evaluation.coverage if row.group == ALL]
+    row = next((row for row in of_all if row.asked == SUMMARY_COVERAGE), of_all[0] if of_all else None)
     if row is not None:
         ends = "" if row.interval is None else " ({:.3f} to {:.3f})".format(*row.interval)
-        columns = [figure(row.got) + ends] if evaluation.has_regions else ["", figure(row.got) + ends]
+        given = evaluation.has_regions or evaluation.carries_regions
+        columns = [figure(row.got) + ends] if given else ["", figure(row.got) + ends]
         table.add_section()
-        table.add_row(f"in regions asked for {SUMMARY_COVERAGE:g}", *columns)
+        table.add_row(f"in regions asked for {row.asked:g}", *columns)
     return table
 
 
