@@ -26,6 +26,7 @@ from calipose.data.synthetic.scene import EASY, synthesize_scene
 from calipose.draw import save_image
 from calipose.inference.predictor import Predictor
 from calipose.serve import run
+from free_port import free_port
 from serving import serving
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,9 +37,7 @@ PATIENCE = 120.0
 @contextmanager
 def running(folder: Path, *options: object) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """`calipose serve` on a free port; gives its address when it is ready, and ends it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         sys.executable,
         "-m",

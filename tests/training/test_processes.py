@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -30,6 +29,7 @@ from calipose.training import computing
 from calipose.training.loop import Trainer
 from calipose.training.order import EpochBatches
 from calipose.training.processes import BatchNormOverProcesses, end_process, gathered, process_count, process_index
+from free_port import free_port
 
 RECIPE = Recipe(
     name="tiny", size=64, batch_size=4, epochs=2, evaluate_every=1,
@@ -140,9 +140,7 @@ def in_a_process(what: str, folder: Path, out: Path) -> None:
 
 def start(what: str, folder: Path, out: Path) -> list[tuple[int, str, str]]:
     """Run two processes; exit code, standard output and error of each."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     common = {
         **os.environ, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
         "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1",
