@@ -44,7 +44,7 @@ def put_together(sources: list[str]) -> tuple[dict[str, Any], Path]:
 def main() -> None:
     """Predict, fit and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", metavar="DATA", nargs="+", help="images that no network was trained on")
+    parser.add_argument("data", metavar="DATA", nargs="+", help="images on which we trained no network")
     parser.add_argument("--name", required=True, help="of the data, kept in the files")
     parser.add_argument("--models", nargs="+", choices=(ACCURATE, FAST, ONEPASS), default=[ACCURATE, FAST, ONEPASS])
     options = parser.parse_args()

@@ -1,6 +1,6 @@
-r"""The data that `onepass` learns from: labelled images, completed by what the accurate model sees in them.
+r"""The data of a further training of `onepass` (docs/default-model.md): labelled images and what `accurate` sees.
 
-`see` runs the accurate model, with flip at the second look and at several sizes, over the images of `coco-train` and
+`see` runs `accurate`, with flip at the second look and at several sizes, over the images of `coco-train` and
 `lspet`, and writes what it sees with raw and calibrated scores; it goes on where it was stopped. `merge` puts labels
 and seen poses together: in LSP Extended, which labels one person's 12 body joints an image, the labelled person gets a
 face, and joints that are surely elsewhere, or of the other side, are corrected; in both sets, people whom nobody
@@ -39,7 +39,7 @@ Pose = dict[str, Any]
 
 
 def see(data: Path, out: Path, short_side: int, scales: tuple[float, ...], model: str) -> None:
-    """Write the accurate model's poses of each image of `data`, one line an image."""
+    """Write the poses of `accurate` in each image of `data`, one line an image."""
     predictor = Predictor(model).with_settings(short_side=short_side, scales=scales, score_threshold=0.08)
     assert predictor.refiner is not None
     content = json.loads((data / "annotations.json").read_text())

@@ -1,4 +1,4 @@
-"""From trained runs to the default model in the package: checkpoint and ONNX file.
+"""From trained runs to the packaged `onepass`: checkpoint and ONNX file.
 
 Averages the weights of the runs, takes the prediction settings of the recipe `onepass`, rounds the large weights to
 half precision, calibrates the scores on images that were kept apart, and writes `onepass.safetensors` (for `--init`)

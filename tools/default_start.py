@@ -1,4 +1,4 @@
-"""The start of the default model's training: MoveNet MultiPose's knowledge in our network, without any training.
+"""The start of the training of `onepass`: MoveNet MultiPose's knowledge in our network, without any training.
 
 Reads the published .tflite file (Apache-2.0): backbone, pyramid and the hidden layers of its heads become those of
 the backbone `movenet-1.5`. In our head some features of each keypoint are set so that the keypoint query starts at the

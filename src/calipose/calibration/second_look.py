@@ -64,7 +64,7 @@ class SecondLook(Stored, frozen=True, kw_only=True):
         keypoint: the score of a keypoint.
 
     Example:
-        A wider crop, behind `fast`:
+        A wider crop, behind `onepass`:
 
         >>> look = SecondLook(crop=1.6)
         >>> predictor = calipose.Predictor("onepass", refiner=calipose.Refiner("thunder"), second_look=look)

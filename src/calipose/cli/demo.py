@@ -1,4 +1,4 @@
-"""`calipose demo`: the model that comes with the package, on photographs that well-known packages carry."""
+"""`calipose demo`: the default model, on photographs that well-known packages carry."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def demo_command(
     ] = None,
     folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the drawings.")] = Path("runs/demo"),
 ) -> None:
-    """Try the packaged model on a few images; this needs no torch and no download.
+    """Try the default model on a few images; this needs no torch and no download.
 
     Without SOURCE it takes two photographs of the package scikit-image, if that is installed, and synthetic people.
     """

@@ -18,7 +18,7 @@ from calipose.io.atomic import replacing
 
 def export_command(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="A .safetensors file, a run folder, or 'fast'.")
+        Path, typer.Argument(metavar="CHECKPOINT", help="A .safetensors file, a run folder, or 'onepass'.")
     ],
     file: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The file to write.")],
     half: Annotated[bool, typer.Option("--half", help="Store weights in half precision: half the file.")] = False,

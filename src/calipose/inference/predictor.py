@@ -200,8 +200,8 @@ class Predictor:
                 RGB or (h, w) grey, uint8, of numpy or whatever numpy converts, such as a torch tensor on the CPU.
 
         Returns:
-            All poses whose raw score is above `settings.score_threshold`, best first, in pixels of the upright
-            image; `Poses.above` leaves weak ones out.
+            All poses whose raw score (that of the first look, where there are two) is above
+            `settings.score_threshold`, best first, in pixels of the upright image; `Poses.above` leaves weak ones out.
 
         Raises:
             ImageError: it cannot be read or is no image; the message says what is needed.
