@@ -228,7 +228,8 @@ Providers = Annotated[
     typer.Option(
         "--provider",
         metavar="NAME",
-        help="With a .onnx file: cuda or another provider of ONNX Runtime; may be repeated, best first.",
+        help="With a packaged model or .onnx file: cuda or another provider of ONNX Runtime; may be repeated, best "
+        "first.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -237,7 +238,7 @@ Threads = Annotated[
     typer.Option(
         min=0,
         metavar="N",
-        help="With a .onnx file: number of threads; 0: ONNX Runtime's choice.",
+        help="With a packaged model or .onnx file: number of threads; 0: ONNX Runtime's choice.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -246,7 +247,8 @@ Workers = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="With a .onnx file: predict N images at the same time, each with its share of the threads.",
+        help="With a packaged model or .onnx file: predict N images at the same time, each with its share of the "
+        "threads.",
         rich_help_panel=MODEL,
     ),
 ]

@@ -65,8 +65,8 @@ def train_command(
         typer.Option(
             "--init",
             metavar="CHECKPOINT",
-            help="Start from the weights of this checkpoint, of the same skeleton or another; default: the packaged "
-            "model.",
+            help="Start from the weights of this checkpoint, of the same skeleton or another; onepass: the packaged "
+            "network.",
         ),
     ] = None,
     same: Annotated[
