@@ -95,7 +95,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         InputError: the file is missing, damaged, or not Calipose's.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint; a model is a file, a run folder, or the name accurate or fast")
+        raise InputError(f"{path}: no such checkpoint; a model is a file, a run folder, or accurate, fast or onepass")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -188,7 +188,7 @@ def find_checkpoint(path: str | Path) -> Path:
         if not found:
             raise InputError(
                 f"{path}: this folder holds no model (best.safetensors, last.safetensors or model.safetensors); name a"
-                " run folder, a file, or accurate or fast"
+                " run folder, a file, or accurate, fast or onepass"
             )
         path = found[0]
     if path.suffix == ".onnx":
