@@ -138,7 +138,9 @@ def test_rounded_scores_are_warned_of(files: Path) -> None:
         (["evaluate", "default", "--data", "truth.json", "--scales", "1,x"], "no such image folder"),
         (["calibrate", "default"], "the images of --data"),
         (["calibrate", "accurate", "--data", "x", "--out", "o.onnx"], "--out NAME.model.json"),
+        (["calibrate", "fast", "--data", "x", "--out", "f.model.json", "--maps", "m.json"], "leave out --maps"),
         (["calibrate", "onepass", "--data", "x"], "--out NAME.onnx"),
+        (["export", "fast", "q.onnx", "--int8", "--data", "x"], "onepass is the first of both"),
         (
             ["calibrate", "onepass", "--data", "x", "--radii", "0.9"],
             "'calipose predict --regions' draws them; leave out",
@@ -217,7 +219,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_packaged_file_gets_a_calibrated_copy(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    done = run("calibrate", "onepass", "--data", many, "--out", "mine.onnx", "--bootstrap", 0, "--short-side", 128)
+    done = run("calibrate", "onepass", "--data", many, "--out", "mine.onnx", "--bootstrap", 0)
     assert done.exit_code == 0, done.output
     assert "mine.onnx with mine.calipose.json beside it" in done.output
     before, after = Predictor("onepass"), Predictor("mine.onnx")

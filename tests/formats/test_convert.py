@@ -91,6 +91,13 @@ def test_what_is_refused(tmp_path: Path) -> None:
         convert_poses(tmp_path / "other.jsonl", tmp_path / "out")
     with pytest.raises(InputError, match=r"none\.jsonl cannot be read"):
         convert_poses(tmp_path / "none.jsonl", tmp_path / "out")
+    with pytest.raises(InputError, match=r"none\.jsonl cannot be read"):
+        convert_poses(tmp_path / "none.jsonl", tmp_path / "other.jsonl")  # which is there
+    with pytest.raises(InputError, match=r"tasks\.xml: .* goes there; name the file tasks\.json"):
+        convert_poses(source, tmp_path / "tasks.xml", "label-studio")
+    (tmp_path / "frames.jsonl").write_text(json.dumps({**FRAMES[0], "index": None}) + "\n")
+    with pytest.raises(InputError, match=r"frames\.jsonl, line 1|'index' of a frame"):
+        convert_poses(tmp_path / "frames.jsonl", tmp_path / "out", "openpose")
     (tmp_path / "labels.json").write_text("[]")
     code, said = call(str(tmp_path / "labels.json"), str(tmp_path / "out"), "--format", "yolo")
     assert code

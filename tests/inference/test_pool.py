@@ -55,6 +55,14 @@ def test_an_error_comes_after_the_images_before_it() -> None:
         next(results)
 
 
+def test_what_is_no_sequence_of_images_is_refused() -> None:
+    pool = PredictorPool(Predictor(Meeting(1)), 1)
+    with pytest.raises(InputError, match="it takes several images"):
+        next(pool.predict_many(greys(90)[0]))
+    with pytest.raises(InputError, match="batch_size 0"):
+        next(pool.predict_many(greys(90), 0))
+
+
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_numbers_are_those_of_one_predictor(batch_size: int) -> None:
     rng = np.random.default_rng(0)

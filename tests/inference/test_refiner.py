@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -203,6 +204,13 @@ def test_a_file_names_two_networks(accurate: Predictor, tmp_path: Path) -> None:
     assert Predictor(path).second_look == accurate.second_look
     with pytest.raises(InputError, match=r"mine\.model\.json"):
         write_two_networks(tmp_path / "mine.json", model)
+
+
+def test_a_file_that_flips_opens_what_can_flip(tmp_path: Path) -> None:
+    model = read_two_networks(packaged("fast"))
+    flipping = msgspec.structs.replace(model, predict=msgspec.structs.replace(model.predict, flip=True))
+    write_two_networks(tmp_path / "mine.model.json", flipping)
+    assert type(Predictor(tmp_path / "mine.model.json").backend).__name__ == "TorchBackend"
 
 
 @pytest.mark.parametrize(

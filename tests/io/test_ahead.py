@@ -35,6 +35,17 @@ def test_an_error_comes_in_its_turn() -> None:
         next(results)
 
 
+def test_an_error_of_the_items_comes_after_what_was_taken() -> None:
+    def items() -> Iterator[int]:
+        yield from (1, 2, 3)
+        raise ValueError("no more")
+
+    results = done_ahead(items(), lambda i: 10 * i, 2)
+    assert [next(results) for _ in range(3)] == [(1, 10), (2, 20), (3, 30)]
+    with pytest.raises(ValueError, match="no more"):
+        next(results)
+
+
 def test_what_was_begun_is_finished() -> None:
     begun = []
     results = done_ahead(count(), begun.append, 2)

@@ -50,6 +50,14 @@ def test_the_orientation_is_told_and_not_applied(suffix: str, orientation: int, 
     assert image_size(path) == (SIZE, orientation)
 
 
+def test_bytes_that_do_not_belong_there_are_left_to_the_decoder(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3)).astype(np.uint8)
+    data = bytes(cv2.imencode(".jpg", noise)[1])
+    assert len(data) > module.HEAD_BYTES
+    (tmp_path / "a.jpg").write_bytes(data[:20] + b"\0\0" + data[20:])  # after the first segment
+    assert image_size(tmp_path / "a.jpg")[0] == (400, 300)
+
+
 def test_a_long_head_is_read_to_its_end(tmp_path: Path) -> None:
     stream = io.BytesIO()
     Image.fromarray(PIXELS).save(

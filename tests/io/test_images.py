@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from calipose.errors import ImageError
 from calipose.geometry import apply_affine
+from calipose.io import images
 from calipose.io.images import decode_image, exif_orientation, network_input, read_image, shrink, warp
 
 PAD = (124, 116, 104)
@@ -179,6 +180,17 @@ def test_shrink_averages_blocks_in_the_frame(factor: int) -> None:
     block = image[: 4 * factor].reshape(4, factor, 5, factor, 3).mean((1, 3))
     assert np.abs(small[:4] - block).max() <= 0.51
     assert np.allclose(apply_affine(affine, [(factor - 1) / 2, (factor - 1) / 2]), [0, 0])
+
+
+def test_copying_all_of_the_image_or_nothing_gives_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small part of a large image is warped without a copy of the whole."""
+    image = np.random.default_rng(0).integers(0, 255, (90, 120, 3)).astype(np.uint8)
+    affine = np.array([[0.9, 0.2, 3.3], [-0.2, 0.9, 20.7]])
+    results = []
+    for copied in (0, 1e9):
+        monkeypatch.setattr(images, "MAX_COPIED", copied)
+        results.append(warp(image, affine, (64, 48), (10, 20, 30)))
+    assert np.array_equal(*results)
 
 
 def test_warp_fills_with_the_pad_colour() -> None:

@@ -1,4 +1,4 @@
-"""`calipose calibrate`: what scores mean, learnt from labelled images, for a checkpoint or any results file."""
+"""`calipose calibrate`: what scores mean, learnt from labelled images, for any model (results: calibrate_results)."""
 
 from __future__ import annotations
 
@@ -124,14 +124,17 @@ def calibrate_command(
         make_folders(output)
         use_maps(Path(source), use, read_skeleton(skeleton), output, radii)
         return
+    of_results = {
+        "use": use, "cross_fit": cross, "maps": maps, "ground_truth": ground_truth, "only_labelled": only_labelled,
+    }  # fmt: skip
     if is_two_networks(source):
+        refuse(source, "a model predicts the images of --data", **of_results, skeleton=skeleton)
         _calibrate_two_networks(source, data, options, output, bootstrap, quiet)
         return
     if Path(source).suffix in FOREIGN_SUFFIXES or (
         source == ONEPASS and output is not None and output.suffix == ".onnx"
     ):
-        asked = {"use": use, "cross_fit": cross, "maps": maps, "ground_truth": ground_truth}
-        refuse(source, "a model predicts the images of --data", **asked, only_labelled=only_labelled)
+        refuse(source, "a model predicts the images of --data", **of_results)
         if source == ONEPASS:
             refuse(source, "an ONNX file does not flip", flip=flip)
         else:
@@ -244,6 +247,9 @@ def _calibrate_beside(
     assert opened.predictor is not None
     backend = opened.predictor.backend
     name = Path(data.partition("=")[0]).name
+    if not isinstance(backend, ForeignBackend):
+        why = "an exported file keeps the sizes that it was exported with"
+        refuse(source, why, short_side=options.short_side, scales=options.scales)
     if isinstance(backend, ForeignBackend):
         predictor, calibration = _fit_anew(opened, name, bootstrap, quiet)
         stored = msgspec.structs.replace(

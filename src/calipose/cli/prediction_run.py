@@ -80,7 +80,7 @@ class PredictionRun:
         self.predictor, self.sources, self.options = predictor, sources, options
         self.broken: list[InputError] = []
         self.done = 0
-        self.stopped_early = self._cut = False
+        self.stopped_early = self._cut = self._whole = False
         self._stopped, self._quiet = stopped, quiet
         self._listed = verbose or (len(sources) <= MAX_LISTED and not quiet)
         self._images = self._frames = self._poses = 0
@@ -195,6 +195,7 @@ class PredictionRun:
                 for result in self._in_video(source):
                     frame = {"file": source.name, "index": result.frame.index, "seconds": result.frame.seconds}
                     yield {**frame, **result.poses.to_dict()}
+                self.done += self._whole
 
     def _video_to_folder(
         self, folder: OutputFolder, source: Source, drawing_of: Callable[[ImageResult], Image | None]
@@ -215,6 +216,7 @@ class PredictionRun:
                     raise _Stopped
         except _Stopped:
             return
+        self.done += self._whole
         if output.frames and self._listed:
             followed = f", {counted(len(people), 'person', 'people')} followed" if self.options.track else ""
             lost = "; its sound could not be kept" if output.video is not None and output.video.sound == "lost" else ""
@@ -249,9 +251,9 @@ class PredictionRun:
             self._progress.advance()
 
     def _in_video(self, source: Source) -> Iterator[ImageResult]:
-        """The poses of a video's frames, counted and shown."""
+        """The poses of a video's frames, counted and shown; who takes them counts the video, when it is written."""
         self._progress.name(source.name)
-        frames, self._cut = 0, False
+        frames, self._cut, self._whole = 0, False, False
         try:
             for result in predict_video(self._predicting, source, self.options, self._stopped):
                 yield result
@@ -262,7 +264,7 @@ class PredictionRun:
             self.broken.append(error)
         else:
             self._cut = source.kind == "video" and self._stopped()  # a webcam ends so, a video does not
-            self.done += not self._cut
+            self._whole = not self._cut
         self._frames += frames
         self._progress.expect(frames - self._expected(source))
 

@@ -39,14 +39,15 @@ def read_entries(path: str | Path, keys: Iterable[str] = ("file",)) -> Iterator[
                     return
                 where = f"{path}, line {number}"
                 entry = parse_json(line, f"{where}: not from calipose predict; the line")
-                if not isinstance(entry, dict) or not all(_holds(entry, key) for key in keys):
+                if not isinstance(entry, dict) or not all(holds(entry, key) for key in keys):
                     raise InputError(f"{where}: not from calipose predict")
                 yield entry
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _holds(entry: Entry, key: str) -> bool:
+def holds(entry: Entry, key: str) -> bool:
+    """Whether an entry has a key, with a value of the right type."""
     return key in entry and (key not in _TYPES or _TYPES[key](entry[key]))
 
 

@@ -94,7 +94,7 @@ def open_model(
     if is_two_networks(path):
         both = read_two_networks(path)
         first = _part(path, both.model)
-        first = first.with_suffix(".safetensors") if with_torch else first
+        first = first.with_suffix(".safetensors") if with_torch or both.predict.flip else first
         backend = _open_backend(first, device, providers, threads)
         refiner = Refiner(_part(path, both.refiner), providers, threads)
         return OpenModel(backend, both.predict, both.calibration, refiner, both.second_look)

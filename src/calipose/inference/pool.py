@@ -13,6 +13,7 @@ from calipose.geometry import Floats
 from calipose.inference.predictor import Predictor
 from calipose.io.ahead import done_ahead
 from calipose.io.images import Image
+from calipose.io.still import several_images
 from calipose.poses import Poses
 from calipose.skeleton import Skeleton
 
@@ -57,8 +58,13 @@ class PredictorPool:
             images: (h, w, 3) RGB uint8 each; they are taken in the caller's thread, at most `workers` + 1 batches
                 ahead.
             batch_size: images of equal size after padding that a copy predicts together.
+
+        Raises:
+            InputError: one image instead of several, or a batch size below 1.
         """
-        taken = iter(images)
+        if batch_size < 1:
+            raise InputError(f"batch_size {batch_size}: name 1 or more")
+        taken = several_images(images)
         batches = iter(lambda: list(islice(taken, batch_size)), [])
         for _, poses in done_ahead(batches, self._predict, self.workers, self.workers):
             yield from poses

@@ -147,7 +147,7 @@ def predict_video(
 
     def frames() -> Iterator[tuple[Source, Frame]]:
         nonlocal problem
-        wanted = _every(source.frames(), options.every)
+        wanted = _every(source.frames(), options.every, stopped)
         # Of a webcam, now's frame is wanted, not one that waited.
         with closing(wanted if source.kind == "webcam" else taken_ahead(wanted, READ_AHEAD)) as coming:
             try:
@@ -167,10 +167,14 @@ def predict_video(
         raise ImageError(str(problem)) from None
 
 
-def _every(frames: Generator[Frame, None, None], every: int) -> Generator[Frame, None, None]:
-    """Every n-th frame, from the first."""
+def _every(
+    frames: Generator[Frame, None, None], every: int, stopped: Callable[[], bool]
+) -> Generator[Frame, None, None]:
+    """Every n-th frame, from the first; `stopped` is asked before those between, too."""
     with closing(frames):
         for number, frame in enumerate(frames):
+            if number % every and stopped():
+                return
             if number % every == 0:
                 yield frame
 

@@ -22,7 +22,7 @@ def done_ahead(
     was begun is finished, also where the caller leaves early.
 
     Args:
-        items: may be endless.
+        items: may be endless; what they raise comes to the caller after the items before.
         work: what it raises comes to the caller in its item's turn.
         number: items that are taken before the first is needed.
         threads: that work.
@@ -32,8 +32,17 @@ def done_ahead(
             predictor.predict(image)
     """
     waiting: deque[tuple[Item, Future[Outcome]]] = deque()
+    problem: Exception | None = None
+    coming = iter(items)
     with ThreadPoolExecutor(threads, thread_name_prefix="calipose") as pool:
-        for item in items:
+        while problem is None:
+            try:
+                item = next(coming)
+            except StopIteration:
+                break
+            except Exception as error:
+                problem = error
+                break
             waiting.append((item, pool.submit(work, item)))
             if len(waiting) > number:
                 first, future = waiting.popleft()
@@ -41,6 +50,8 @@ def done_ahead(
         while waiting:
             first, future = waiting.popleft()
             yield first, future.result()
+    if problem is not None:
+        raise problem
 
 
 def taken_ahead(items: Generator[Item, None, None], number: int) -> Generator[Item, None, None]:

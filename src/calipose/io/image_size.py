@@ -34,7 +34,7 @@ def image_size(path: Path) -> tuple[tuple[int, int], int]:
         raise ImageError(f"image {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     size = _size(data)
     if size is None or min(size) < 1:
-        height, width = decode_image(data, str(path), ignore_orientation=True).shape[:2]
+        height, width = decode_image(path.read_bytes(), str(path), ignore_orientation=True).shape[:2]
         size = width, height
     return size, exif_orientation(data)
 

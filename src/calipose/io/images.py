@@ -16,6 +16,7 @@ from calipose.geometry import Floats, compose_affines, invert_affine, resize_aff
 Image = NDArray[np.uint8]
 
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
+MAX_COPIED = 4  # times the pixels of the result that `warp` copies of an image
 INPUT_MULTIPLE = 32  # the backbones' coarsest stride
 
 # What an EXIF orientation asks for: (transpose rows and columns, then flip left-right, then flip up-down).
@@ -159,11 +160,11 @@ def warp(image: Image, out_from_img: Floats, size: tuple[int, int], pad_colour: 
         image, small_from_img = shrink(image, factor)
         out_from_img = compose_affines(out_from_img, invert_affine(small_from_img))
     colour = (*(float(c) for c in np.asarray(pad_colour, np.float64)), 0.0)
-    # With a fourth channel OpenCV warps faster, its copies included, and to the same pixels.
-    padded = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
-    warped = cv2.warpAffine(padded, out_from_img, size, flags=cv2.INTER_LINEAR, borderValue=colour)
-    three: Image = cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB)
-    return three
+    # With a fourth channel OpenCV warps faster and to the same pixels, if not for copying much more than is seen.
+    four = image.shape[0] * image.shape[1] <= MAX_COPIED * size[0] * size[1]
+    padded = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA) if four else image
+    warped: Image = cv2.warpAffine(padded, out_from_img, size, flags=cv2.INTER_LINEAR, borderValue=colour)
+    return cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB) if four else warped
 
 
 def shrink(image: Image, factor: int) -> tuple[Image, Floats]:

@@ -25,7 +25,7 @@ from calipose.model.shared_weights import SHARED, find_shared, read_shared
 from calipose.plain_data import parse_json
 from calipose.skeleton import Skeleton
 
-PACKAGED = {"onepass", "fast", "accurate", "default"}  # models of the package, which begin with the same network
+PACKAGED = {"onepass", "default"}  # names of the checkpoint that comes with the package
 
 FORMAT = 1
 HEADER = "calipose"
@@ -170,12 +170,14 @@ def find_checkpoint(path: str | Path) -> Path:
 
     Args:
         path: the file itself; a run folder, which holds `best.safetensors` or `last.safetensors`; a folder in the hub's
-            form, which holds `model.safetensors`; or "onepass" (or "fast", "accurate", "default",
-            which begin with the same network) for the one that comes with the package.
+            form, which holds `model.safetensors`; or "onepass" (or "default") for the one that comes with
+            the package.
 
     Raises:
-        InputError: the folder holds none, or an ONNX file is named.
+        InputError: the folder holds none, or an ONNX file or a model of two networks is named.
     """
+    if str(path) in {"accurate", "fast"}:
+        raise InputError(f"{path}: two networks, where one checkpoint is wanted; onepass is the first of both")
     if str(path) in PACKAGED:
         path = str(resources.files("calipose").joinpath("weights", "onepass.safetensors"))
     path = Path(path)

@@ -38,15 +38,15 @@ def set_computing(network: Network, settings: ComputeSettings) -> None:
         settings: what to set; `fused` is the optimiser's.
 
     Raises:
-        InputError: it is to be compiled, but there is no C++ compiler.
+        InputError: it is to be compiled for a CPU, but there is no C++ compiler.
     """
-    if settings.compile:
+    if settings.compile and not torch.cuda.is_available():
         _check_compiler()
     if settings.gradient_checkpointing:
         parts = blocks(network.backbone)
         if settings.compile:  # blocks of one class count as one function that is compiled again for each of them
-            limits = torch._dynamo.config
-            limits.recompile_limit = max(limits.recompile_limit, 2 * len(parts))
+            limits = torch._dynamo.config  # newer torch calls it recompile_limit, too
+            limits.cache_size_limit = max(limits.cache_size_limit, 2 * len(parts))
         for block in parts:
             forward: Forward = _compiled(block.forward) if settings.compile else block.forward
             block.forward = partial(_checkpointed, block, forward)

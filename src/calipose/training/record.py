@@ -23,7 +23,7 @@ class Record:
         out: the run folder.
 
     Attributes:
-        history: the lines so far, in every process.
+        history: the lines so far; after resuming, and of validation, in the main process only.
 
     Example:
         >>> record = Record(Path("runs/first"))

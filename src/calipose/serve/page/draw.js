@@ -1,4 +1,4 @@
-// Draws poses as calipose/draw.py does: left side warm, right side cool, middle neutral, a dark edge around all lines.
+// Draws poses as calipose/draw/people.py does: left side warm, right side cool, middle neutral, a dark edge around all lines.
 
 const LEFT = "rgb(255 142 38)";
 const RIGHT = "rgb(48 160 255)";

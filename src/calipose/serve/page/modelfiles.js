@@ -22,6 +22,7 @@ export async function fetchModel() {
   const link = response.headers.get("Link")?.match(/^<([^>]+)>; rel="describedby"$/)?.[1];
   const beside = await fetch(link ?? storedName(MODEL), { cache: "no-cache" }).catch(() => null);
   const stored = beside?.ok ? await beside.json().catch(() => null) : null;
+  if (link && !stored) throw new UserError(`The file that says what the scores of ${MODEL} mean, ${link}, cannot be read.`);
   return { bytes, calibration: stored && (stored.calibration ?? {}) };
 }
 
