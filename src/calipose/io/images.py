@@ -251,7 +251,8 @@ def _decode_heic(data: bytes, name: str) -> Image:
     except ImportError:
         raise ImageError(f"image {name} is HEIC, which needs pillow-heif: {install_hint('heic')}") from None
     try:
-        pixels = np.asarray(pillow_heif.open_heif(data, convert_hdr_to_8bit=True))
+        file = pillow_heif.open_heif(data, convert_hdr_to_8bit=True)  # older versions free the pixels with it
+        pixels = np.array(file)
     except Exception as error:  # the decoder's errors have no common base
         raise ImageError(f"image {name} cannot be decoded: it is damaged or not an image ({error})") from None
     if pixels.ndim == 3:  # RGB -> OpenCV's order
