@@ -10,6 +10,7 @@ import textwrap
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -127,6 +128,18 @@ def _bulk(folder: Path) -> None:
         results.flush()
 
 
+def noisy_results(people: list[dict[str, Any]], noise: float, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """COCO results: the annotated people with keypoints moved by `noise` pixels, and scores by chance."""
+    entries = []
+    for person in people:
+        points = np.array(person["keypoints"], float).reshape(-1, 3)
+        points[:, :2] += rng.normal(0, noise, (17, 2))
+        points[:, 2] = rng.uniform(0.1, 1, 17)
+        entry = {"image_id": person["image_id"], "category_id": 1, "score": float(rng.uniform(0.1, 1))}
+        entries.append(entry | {"keypoints": points.ravel().tolist()})
+    return entries
+
+
 def _data_sets(folder: Path, rng: np.random.Generator) -> None:
     write_synthetic_data(folder / "people", 12, EASY, (96, 96), seed=3)
     truth = folder / "people" / "annotations.json"
@@ -138,11 +151,4 @@ def _data_sets(folder: Path, rng: np.random.Generator) -> None:
         (folder / name).symlink_to(folder / "people")
     people = json.loads(truth.read_text())["annotations"]
     for name, noise in (("results", 1.0), ("old", 1.0), ("new", 0.5), ("others", 1.0)):
-        entries = []
-        for person in people:
-            points = np.array(person["keypoints"], float).reshape(-1, 3)
-            points[:, :2] += rng.normal(0, noise, (17, 2))
-            points[:, 2] = rng.uniform(0.1, 1, 17)
-            entry = {"image_id": person["image_id"], "category_id": 1, "score": float(rng.uniform(0.1, 1))}
-            entries.append(entry | {"keypoints": points.ravel().tolist()})
-        (folder / f"{name}.json").write_text(json.dumps(entries))
+        (folder / f"{name}.json").write_text(json.dumps(noisy_results(people, noise, rng)))

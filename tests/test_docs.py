@@ -27,6 +27,7 @@ from calipose.draw import save_image
 from calipose.formats.table import FORMATS as STREAMS
 from calipose.inference.foreign.table import FORMS
 from calipose.inference.predictor import Predictor
+from documents import noisy_results
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -150,14 +151,7 @@ def test_the_python_of_evaluation_runs(tmp_path: Path, monkeypatch: pytest.Monke
     rng = np.random.default_rng(0)
     annotations = json.loads((tmp_path / "annotations.json").read_text())["annotations"]
     for name, noise in (("results", 1.0), ("new", 0.5)):
-        entries = []
-        for person in annotations:
-            points = np.array(person["keypoints"], float).reshape(-1, 3)
-            points[:, :2] += rng.normal(0, noise, (17, 2))
-            points[:, 2] = rng.uniform(0.1, 1, 17)
-            common = {"image_id": person["image_id"], "category_id": 1, "score": float(rng.uniform(0.1, 1))}
-            entries.append(common | {"keypoints": points.ravel().tolist()})
-        (tmp_path / f"{name}.json").write_text(json.dumps(entries))
+        (tmp_path / f"{name}.json").write_text(json.dumps(noisy_results(annotations, noise, rng)))
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for code in snippets("docs/evaluation.md"):
