@@ -462,6 +462,22 @@ def make_results(folder: Path) -> Path:
     return _write_json(folder / "results.json", entries)
 
 
+def make_results_with_radii(folder: Path) -> Path:
+    """The same with a region around each keypoint."""
+    path = make_results(folder)
+    entries = json.loads(path.read_text())
+    return _write_json(path, [{**entry, "coverage": 0.8, "keypoint_radii": [2.0] * 16 + [None]} for entry in entries])
+
+
+def make_frames(folder: Path) -> Path:
+    """What was predicted: two images and two frames of a video."""
+    path = make_journal(folder)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    frames = [{**line, "file": "v.mp4", "index": i, "seconds": i / 25} for i, line in enumerate(lines[:2])]
+    path.write_text("".join(json.dumps(line) + "\n" for line in [*lines[:2], *frames]))
+    return path
+
+
 def make_skeleton(folder: Path) -> Path:
     """A skeleton file."""
     return _write_json(folder / "pair.json", PAIR.to_dict())
@@ -595,6 +611,28 @@ def evaluate_results(path: Path) -> None:
     _ = Evaluation(truth, path).ap
 
 
+def judge_radii(path: Path) -> None:
+    """Count the keypoints that lie in the regions of results."""
+    from calipose.evaluation.evaluation import Evaluation
+
+    _ = Evaluation(read_ground_truth(path.parent / "annotations.json"), path).coverage
+
+
+def convert_to_all(path: Path) -> None:
+    """Write what was predicted in formats of every kind: of images, of frames, of both."""
+    from calipose.formats.convert import convert_poses
+
+    for name in ("coco", "cvat", "label-studio", "yolo", "openpose", "csv"):
+        convert_poses(path, path.with_name("converted.json"), name)
+
+
+def size_of(path: Path) -> None:
+    """Read the size of an image from its head."""
+    from calipose.io.image_size import image_size
+
+    image_size(path)
+
+
 def resume(path: Path) -> None:
     """Resume a prediction that has found all but one image, and write all its formats."""
     names = [path.parent.parent / f"{name}.png" for name in "abc"]
@@ -629,6 +667,12 @@ KINDS: dict[str, Kind] = {
     "yolo": Kind(make_yolo, mutate_words, read_foreign_labels),
     "data.yaml": Kind(write_yolo, mutate_words, read_foreign_labels),
     "results": Kind(make_results, mutate_json, evaluate_results),
+    "radii": Kind(make_results_with_radii, mutate_json, judge_radii),
+    "poses.jsonl": Kind(make_frames, mutate_lines, convert_to_all),
+    **{
+        f"size of {suffix[1:]}": Kind(_make_image(suffix), mutate_bytes, size_of)
+        for suffix in (".jpg", ".png", ".webp", ".bmp")
+    },
     "skeleton": Kind(make_skeleton, mutate_json, Skeleton.from_file),
     "recipe": Kind(make_recipe, mutate_toml, load_recipe),
     "journal": Kind(make_journal, mutate_lines, resume),
