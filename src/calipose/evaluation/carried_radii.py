@@ -14,6 +14,7 @@ from calipose.evaluation.matching import Matches
 from calipose.geometry import Floats
 
 RADII = "keypoint_radii"
+MAX_RADIUS = 1e9  # pixels: more than any image has, and what arithmetic bears
 
 
 class CarriedRadii:
@@ -63,6 +64,7 @@ def _radii(values: object, k: int, where: str) -> Floats:
         many = f"{len(values)} values" if isinstance(values, list | tuple) else type(values).__name__
         raise InputError(f"{where}: '{RADII}' must be a list of {k} numbers, not {many}")
     known = [math.nan if value is None else value for value in values]
-    if not all(isinstance(v, int | float) and not isinstance(v, bool) and not v < 0 and v != math.inf for v in known):
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in known)
+    if not numbers or any(v < 0 or v > MAX_RADIUS for v in known):
         raise InputError(f"{where}: '{RADII}' must be pixels of 0 or more, or null where nothing is known")
     return np.array(known, np.float64)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from calipose.errors import InputError
-from calipose.formats.entries import Entry, holds, is_still, read_entries
+from calipose.formats.entries import Entry, is_still, read_entries
 from calipose.formats.table import FORMATS
 from calipose.io.atomic import replacing
 from calipose.skeleton import COCO_17, Skeleton
@@ -64,8 +64,6 @@ def convert_poses(
         nonlocal done
         for entry in read_entries(source, KEYS):
             still = is_still(entry)
-            if not still and not holds(entry, "index"):
-                raise InputError(f"{source}: 'index' of a frame of {entry['file']} is not a whole number")
             if not (row.takes_images if still else row.takes_videos):
                 done = replace(done, left_out=done.left_out + 1)
                 continue

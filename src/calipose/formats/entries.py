@@ -7,6 +7,7 @@ An entry is what is written of one image: `{"file": ..., **poses.to_dict()}`, an
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -39,24 +40,31 @@ def read_entries(path: str | Path, keys: Iterable[str] = ("file",)) -> Iterator[
                     return
                 where = f"{path}, line {number}"
                 entry = parse_json(line, f"{where}: not from calipose predict; the line")
-                if not isinstance(entry, dict) or not all(holds(entry, key) for key in keys):
+                if not isinstance(entry, dict) or not _is_entry(entry, keys):
                     raise InputError(f"{where}: not from calipose predict")
                 yield entry
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def holds(entry: Entry, key: str) -> bool:
-    """Whether an entry has a key, with a value of the right type."""
-    return key in entry and (key not in _TYPES or _TYPES[key](entry[key]))
+def _is_entry(entry: Entry, keys: Iterable[str]) -> bool:
+    """Whether an entry has these keys, and what it has is of the right type."""
+    return all(key in entry for key in keys) and all(
+        key not in entry or fits(entry[key]) for key, fits in _TYPES.items()
+    )
 
 
 _TYPES: dict[str, Callable[[Any], bool]] = {  # what an entry holds under a key
     "file": lambda value: isinstance(value, str),
     "drawing": lambda value: value is None or (isinstance(value, str) and _is_file_name(value)),
     "index": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "seconds": lambda value: value is None or (_is_number(value) and math.isfinite(value)),
     "poses": lambda value: isinstance(value, list),
 }
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _is_file_name(name: str) -> bool:
