@@ -12,77 +12,74 @@ import argparse
 import itertools
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from calipose.calibration.fit import assign_folds
-from calipose.calibration.second_look import SecondLook, fit_two_look_score
+from calipose.calibration.second_look import SecondLook, TwoLookScore, fit_two_look_score
 from calipose.data.locate import find_data
 from calipose.evaluation.ap import evaluate_results, paired_difference
 from calipose.evaluation.evaluation import Evaluation
 from calipose.evaluation.ground_truth import read_ground_truth
+from calipose.geometry import Floats
 from calipose.inference.predictor import Predictor
 from calipose.inference.refiner import Refiner, look_again, see_twice
 from calipose.inference.scales import ScaleCandidates
 from calipose.io.images import Image, read_image
+from calipose.poses import Poses
 
 FIRST = ((448, (0.35, 1.0)), (320, (1.0,)), (288, (1.0,)), (256, (1.0,)))  # short side, scales; the first is `onepass`
 SECOND = ((256, 1.4), (192, 1.25), (160, 1.25), (128, 1.25))  # size of a crop, and its side in boxes
 FROM = (0.1, 0.15, 0.2)  # first raw score
 
 
-def fitted(
-    rows: list[tuple[np.ndarray, ...]], entries: list[dict[str, object]], annotations: Path
-) -> dict[int, SecondLook]:
-    """For each image the score of two looks, fitted on the images of other folds."""
-    evaluation = Evaluation(read_ground_truth(annotations), entries)
-    matches = evaluation.matches
-    first, confidence, agreement = (np.array(column)[matches.entry] for column in zip(*rows, strict=True))
-    ids = sorted({int(entry["image_id"]) for entry in entries})  # type: ignore[call-overload]
-    folds = dict(zip(ids, assign_folds(len(ids), 10), strict=True))
-    of_match = np.array([folds[int(entries[entry]["image_id"])] for entry in matches.entry])  # type: ignore[call-overload]
-    scores = {
-        fold: fit_two_look_score(
-            first[of_match != fold], confidence[of_match != fold], agreement[of_match != fold], oks
-        )
-        for fold in set(folds.values())
-        for oks in [matches.oks[of_match != fold]]
-    }
-    return {image: SecondLook(pose=scores[fold]) for image, fold in folds.items()}
+Found = dict[int, ScaleCandidates]
+Entries = list[dict[str, Any]]
 
 
-def judge(
-    images: dict[int, Image], first: dict[int, ScaleCandidates], refiner: Refiner, look: SecondLook, annotations: Path
-) -> tuple[list[dict[str, object]], float]:
+def as_coco(found: Found, images: dict[int, Image]) -> Entries:
+    """COCO results of what was found in each image."""
+    return [
+        entry
+        for image_id, poses in found.items()
+        for size in [(images[image_id].shape[1], images[image_id].shape[0])]
+        for entry in Poses(poses.keypoints_img, poses.raw_scores, size).to_coco(image_id)
+    ]
+
+
+def cross_fitted(entries: Entries, features: Floats, annotations: Path) -> dict[int, TwoLookScore]:
+    """For each image the score of two looks, fitted on the images of other folds; `features` (n, 3) of the entries."""
+    matches = Evaluation(read_ground_truth(annotations), entries).matches
+    image_ids = sorted({entry["image_id"] for entry in entries})
+    fold_of = dict(zip(image_ids, assign_folds(len(image_ids), 10).tolist(), strict=True))
+    fold = np.array([fold_of[entries[i]["image_id"]] for i in matches.entry])
+    columns, oks = features[matches.entry], matches.oks
+    scores = {i: fit_two_look_score(*columns[fold != i].T, oks[fold != i]) for i in set(fold_of.values())}
+    return {image_id: scores[i] for image_id, i in fold_of.items()}
+
+
+def judge(images: dict[int, Image], first: Found, pair: Predictor, annotations: Path) -> tuple[Entries, float]:
     """COCO results of two looks with cross-fitted scores, and CPU seconds of the second look."""
-    rows, entries = [], []
-    for image_id, image in images.items():
-        if not len(first[image_id].raw_scores):
-            continue
-        both = see_twice(image, first[image_id], refiner, look, False)
-        for i, raw in enumerate(first[image_id].raw_scores):
-            values = raw, both.confidences[i].mean(), both.agreement[i].mean()
-            rows.append(values)
-            triples = np.c_[both.keypoints_img[i], both.confidences[i]].flatten().tolist()
-            entries.append(
-                {"image_id": image_id, "category_id": 1, "keypoints": triples, "score": float(np.prod(values))}
-            )
-    looks = fitted(rows, entries, annotations)
-    results: list[dict[str, object]] = []
+    refiner, look, threshold = pair.refiner, pair.second_look, pair.settings.nms_threshold
+    assert refiner is not None
+    first = {image_id: poses for image_id, poses in first.items() if len(poses.raw_scores)}
+    seen, features = {}, []
+    for image_id, poses in first.items():
+        both = see_twice(images[image_id], poses, refiner, look, False)
+        three = np.c_[poses.raw_scores, both.confidences.mean(1), both.agreement.mean(1)]
+        features.append(three)
+        seen[image_id] = ScaleCandidates(both.keypoints_img, three.prod(1))  # a score to match people with
+    scores = cross_fitted(as_coco(seen, images), np.concatenate(features), annotations)
     begin = time.process_time()
     found = {
-        image_id: look_again(image, first[image_id], refiner, msgspec.structs.replace(look, pose=looks[image_id].pose),
-                             0.3, False)
-        for image_id, image in images.items()
-        if len(first[image_id].raw_scores)
-    }  # fmt: skip
-    seconds = time.process_time() - begin
-    for image_id, poses in found.items():
-        for points, score in zip(poses.keypoints_img, poses.raw_scores, strict=True):
-            triples = np.c_[points, np.ones(len(points))].flatten().tolist()
-            results.append({"image_id": image_id, "category_id": 1, "keypoints": triples, "score": float(score)})
-    return results, seconds
+        image_id: look_again(
+            images[image_id], poses, refiner, msgspec.structs.replace(look, pose=scores[image_id]), threshold, False
+        )
+        for image_id, poses in first.items()
+    }
+    return as_coco(found, images), time.process_time() - begin
 
 
 def main() -> None:
@@ -96,22 +93,10 @@ def main() -> None:
     files = read_ground_truth(annotations).files
     images = {image_id: read_image(folder / name, ignore_orientation=True) for image_id, name in files.items()}
 
-    def timed(predictor: Predictor) -> tuple[dict[int, ScaleCandidates], float]:
+    def timed(predictor: Predictor) -> tuple[Found, float]:
         predictor.warm_up()
         begin = time.process_time()
         return {i: predictor.first_look([image])[0] for i, image in images.items()}, time.process_time() - begin
-
-    def as_coco(found: dict[int, ScaleCandidates]) -> list[dict[str, object]]:
-        return [
-            {
-                "image_id": i,
-                "category_id": 1,
-                "keypoints": np.c_[points, np.ones(len(points))].flatten().tolist(),
-                "score": float(score),
-            }
-            for i, poses in found.items()
-            for points, score in zip(poses.keypoints_img, poses.raw_scores, strict=True)
-        ]
 
     print(
         "| first look | from | second look | poses an image | CPU ms, first + second | AP | AP50 | lead over one look |"
@@ -119,23 +104,24 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     if options.movenet:
         found, seconds = timed(Predictor(options.movenet, threads=1))
-        figures = evaluate_results(annotations, as_coco(found))
+        figures = evaluate_results(annotations, as_coco(found, images))
         print(
             f"| MoveNet | | | | {1e3 * seconds / len(images):.0f} | {figures.ap:.3f} | {figures.ap50:.3f} | |",
             flush=True,
         )
-    one_look: list[dict[str, object]] = []
+    one_look: Entries = []
     base, refiner = Predictor(options.model, threads=1), Refiner(threads=1)
     for short_side, scales in FIRST:
         all_found, first_seconds = timed(base.with_settings(short_side=short_side, scales=scales, score_threshold=0.05))
-        figures = evaluate_results(annotations, as_coco(all_found))
-        one_look = one_look or as_coco(all_found)
+        figures = evaluate_results(annotations, as_coco(all_found, images))
+        one_look = one_look or as_coco(all_found, images)
         name = f"{short_side} px" + (f", x {scales[0]}" if len(scales) > 1 else "")
         milliseconds = 1e3 * first_seconds / len(images)
         print(f"| {name} | 0.05 | none | | {milliseconds:.0f} | {figures.ap:.3f} | {figures.ap50:.3f} | |", flush=True)
         for (size, crop), least in itertools.product(SECOND, FROM):
             found = {i: poses[np.flatnonzero(poses.raw_scores > least)] for i, poses in all_found.items()}
-            results, seconds = judge(images, found, refiner, SecondLook(crop=crop, size=size), annotations)
+            pair = Predictor(base.backend, base.settings, refiner=refiner, second_look=SecondLook(crop=crop, size=size))
+            results, seconds = judge(images, found, pair, annotations)
             figures = evaluate_results(annotations, results)
             lead = paired_difference(annotations, results, one_look)
             looked = sum(len(poses.raw_scores) for poses in found.values()) / len(images)

@@ -247,9 +247,6 @@ def _calibrate_beside(
     assert opened.predictor is not None
     backend = opened.predictor.backend
     name = Path(data.partition("=")[0]).name
-    if not isinstance(backend, ForeignBackend):
-        why = "an exported file keeps the sizes that it was exported with"
-        refuse(source, why, short_side=options.short_side, scales=options.scales)
     if isinstance(backend, ForeignBackend):
         predictor, calibration = _fit_anew(opened, name, bootstrap, quiet)
         stored = msgspec.structs.replace(
@@ -260,6 +257,8 @@ def _calibrate_beside(
             calibration=calibration,
         )
     else:
+        why = "an exported file keeps the sizes that it was exported with"
+        refuse(source, why, short_side=options.short_side, scales=options.scales)
         _, calibration = _fit_anew(opened, name, bootstrap, quiet)
         stored = StoredModel(calibration=calibration)
     file = Path(source)

@@ -62,9 +62,7 @@ class PredictorPool:
         Raises:
             InputError: one image instead of several, or a batch size below 1.
         """
-        if batch_size < 1:
-            raise InputError(f"batch_size {batch_size}: name 1 or more")
-        taken = several_images(images)
+        taken = several_images(images, batch_size)
         batches = iter(lambda: list(islice(taken, batch_size)), [])
         for _, poses in done_ahead(batches, self._predict, self.workers, self.workers):
             yield from poses

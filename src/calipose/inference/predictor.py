@@ -228,9 +228,7 @@ class Predictor:
             InputError: `images` is a single image, or `batch_size` is below 1.
             ImageError: an image cannot be read; the images before it were predicted.
         """
-        if batch_size < 1:
-            raise InputError(f"batch_size {batch_size}: at least one image goes through the network")
-        waiting = several_images(images)
+        waiting = several_images(images, batch_size)
         while True:
             window, problem = read_several(islice(waiting, batch_size))
             yield from (poses for poses, _ in self._predict_window(window))

@@ -35,7 +35,7 @@ def done_ahead(
     problem: Exception | None = None
     coming = iter(items)
     with ThreadPoolExecutor(threads, thread_name_prefix="calipose") as pool:
-        while problem is None:
+        while True:
             try:
                 item = next(coming)
             except StopIteration:

@@ -80,12 +80,15 @@ def read_several(sources: Iterable[StillImage]) -> tuple[list[Image], InputError
     return images, None
 
 
-def several_images(images: Any) -> Iterator[Any]:
-    """The items of what `predict_many` was given.
+def several_images(images: Any, batch_size: int) -> Iterator[Any]:
+    """The items of what `predict_many` was given, if they can be taken in batches of that size.
 
     Raises:
-        InputError: it is one image, whose letters, bytes or rows are not meant, or nothing of which there are several.
+        InputError: it is one image, whose letters, bytes or rows are not meant, or nothing of which there are several;
+            or `batch_size` is below 1.
     """
+    if batch_size < 1:
+        raise InputError(f"batch_size {batch_size}: at least one image goes through the network")
     array = hasattr(images, "__array__") and hasattr(images, "shape")
     one = isinstance(images, str | bytes | bytearray | memoryview | os.PathLike) or hasattr(images, "read")
     if one or (array and len(images.shape) in {2, 3}) or not isinstance(images, Iterable):
